@@ -53,7 +53,7 @@ class Row:
     config.method = train_config.method(name, **changes)
     self.program = loop.Program(config, dataset)
     self.state = self.program.init(seed=0)
-    self.batches = self.program.batches(seed=0)
+    self.generator = np.random.default_rng(0)
     self.seconds = []
 
   def turn(self):
@@ -61,7 +61,9 @@ class Row:
     compiled = self.program.compile_seconds
     start = time.perf_counter()
     for _ in range(_STEPS.value):
-      self.state, _ = self.program.train_step(self.state, next(self.batches))
+      ids = self.generator.permutation(self.program.num_examples)
+      ids = ids[: _BATCH.value].astype(np.int32)
+      self.state, _ = self.program.train_step(self.state, ids)
     jax.block_until_ready(self.state.params)
     compiled = self.program.compile_seconds - compiled
     self.seconds.append(time.perf_counter() - start - compiled)

@@ -42,6 +42,7 @@ VARIANTS = {
   'ausam': ('ausam', {'rho': 0.05, 'ramp_epochs': 3}),
   'ausam_1': ('ausam', {'rho': 0.05, 'ramp_epochs': 3, 'history': 'last'}),
   'sam_random': ('sam_random', {'rho': 0.05}),
+  'sam_infobatch': ('sam_infobatch', {'rho': 0.05}),
   'esam': ('esam', {'rho': 0.05}),
   'lpfsgd': ('lpfsgd', {}),
   'bsam': ('bsam', {}),

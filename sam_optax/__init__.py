@@ -38,6 +38,7 @@ from sam_optax._alias.where import rsam as rsam
 from sam_optax._alias.where import sam as sam
 from sam_optax._alias.whom import ausam as ausam
 from sam_optax._alias.whom import esam as esam
+from sam_optax._alias.whom import sam_infobatch as sam_infobatch
 from sam_optax._alias.whom import sam_random as sam_random
 from sam_optax._chain import chain as chain
 from sam_optax._core import SharpnessAware as SharpnessAware

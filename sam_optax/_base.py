@@ -96,19 +96,35 @@ class Choice(NamedTuple):
   everyone: Callable[[State, jax.Array], jax.Array]
   # (state, example_ids, step) -> positions in the batch, int32 [kept]
   positions: Callable[[State, jax.Array, jax.Array], jax.Array]
-  # (losses, perturbed losses, state, example_ids) -> state, after a look
-  looked: Callable[[jax.Array, jax.Array, State, jax.Array], State]
+
+
+class Pruning(NamedTuple):
+  """How a selection leaves examples out of whole epochs."""
+
+  # (state, step) -> state, at the start of an epoch
+  start_epoch: Callable[[State, jax.Array], State]
+  # state -> the weight of each example's loss in this epoch, float32
+  # [num_examples]; 0 for one that the epoch leaves out
+  weights: Callable[[State], jax.Array]
 
 
 class Selection(NamedTuple):
-  """Whom to ask: which examples of the batch; all where both are None."""
+  """Whom to ask: which examples; all of the batch where nothing else is set."""
 
   init: Callable[[], State]
   # before the first pass, from what is known of each example
   choice: Choice | None = None
+  # before the batches are drawn
+  pruning: Pruning | None = None
   # between the passes: (losses, perturbed losses) -> positions, int32 [kept],
   # of those in the second pass
   between: Callable[[jax.Array, jax.Array], jax.Array] | None = None
+  # (losses, perturbed losses, state, example_ids) -> state, after a look
+  looked: Callable[[jax.Array, jax.Array, State, jax.Array], State] | None = (
+    None
+  )
+  # (losses, state, example_ids) -> state, after a step that did not look
+  skipped: Callable[[jax.Array, State, jax.Array], State] | None = None
 
 
 def value_at(

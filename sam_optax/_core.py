@@ -47,6 +47,10 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
     first_pass: (loss_fn, params, batch) -> the first pass, for `decide` and
       then `value_and_grad`, so that a host can choose by the gradient; None
       where the choice does not need it.
+    start_epoch: state -> (state, weights), for a method that leaves examples
+      out of whole epochs; None for the others. Call it before an epoch, and
+      draw its batches from the examples whose weight is not 0. `weights` is
+      float32 [num_examples].
     reads_logits: whether loss_fn's aux must be a dict with 'logits'.
     is_optimizer: whether what it returns is minus a whole step, to be
       followed by `optax.sgd(1.0)` and nothing else.
@@ -55,6 +59,7 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
   value_and_grad: Callable[..., tuple[tuple[jax.Array, Any], Any, Any]]
   decide: Callable[..., dict[str, bool]]
   first_pass: Callable[..., Any] | None
+  start_epoch: Callable[[Any], tuple[Any, jax.Array]] | None
   reads_logits: bool
   is_optimizer: bool
 
@@ -65,6 +70,7 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
     value_and_grad,
     decide,
     first_pass=None,
+    start_epoch=None,
     reads_logits=False,
     is_optimizer=False,
   ):
@@ -72,6 +78,7 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
     self.value_and_grad = value_and_grad
     self.decide = decide
     self.first_pass = first_pass
+    self.start_epoch = start_epoch
     self.reads_logits = reads_logits
     self.is_optimizer = is_optimizer
     return self
@@ -138,8 +145,9 @@ def sharpness_aware(
       'needs the gradient at the parameters, which was not taken. Use a '
       'cadence that decides before it, such as cadence.bernoulli.'
     )
-  choice = selection.choice
-  needs_examples = choice is not None or selection.between is not None
+  choice, pruning = selection.choice, selection.pruning
+  needs_ids = choice is not None or pruning is not None
+  needs_examples = needs_ids or selection.between is not None
   parts = _step.Parts(ascent, cadence, descent, selection)
 
   def init(params):
@@ -232,19 +240,27 @@ def sharpness_aware(
     first=None,
   ):
     def step_on(examples, ids):
-      problem = _step.make_problem(loss_fn, examples, reference_grad_fn)
+      weights = None
+      if pruning is not None:
+        table = pruning.weights(state.selection)
+        weights = table.at[ids].get(mode='fill', fill_value=1)
+      problem = _step.make_problem(
+        loss_fn, examples, reference_grad_fn, weights
+      )
       seen, direction, new_state = _step.take_step(
         parts, problem, first, params, params, state, ids, look
       )
       return (seen.loss, seen.aux), direction, new_state
 
-    if choice is None:
+    if not needs_ids:
       return step_on(batch, example_ids)
     if example_ids is None:
       raise ValueError(
         'Given no example_ids. This method keeps a history of each example. '
         "Pass each example's position in the data set, int32 [batch]."
       )
+    if choice is None:
+      return step_on(batch, example_ids)
 
     def on_everyone():
       return step_on(batch, example_ids)
@@ -304,4 +320,13 @@ def sharpness_aware(
     value_and_grad,
     decide,
     first_pass if cadence.by_gradient and choice is None else None,
+    None if pruning is None else _make_start_epoch(pruning),
   )
+
+
+def _make_start_epoch(pruning: _base.Pruning) -> Callable[..., Any]:
+  def start_epoch(state):
+    chosen = pruning.start_epoch(state.selection, state.step)
+    return state._replace(selection=chosen), pruning.weights(chosen)
+
+  return start_epoch

@@ -71,15 +71,25 @@ def make_problem(
   loss_fn: _base.LossFn,
   examples: _base.PyTree,
   reference_grad_fn: _base.GradFn | None,
+  weights: jax.Array | None = None,
 ) -> Problem:
-  """The evaluations of a loss function on a step's examples."""
+  """The evaluations of a loss function on a step's examples.
+
+  The objective is the mean of the losses, each times its weight if there are
+  weights.
+  """
 
   def evaluate(point, positions=None):
-    asked = examples if positions is None else rows(positions, examples)
+    asked, factors = examples, weights
+    if positions is not None:
+      asked, factors = rows(positions, (examples, weights))
 
     def mean_loss(point):
       losses, aux = loss_fn(point, asked)
-      return jnp.mean(_tree.promote(losses)), (losses, aux)
+      objective = _tree.promote(losses)
+      if factors is not None:
+        objective = factors.astype(objective.dtype) * objective
+      return jnp.mean(objective), (losses, aux)
 
     (loss, (losses, aux)), gradient = jax.value_and_grad(
       mean_loss, has_aux=True
@@ -160,8 +170,8 @@ def take_step(
       gradient, perturbed_gradient, state.descent, state.step
     )
     selection_state = state.selection
-    if selection.choice is not None and ids is not None:
-      selection_state = selection.choice.looked(
+    if selection.looked is not None and ids is not None:
+      selection_state = selection.looked(
         first.losses, perturbed_losses, selection_state, ids
       )
     return _tree.cast_like(direction, like), state._replace(
@@ -183,11 +193,15 @@ def take_step(
     direction, descent_state = descent.skipped(
       gradient, state.descent, state.step
     )
+    selection_state = state.selection
+    if selection.skipped is not None and ids is not None:
+      selection_state = selection.skipped(first.losses, selection_state, ids)
     return _tree.cast_like(direction, like), state._replace(
       gradient_evaluations=state.gradient_evaluations + 1,
       ascent=ascent_state,
       cadence=cadence.skipped(gradient, state.cadence, state.step),
       descent=descent_state,
+      selection=selection_state,
     )
 
   direction, new_state = branch(look, looked, skipped)

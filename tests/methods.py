@@ -371,6 +371,18 @@ METHODS = {
     needs_ids=True,
     static_args=('keep',),
   ),
+  'sam_infobatch': Row(
+    sam_optax.sam_infobatch,
+    # Without a call of start_epoch nobody is left out; see test_epochs.
+    options={'rho': 0.1, 'num_examples': NUM_EXAMPLES, 'total_steps': 12},
+    is_sam={},
+    is_base={'rho': 0.0},
+    evaluations=8,
+    numbers={'rho': Number(0.3)},
+    needs_examples=True,
+    needs_ids=True,
+    static_args=('num_examples', 'total_steps', 'share', 'delta'),
+  ),
   'esam': Row(
     sam_optax.esam,
     # With this key some steps leave one of the two leaves out, and none both:

@@ -124,7 +124,7 @@ def test_the_caller_may_decide(name, look):
 
 @pytest.mark.parametrize(
   'name',
-  [n for n, r in METHODS.items() if r.needs_ids and not r.another_loss],
+  [n for n, r in METHODS.items() if r.needs_ids and not r.decided],
 )
 def test_the_caller_may_say_who_is_asked(name):
   whole, part = (

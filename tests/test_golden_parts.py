@@ -147,11 +147,6 @@ def test_ausam_weights():
   close(equal, golden['p_equal'])
 
 
-def ausam_choice(num_examples, history='mean', **options):
-  made = selection.by_loss_rise(num_examples, history=history, **options)
-  return made.choice, made.init()
-
-
 def test_ausam_gumbel_top_k(monkeypatch):
   golden = GOLDEN['ausam_gumbel_topk']
   noise = -jnp.log(-jnp.log(jnp.asarray(golden['u'], jnp.float32)))
@@ -161,9 +156,11 @@ def test_ausam_gumbel_top_k(monkeypatch):
     (0.5, golden['selected_k3']),
     (1.0, golden['order']),
   ):
-    choice, state = ausam_choice(6, keep=keep, ramp_epochs=0)
-    state = state._replace(rise_sum=scores, rise_count=jnp.ones(6, jnp.float32))
-    chosen = choice.positions(state, jnp.arange(6), jnp.asarray(0))
+    part = selection.by_loss_rise(6, keep=keep, ramp_epochs=0)
+    state = part.init()._replace(
+      rise_sum=scores, rise_count=jnp.ones(6, jnp.float32)
+    )
+    chosen = part.choice.positions(state, jnp.arange(6), jnp.asarray(0))
     if keep == 1.0:
       np.testing.assert_array_equal(chosen, expected)
     else:
@@ -187,8 +184,10 @@ def test_ausam_three_epochs():
   golden = GOLDEN['ausam_scores_3_epochs']
   problem = problems.Regression()
   params = problem.start
-  histories = {name: ausam_choice(6, name) for name in ('mean', 'last')}
-  states = {name: state for name, (_, state) in histories.items()}
+  histories = {
+    name: selection.by_loss_rise(6, history=name) for name in ('mean', 'last')
+  }
+  states = {name: part.init() for name, part in histories.items()}
   base = optax.sgd(0.1)
   method = sam_optax.sam(0.1)
   method_state, base_state = method.init(params), base.init(params)
@@ -211,8 +210,8 @@ def test_ausam_three_epochs():
       jax.grad(loss)(params), method_state, params, grad_fn=grad_fn
     )
     before, after = (problem.losses(w, batch)[0] for w in (params, points[-1]))
-    for name, (choice, _) in histories.items():
-      states[name] = choice.looked(before, after, states[name], ids)
+    for name, part in histories.items():
+      states[name] = part.looked(before, after, states[name], ids)
     close(jnp.abs(after - before), expected['d'])
     mean = states['mean'].rise_sum / states['mean'].rise_count
     last = states['last'].rise_sum / states['last'].rise_count

@@ -8,7 +8,7 @@ so the same seed gives the same run, whatever was run before it.
 import contextlib
 import functools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -117,23 +117,28 @@ class Program:
     per_epoch = self.num_examples // batch_size
     clock, pending, scores = _Clock(), [], {}
     compiled = self.compile_seconds
-    for step, ids in enumerate(self.batches(seed), start=1):
-      state, record = self.train_step(state, ids)
-      pending.append(record)
-      last = step == self.total_steps
-      if last or step % self.config.log_every == 0:
-        # Fetching the records waits for the steps behind them.
-        records = jax.device_get(pending)
-        pending = []
-        seconds = clock.seconds - (self.compile_seconds - compiled)
-        with clock.stopped():
-          first = step - len(records) + 1
-          _check_finite(first, records)
-          log.steps(first, records, step * batch_size / seconds)
-      if last or step % (per_epoch * self.config.eval_every) == 0:
-        with clock.stopped():
-          scores = self.test(state)
-          log.test(step, scores)
+    step = epoch = 0
+    while step < self.total_steps:
+      state, order = self.start_epoch(state, seed, epoch)
+      epoch += 1
+      for ids in order[: self.total_steps - step]:
+        state, record = self.train_step(state, ids)
+        pending.append(record)
+        step += 1
+        last = step == self.total_steps
+        if last or step % self.config.log_every == 0:
+          # Fetching the records waits for the steps behind them.
+          records = jax.device_get(pending)
+          pending = []
+          seconds = clock.seconds - (self.compile_seconds - compiled)
+          with clock.stopped():
+            first = step - len(records) + 1
+            _check_finite(first, records)
+            log.steps(first, records, step * batch_size / seconds)
+        if last or step % (per_epoch * self.config.eval_every) == 0:
+          with clock.stopped():
+            scores = self.test(state)
+            log.test(step, scores)
     compiled = self.compile_seconds - compiled
     seconds = clock.seconds - compiled
     evaluations = int(optax.tree.get(state.method, 'gradient_evaluations'))
@@ -153,16 +158,33 @@ class Program:
     model = self._model(seed)
     return self._init(model.params, model.statistics, seed)
 
-  def batches(self, seed: int) -> Iterator[np.ndarray]:
-    """Each step's example ids: every epoch a new order, the rest dropped."""
+  def start_epoch(
+    self, state: TrainState, seed: int, epoch: int
+  ) -> tuple[TrainState, np.ndarray]:
+    """Draws an epoch's order.
+
+    Args:
+      state: the training state; a method that leaves examples out of whole
+        epochs changes it.
+      seed: of the run.
+      epoch: its number, from 0.
+
+    Returns:
+      The state, and each step's example ids, int32 [steps, batch_size]; what
+      fills no batch is dropped.
+    """
+    included = np.arange(self.num_examples)
+    if self.method.start_epoch is not None:
+      method, weights = self._call(
+        'start_epoch', self.method.start_epoch, (0,), state.method
+      )
+      state = state._replace(method=method)
+      included = np.flatnonzero(weights)
+    order = np.random.default_rng((seed, epoch)).permutation(included)
+    # Even an epoch that leaves out nearly everything has a step.
     size = self.config.batch_size
-    per_epoch = self.num_examples // size
-    for step in range(self.total_steps):
-      epoch, position = divmod(step, per_epoch)
-      if position == 0:
-        order = np.random.default_rng((seed, epoch))
-        order = order.permutation(self.num_examples).astype(np.int32)
-      yield order[position * size : (position + 1) * size]
+    steps = max(1, len(order) // size)
+    return state, np.resize(order, (steps, size)).astype(np.int32)
 
   def train_step(
     self, state: TrainState, ids: np.ndarray

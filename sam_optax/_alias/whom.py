@@ -2,7 +2,7 @@
 
 import optax
 
-from sam_optax import _base, ascent, selection
+from sam_optax import _base, _check, ascent, selection
 from sam_optax._core import SharpnessAware, sharpness_aware
 
 
@@ -122,6 +122,79 @@ def sam_random(
   """
   return sharpness_aware(
     ascent.gradient(rho), selection=selection.uniformly(keep, key)
+  )
+
+
+def sam_infobatch(
+  rho: _base.ScalarOrSchedule = 0.1,
+  num_examples: int | None = None,
+  total_steps: int | None = None,
+  share: _base.Number = 0.5,
+  delta: _base.Number = 0.875,
+  loss: str = 'perturbed',
+  key: _base.Key = 0,
+) -> SharpnessAware:
+  r"""SAM on epochs that InfoBatch prunes (AUSAM's baseline).
+
+  An epoch leaves out a random `share` of the examples whose last loss is below
+  the mean over the set, and the losses of those below it that stay count
+  :math:`1 / (1 - share)` times, in both passes. See `selection.by_loss`.
+
+  The caller draws the batches: before each epoch, call ``state, weights =
+  method.start_epoch(state)`` and leave out the examples whose weight is 0.
+  The epochs become shorter, and the cost of a step stays: 2 gradients. At
+  the same number of steps a run has more epochs; to give it the same number,
+  as the authors do, give it fewer steps.
+
+  Needs `loss_fn`, `batch` and `example_ids`, at either door.
+
+  Parts: `ascent.gradient`, `selection.by_loss`. At share = 0 it is SAM.
+
+  Args:
+    rho: radius, at least 0.
+    num_examples: size of the training set; every example id is below it.
+    total_steps: length of the run, at least 1.
+    share: of the examples below the mean, those left out, in [0, 1) (the
+      released code: 0.5).
+    delta: epochs that begin at delta * total_steps or later are whole, in [0,
+      1] (the released code: 0.875).
+    loss: 'perturbed' or 'clean', which of the two passes' losses is recorded.
+    key: PRNG key or int seed.
+
+  Returns:
+    A `SharpnessAware` transformation.
+
+  Raises:
+    ValueError: if a size is missing or a number is out of its range.
+
+  Example:
+    >>> import jax.numpy as jnp, sam_optax
+    >>> method = sam_optax.sam_infobatch(num_examples=6, total_steps=10)
+    >>> loss_fn, w = lambda w, x: ((x * w - 1) ** 2, None), jnp.array(0.5)
+    >>> (loss, aux), grads, state = method.value_and_grad(
+    ...   loss_fn, w, method.init(w), jnp.arange(6.0), jnp.arange(6)
+    ... )
+    >>> state, weights = method.start_epoch(state)
+    >>> int((weights == 0).sum()), float(weights.max())  # two of four left out
+    (2, 2.0)
+
+  References:
+    Qin et al., `InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data
+    Pruning <https://arxiv.org/abs/2303.04947>`_, 2024, and the released code.
+  """
+  if num_examples is None or total_steps is None:
+    raise ValueError(
+      f'Given num_examples={num_examples}, total_steps={total_steps}. '
+      'InfoBatch keeps a score for each example and stops near the end. Pass '
+      'both: sam_infobatch(num_examples=50_000, total_steps=78_000).'
+    )
+  _check.number('total_steps', total_steps, 1, why='it is a length')
+  _check.number('delta', delta, 0, 1, why='delta is a share of the run')
+  return sharpness_aware(
+    ascent.gradient(rho),
+    selection=selection.by_loss(
+      num_examples, share, delta * total_steps, loss, key
+    ),
   )
 
 

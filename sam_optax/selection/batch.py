@@ -1,4 +1,4 @@
-"""Whom to ask: which examples of the batch both passes see."""
+"""Whom to ask, decided for a batch: both passes, or one, see a part of it."""
 
 from typing import NamedTuple
 
@@ -151,8 +151,8 @@ def by_loss_rise(
       rise_count = state.rise_count.at[example_ids].set(1, mode='drop')
     return LossRiseState(state.key, rise_sum, rise_count)
 
-  choice = _base.Choice(everyone=any_unseen, positions=draw, looked=looked)
-  return _base.Selection(init, choice)
+  choice = _base.Choice(everyone=any_unseen, positions=draw)
+  return _base.Selection(init, choice, looked=looked)
 
 
 class UniformState(NamedTuple):
@@ -186,14 +186,8 @@ def uniformly(keep: float = 0.5, key: _base.Key = 0) -> _base.Selection:
     noise = _random.gumbel(state.key, step, batch_size)
     return jax.lax.top_k(noise, _kept(keep, batch_size))[1]
 
-  def looked(losses, perturbed_losses, state, example_ids):
-    del losses, perturbed_losses, example_ids
-    return state
-
   choice = _base.Choice(
-    everyone=lambda state, example_ids: jnp.asarray(False),
-    positions=draw,
-    looked=looked,
+    everyone=lambda state, example_ids: jnp.asarray(False), positions=draw
   )
   return _base.Selection(lambda: UniformState(_random.make_key(key)), choice)
 
