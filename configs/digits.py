@@ -41,6 +41,7 @@ VARIANTS = {
   'arsam_a': ('arsam', {**ARSAM, 'horizon': 0}),
   'ausam': ('ausam', {'rho': 0.05, 'ramp_epochs': 3}),
   'ausam_1': ('ausam', {'rho': 0.05, 'ramp_epochs': 3, 'history': 'last'}),
+  'arsam_ausam': ('arsam_ausam', {**ARSAM, 'ramp_epochs': 3}),
   'sam_random': ('sam_random', {'rho': 0.05}),
   'sam_infobatch': ('sam_infobatch', {'rho': 0.05}),
   'esam': ('esam', {'rho': 0.05}),

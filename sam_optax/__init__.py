@@ -19,6 +19,7 @@ from sam_optax._alias.beyond import vasso as vasso
 from sam_optax._alias.investigations import sam_db as sam_db
 from sam_optax._alias.investigations import sam_full as sam_full
 from sam_optax._alias.investigations import sam_noise as sam_noise
+from sam_optax._alias.together import arsam_ausam as arsam_ausam
 from sam_optax._alias.what import gnp as gnp
 from sam_optax._alias.what import gsam as gsam
 from sam_optax._alias.what import looksam as looksam

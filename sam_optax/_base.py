@@ -77,6 +77,9 @@ class Cadence(NamedTuple):
   # (gradient, state, step) -> state
   skipped: Callable[[PyTree, State, jax.Array], State]
   by_gradient: bool = False
+  # (state, step) -> int32: of how many steps from this one `decide` may be
+  # asked with this state; None for this one alone.
+  foresight: Callable[[State, jax.Array], jax.Array] | None = None
 
 
 class Descent(NamedTuple):
@@ -92,7 +95,8 @@ class Descent(NamedTuple):
 class Choice(NamedTuple):
   """How a selection chooses from a batch by its examples' ids."""
 
-  # (state, example_ids) -> whether the whole batch goes in after all
+  # (state, example_ids) -> whether the whole batch goes in after all; if it
+  # does not, it does not later either
   everyone: Callable[[State, jax.Array], jax.Array]
   # (state, example_ids, step) -> positions in the batch, int32 [kept]
   positions: Callable[[State, jax.Array, jax.Array], jax.Array]

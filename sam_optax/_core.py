@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sam_optax import _base, _check, _step, _tree
+from sam_optax import _base, _check, _decide, _step, _tree
 from sam_optax import cadence as _cadence
 from sam_optax import descent as _descent
 from sam_optax import selection as _selection
@@ -35,15 +35,21 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
 
   Attributes:
     value_and_grad: (loss_fn, params, state, batch, example_ids=None, *,
-      reference_grad_fn=None, look=None, everyone=None, first=None) -> ((loss,
-      aux), grads, state), where loss_fn(params, batch) -> (losses [batch],
-      aux). The loss and aux are of the first pass. `grads` goes to any Optax
-      optimizer. `reference_grad_fn` is params -> gradient on other data, for
-      the methods that compare with it.
+      reference_grad_fn=None, prepare=None, look=None, everyone=None,
+      first=None) -> ((loss, aux), grads, state), where loss_fn(params, batch)
+      -> (losses [batch], aux). The loss and aux are of the first pass. `grads`
+      goes to any Optax optimizer. `reference_grad_fn` is params -> gradient on
+      other data, for the methods that compare with it. `prepare` is batch ->
+      batch, what is done to the examples before both passes, once, and only
+      to those that are asked: augmentation, or reading them by their ids.
     decide: (state, example_ids=None, first=None) -> the keyword arguments,
       Python bools, that take this step's branches ahead of the call. Called
       outside `jit`, it lets a host choose between compiled steps; see
       `sharpness_aware`.
+    plan: (state, example_ids) -> a list of such decisions, for the coming steps
+      as far as the state determines them (one at least), of a host that would
+      not wait for every step; example_ids is int32 [steps, batch], those of
+      the coming steps. None where nothing is known ahead, or everything is.
     first_pass: (loss_fn, params, batch) -> the first pass, for `decide` and
       then `value_and_grad`, so that a host can choose by the gradient; None
       where the choice does not need it.
@@ -58,6 +64,7 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
 
   value_and_grad: Callable[..., tuple[tuple[jax.Array, Any], Any, Any]]
   decide: Callable[..., dict[str, bool]]
+  plan: Callable[..., list[dict[str, bool]]] | None
   first_pass: Callable[..., Any] | None
   start_epoch: Callable[[Any], tuple[Any, jax.Array]] | None
   reads_logits: bool
@@ -69,6 +76,7 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
     update,
     value_and_grad,
     decide,
+    plan=None,
     first_pass=None,
     start_epoch=None,
     reads_logits=False,
@@ -77,6 +85,7 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
     self = super().__new__(cls, init, update)
     self.value_and_grad = value_and_grad
     self.decide = decide
+    self.plan = plan
     self.first_pass = first_pass
     self.start_epoch = start_epoch
     self.reads_logits = reads_logits
@@ -235,6 +244,7 @@ def sharpness_aware(
     example_ids=None,
     *,
     reference_grad_fn=None,
+    prepare=None,
     look=None,
     everyone=None,
     first=None,
@@ -244,6 +254,8 @@ def sharpness_aware(
       if pruning is not None:
         table = pruning.weights(state.selection)
         weights = table.at[ids].get(mode='fill', fill_value=1)
+      if prepare is not None:
+        examples = prepare(examples)
       problem = _step.make_problem(
         loss_fn, examples, reference_grad_fn, weights
       )
@@ -288,37 +300,12 @@ def sharpness_aware(
   def first_pass(loss_fn, params, batch):
     return _step.make_problem(loss_fn, batch, None).evaluate(params)
 
-  @jax.jit
-  def dynamic_decisions(step, cadence_state, selection_state, ids, gradient):
-    decisions = {}
-    if callable(cadence.decide):
-      by = (gradient,) if cadence.by_gradient else ()
-      if by != (None,):
-        decisions['look'] = cadence.decide(cadence_state, step, *by)
-    if choice is not None:
-      decisions['everyone'] = choice.everyone(selection_state, ids)
-    return decisions
-
-  def decide(state, example_ids=None, first=None):
-    decisions = {}
-    if isinstance(cadence.decide, bool):
-      decisions['look'] = cadence.decide
-    if choice is not None or not decisions:
-      computed = dynamic_decisions(
-        state.step,
-        state.cadence,
-        state.selection,
-        example_ids,
-        None if first is None else _tree.promote(first.gradient),
-      )
-      decisions |= {name: bool(answer) for name, answer in computed.items()}
-    return decisions
-
   return SharpnessAware(
     init,
     update,
     value_and_grad,
-    decide,
+    _decide.make_decide(cadence, choice),
+    _decide.make_plan(cadence, choice),
     first_pass if cadence.by_gradient and choice is None else None,
     None if pruning is None else _make_start_epoch(pruning),
   )

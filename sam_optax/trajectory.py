@@ -239,8 +239,16 @@ def mesa(
     return MesaState(method.init(params), average)
 
   def value_and_grad(
-    loss_fn, params, state, batch, example_ids=None, **options
+    loss_fn,
+    params,
+    state,
+    batch,
+    example_ids=None,
+    *,
+    prepare=None,
+    **options,
   ):
+    batch = batch if prepare is None else prepare(batch)
     change = _tree.subtract(params, state.average)
     average = _tree.add(state.average, _tree.scale(1 - decay, change))
     average = _tree.cast_like(average, state.average)

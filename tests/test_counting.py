@@ -73,6 +73,25 @@ def test_the_host_decides_what_the_device_would_have(name, door):
   ]
 
 
+@pytest.mark.parametrize(
+  'name', [n for n, r in METHODS.items() if method(n).plan is not None]
+)
+def test_a_plan_is_what_would_be_decided_step_by_step(name):
+  # Made from the state at one step, for the steps that it was not told of.
+  steps = driving.drive(method(name), 12)
+  states = [method(name).init(driving.start())]
+  states += [step.state for step in steps]
+  order = np.stack([driving.batch_at(step)[1] for step in range(12)])
+  planned = 0
+  while planned < 12:
+    plan = method(name).plan(states[planned], order[planned:])
+    assert 1 <= len(plan) <= 12 - planned
+    for decisions in plan:
+      ids = order[planned]
+      assert decisions == method(name).decide(states[planned], ids)
+      planned += 1
+
+
 @every_method
 def test_decide_gives_python_bools(name):
   params = driving.start()

@@ -14,9 +14,10 @@ import pytest
 from configs import cifar10, digits
 from tests import tiny_config
 from train import __main__ as command
+from train import augment, data, loop, report
 from train import config as train_config
-from train import data, loop, report
 from train.log import Log
+from train.records import NotFinite
 
 ROOT = pathlib.Path(__file__).parent.parent
 VARIANTS = [
@@ -167,10 +168,10 @@ def test_the_test_scores_are_of_every_test_image_once():
   program = loop.Program(tiny(), make_dataset(test=501))
   state = program.init(seed=0)
   images, labels = program._test
-  logits, _ = program._apply(
+  logits, _ = program.step.apply(
     state.params,
     state.statistics,
-    loop.augment.normalise(images, program._mean, program._std),
+    augment.normalise(images, program.step.mean, program.step.std),
     False,
   )
   expected = float(np.mean(np.argmax(logits, axis=-1) == labels))
@@ -254,7 +255,7 @@ def test_a_loss_that_is_no_number_stops_the_run():
   config = tiny()
   config.optimizer.learning_rate = 1e30
   config.optimizer.momentum = 0.0
-  with pytest.raises(loop.NotFinite, match='Lower'):
+  with pytest.raises(NotFinite, match='Lower'):
     loop.Program(config, make_dataset()).run(seed=0)
 
 

@@ -12,7 +12,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from train import config as train_config
-from train import data, loop
+from train import data, loop, records
 from train.log import Log
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -31,7 +31,7 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f'Given {argv[1]!r}, which is not a flag.')
   try:
     summary = train(_CONFIG.value, pathlib.Path(_WORKDIR.value))
-  except (train_config.ConfigError, data.DataError, loop.NotFinite) as error:
+  except (train_config.ConfigError, data.DataError, records.NotFinite) as error:
     sys.exit(f'error: {error}')
   print(summary)
 
@@ -49,7 +49,7 @@ def train(config, workdir: pathlib.Path) -> str:
 
   Raises:
     ConfigError, DataError, NotFinite: see `train/config.py`, `train/data.py`
-      and `train/loop.py`.
+      and `train/records.py`.
   """
   if (workdir / 'metrics.jsonl').exists():
     raise train_config.ConfigError(

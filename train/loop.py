@@ -1,35 +1,24 @@
-"""The training loop: one compiled step, a data set on the device, one result.
+"""The training loop: compiled steps, a data set on the device, one result.
 
-The step is a pure function of the training state, this step's example ids and
-the data. All of a run's randomness derives from its seed and the step number,
-so the same seed gives the same run, whatever was run before it.
+All of a run's randomness derives from its seed and the step number, so the
+same seed gives the same run, whatever was run before it.
 """
 
 import contextlib
 import functools
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
-from train import augment, data, models
 from train import config as train_config
+from train import data
 from train.log import Log
-
-
-class TrainState(NamedTuple):
-  """Everything that a step changes, and the key it draws from."""
-
-  step: jax.Array
-  key: jax.Array
-  params: Any
-  statistics: Any  # BatchNorm's running statistics, random streams
-  method: Any  # a SharpnessAwareState
-  optimizer: optax.OptState
+from train.records import Records
+from train.step import Step, TrainState
 
 
 class Result(NamedTuple):
@@ -37,16 +26,12 @@ class Result(NamedTuple):
 
   test_accuracy: float
   test_loss: float
-  images_per_second: float  # training alone: no compilation, no evaluation
+  images_per_second: float  # training and logging: no compilation, no test
   gradient_evaluations_per_step: float
   look_share: float
   steps: int
   train_seconds: float
   compile_seconds: float
-
-
-class NotFinite(RuntimeError):
-  """The loss is no number any more: what happened, why, and what to try."""
 
 
 class Program:
@@ -62,41 +47,19 @@ class Program:
 
   def __init__(self, config: train_config.Config, dataset: data.Dataset):
     self.config = config
-    self.num_examples = len(dataset.train_images)
-    self.total_steps = train_config.check(config, self.num_examples)
-    self.num_classes = dataset.num_classes
-    optimizer = train_config.build_optimizer(config, self.total_steps)
-    self._known = {
-      'num_examples': self.num_examples,
-      'num_classes': self.num_classes,
-      'total_steps': self.total_steps,
-      'steps_per_epoch': self.num_examples // config.batch_size,
-      'learning_rate': train_config.build_schedule(config, self.total_steps),
-      'base': optimizer,
-    }
-    # The key matters to a method's init only: it lives in the state.
-    self.method = train_config.build_method(config, key=0, **self._known)
-    # A method that is an optimizer returns minus its whole step.
-    whole = self.method.is_optimizer
-    self.optimizer = optax.sgd(1.0) if whole else optimizer
-    self.image_shape = dataset.train_images.shape[1:]
-    self._apply = self._model(config.seed).apply
-    self._mean, self._std = augment.statistics(dataset.train_images)
+    self.step = Step(config, dataset)
+    self.method = self.step.method
+    self.num_examples = self.step.num_examples
+    self.total_steps = self.step.total_steps
     self._train = jax.device_put((dataset.train_images, dataset.train_labels))
     self._test = dataset.test_images, dataset.test_labels
     self._on_host = config.branch == 'host' or (
       config.branch == 'auto' and jax.default_backend() == 'cpu'
     )
     self._compiled = {}
-    self._init = jax.jit(self._init_state)
-    self._evaluate = jax.jit(self._evaluate_batch)
+    self._init = jax.jit(self.step.init)
+    self._evaluate = jax.jit(self.step.evaluate)
     self.compile_seconds = 0.0
-    # An option that augmentation refuses is refused here, not in the first
-    # step.
-    jax.eval_shape(
-      lambda images: self._augment(jax.random.key(0), images),
-      jax.ShapeDtypeStruct((1, *self.image_shape), jnp.uint8),
-    )
 
   def run(self, seed: int, log: Log | None = None) -> Result:
     """Trains from scratch and tests.
@@ -111,36 +74,30 @@ class Program:
     Raises:
       NotFinite: if the loss is no number any more.
     """
-    log = Log.nowhere() if log is None else log
     state = self.init(seed)
     batch_size = self.config.batch_size
-    per_epoch = self.num_examples // batch_size
-    clock, pending, scores = _Clock(), [], {}
+    log_every = self.config.log_every
+    test_every = self.config.eval_every * (self.num_examples // batch_size)
     compiled = self.compile_seconds
+    clock, scores = _Clock(), {}
+    training = lambda: clock.seconds - (self.compile_seconds - compiled)
+    records = Records(log or Log.nowhere(), batch_size, training)
     step = epoch = 0
     while step < self.total_steps:
       state, order = self.start_epoch(state, seed, epoch)
       epoch += 1
-      for ids in order[: self.total_steps - step]:
-        state, record = self.train_step(state, ids)
-        pending.append(record)
+      for after, record in self.steps(state, order[: self.total_steps - step]):
+        state = after
         step += 1
-        last = step == self.total_steps
-        if last or step % self.config.log_every == 0:
-          # Fetching the records waits for the steps behind them.
-          records = jax.device_get(pending)
-          pending = []
-          seconds = clock.seconds - (self.compile_seconds - compiled)
-          with clock.stopped():
-            first = step - len(records) + 1
-            _check_finite(first, records)
-            log.steps(first, records, step * batch_size / seconds)
-        if last or step % (per_epoch * self.config.eval_every) == 0:
+        records.add(record)
+        if step % log_every == 0:
+          records.flush(keep=log_every)
+        if step == self.total_steps or step % test_every == 0:
+          records.flush()
           with clock.stopped():
             scores = self.test(state)
-            log.test(step, scores)
-    compiled = self.compile_seconds - compiled
-    seconds = clock.seconds - compiled
+            records.log.test(step, scores)
+    seconds = training()
     evaluations = int(optax.tree.get(state.method, 'gradient_evaluations'))
     return Result(
       test_accuracy=scores['accuracy'],
@@ -150,12 +107,12 @@ class Program:
       look_share=float(optax.tree.get(state.method, 'look_share')),
       steps=self.total_steps,
       train_seconds=seconds,
-      compile_seconds=compiled,
+      compile_seconds=self.compile_seconds - compiled,
     )
 
   def init(self, seed: int) -> TrainState:
     """The state before the first step."""
-    model = self._model(seed)
+    model = self.step.model(seed)
     return self._init(model.params, model.statistics, seed)
 
   def start_epoch(
@@ -186,37 +143,60 @@ class Program:
     steps = max(1, len(order) // size)
     return state, np.resize(order, (steps, size)).astype(np.int32)
 
+  def steps(
+    self, state: TrainState, order: np.ndarray
+  ) -> Iterator[tuple[TrainState, dict[str, jax.Array]]]:
+    """Takes a step on each of some batches.
+
+    The branches are decided ahead as far as they can be known, so that the
+    host sends a step before the last one is done.
+
+    Args:
+      state: the training state, which is donated.
+      order: the examples of each step, int32 [steps, batch_size].
+
+    Yields:
+      After each step, the new state and the step's scalars by name.
+    """
+    plan = self.method.plan if self._on_host else None
+    planned = []
+    for position, ids in enumerate(order):
+      if plan is not None and not planned:
+        planned = plan(state.method, order[position:])
+      decisions = planned.pop(0) if planned else None
+      state, record = self.train_step(state, ids, decisions)
+      yield state, record
+
   def train_step(
-    self, state: TrainState, ids: np.ndarray
+    self,
+    state: TrainState,
+    ids: np.ndarray,
+    decisions: dict[str, bool] | None = None,
   ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """One step; compiles it when it is the first of its kind.
+    """Takes one step; compiles it when it is the first of its kind.
 
     Args:
       state: the training state, which is donated.
       ids: the examples of this step, int32 [batch_size].
+      decisions: the branches that the step takes, where they are known.
 
     Returns:
       The new state, and the step's scalars by name.
     """
-    arguments = [state, ids, self._train, self._reference_ids(state, ids)]
-    decisions = {}
-    first_pass = self.method.first_pass
-    if self._on_host and first_pass is not None:
-      # The choice needs the first gradient: two compiled calls.
-      first = self._call(
-        'first_pass',
-        lambda state, ids, train: first_pass(
-          self._loss_fn(state), state.params, self._examples(state, ids, train)
-        ),
-        (),
-        *arguments[:3],
-      )
-      decisions = self.method.decide(state.method, ids, first)
-      arguments.append(first)
-    elif self._on_host:
-      decisions = self.method.decide(state.method, ids)
+    arguments = [state, ids, self._train, self._reference_ids(ids)]
+    if decisions is None:
+      decisions = {}
+      if self._on_host and self.method.first_pass is not None:
+        # The choice needs the first gradient: two compiled calls.
+        first = self._call(
+          'first_pass', self.step.first_pass, (), *arguments[:3]
+        )
+        decisions = self.method.decide(state.method, ids, first)
+        arguments.append(first)
+      elif self._on_host:
+        decisions = self.method.decide(state.method, ids)
     kind = tuple(sorted(decisions.items()))
-    return self._call(kind, self._step, (0,), *arguments)
+    return self._call(kind, self.step.step, (0,), *arguments)
 
   def _call(self, name, function, donated, *arguments):
     """Calls the function compiled for a name, for all seeds alike."""
@@ -248,35 +228,7 @@ class Program:
     loss, accuracy = sums / len(images)
     return {'loss': float(loss), 'accuracy': float(accuracy)}
 
-  def _model(self, seed: int) -> models.Functional:
-    options = self.config.model.to_dict()
-    name = options.pop('name')
-    try:
-      model = models.create(
-        name,
-        num_classes=self.num_classes,
-        image_shape=self.image_shape,
-        seed=seed,
-        **options,
-      )
-    except ValueError as error:
-      raise train_config.ConfigError(f'In model: {error}') from error
-    return models.functional(model)
-
-  def _init_state(self, params, statistics, seed) -> TrainState:
-    method = train_config.build_method(self.config, key=seed, **self._known)
-    return TrainState(
-      step=jnp.zeros([], jnp.int32),
-      key=jax.random.key(seed),
-      params=params,
-      statistics=statistics,
-      method=method.init(params),
-      optimizer=self.optimizer.init(params),
-    )
-
-  def _reference_ids(
-    self, state: TrainState, ids: np.ndarray
-  ) -> np.ndarray | None:
+  def _reference_ids(self, ids: np.ndarray) -> np.ndarray | None:
     """The examples of the second gradient source, for methods that have one."""
     options = self.config.reference
     if options.batch_size is None:
@@ -287,91 +239,6 @@ class Program:
     if options.contains_batch:
       order = np.concatenate([ids, order[~np.isin(order, ids)]])
     return order[: options.batch_size]
-
-  def _examples(self, state: TrainState, ids, train):
-    images, labels = train
-    key = jax.random.fold_in(state.key, state.step)
-    return self._augment(key, images[ids]), labels[ids]
-
-  def _loss_fn(self, state: TrainState):
-    """(params, batch) -> (losses, aux), from the statistics of the state."""
-
-    def loss_fn(params, batch):
-      logits, statistics = self._apply(params, state.statistics, batch[0], True)
-      correct = jnp.argmax(logits, axis=-1) == batch[1]
-      aux = {'statistics': statistics, 'accuracy': jnp.mean(correct)}
-      if self.method.reads_logits:
-        aux['logits'] = logits
-      return self._losses(logits, batch[1]), aux
-
-    return loss_fn
-
-  def _step(
-    self,
-    state: TrainState,
-    ids,
-    train,
-    reference_ids,
-    first=None,
-    **decisions,
-  ):
-    batch = self._examples(state, ids, train)
-    loss_fn = self._loss_fn(state)
-    options = {**decisions}
-    if first is not None:
-      options['first'] = first
-    if reference_ids is not None:
-      other = self._examples(state, reference_ids, train)
-      options['reference_grad_fn'] = jax.grad(
-        lambda params: jnp.mean(loss_fn(params, other)[0])
-      )
-    (loss, aux), grads, method_state = self.method.value_and_grad(
-      loss_fn, state.params, state.method, batch, ids, **options
-    )
-    updates, optimizer_state = self.optimizer.update(
-      grads, state.optimizer, state.params
-    )
-    record = {
-      'loss': loss,
-      'accuracy': aux['accuracy'],
-      **_scalars(method_state),
-    }
-    return (
-      TrainState(
-        step=state.step + 1,
-        key=state.key,
-        params=optax.apply_updates(state.params, updates),
-        statistics=aux['statistics'],
-        method=method_state,
-        optimizer=optimizer_state,
-      ),
-      record,
-    )
-
-  def _augment(self, key: jax.Array, images: jax.Array) -> jax.Array:
-    try:
-      return augment.augment(
-        key,
-        images,
-        mean=self._mean,
-        std=self._std,
-        **self.config.augment.to_dict(),
-      )
-    except (TypeError, ValueError) as error:
-      raise train_config.ConfigError(f'In augment: {error}') from error
-
-  def _losses(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
-    targets = jax.nn.one_hot(labels, self.num_classes)
-    if self.config.label_smoothing:
-      targets = optax.smooth_labels(targets, self.config.label_smoothing)
-    return optax.softmax_cross_entropy(logits, targets)
-
-  def _evaluate_batch(self, params, statistics, images, labels, valid):
-    images = augment.normalise(images, self._mean, self._std)
-    logits, _ = self._apply(params, statistics, images, False)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    correct = jnp.argmax(logits, axis=-1) == labels
-    return jnp.sum(losses * valid), jnp.sum(correct * valid)
 
 
 class _Clock:
@@ -390,24 +257,3 @@ class _Clock:
     held = begun - self._start
     yield
     self._start = time.perf_counter() - held
-
-
-def _check_finite(first: int, records: Sequence[Mapping[str, Any]]) -> None:
-  for step, record in enumerate(records, start=first):
-    if not np.isfinite(record['loss']):
-      raise NotFinite(
-        f'The loss is {record["loss"]} at step {step}. Training cannot '
-        'recover from it. Lower optimizer.learning_rate or method.rho.'
-      )
-
-
-def _scalars(state: Any) -> dict[str, jax.Array]:
-  """The numbers in a method's state that people plot, by field name."""
-  leaves, _ = jax.tree_util.tree_flatten_with_path(state)
-  scalars = {
-    str(getattr(path[-1], 'name', path[-1])): leaf
-    for path, leaf in leaves
-    if leaf.ndim == 0 and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-  }
-  del scalars['step']  # every part counts the same steps
-  return scalars

@@ -139,7 +139,19 @@ def autoregressive(
     del gradient
     return end_segment(state, step)
 
-  return _base.Cadence(init, decide, looked, skipped)
+  def foresight(state, step):
+    # The probability stands until the end of the segment.
+    del state
+    length = jnp.asarray(segment, step.dtype)
+    return length - step % length
+
+  return _base.Cadence(
+    init,
+    decide,
+    looked,
+    skipped,
+    foresight=None if callable(segment) else foresight,
+  )
 
 
 class GradientSurgeState(NamedTuple):

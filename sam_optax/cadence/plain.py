@@ -20,7 +20,11 @@ def _unmoved(init, decide) -> _base.Cadence:
     del gradient, step
     return state
 
-  return _base.Cadence(init, decide, looked, skipped)
+  def foresight(state, step):
+    del state
+    return jnp.full_like(step, jnp.iinfo(step.dtype).max)
+
+  return _base.Cadence(init, decide, looked, skipped, foresight=foresight)
 
 
 def never() -> _base.Cadence:

@@ -1,0 +1,97 @@
+"""What a host decides in the place of a compiled step: which branch it takes.
+
+Asking waits for the device, since the answers come from the state; a plan
+asks once for many steps.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sam_optax import _base, _tree
+
+# How many steps a plan is for, at the most.
+_LENGTH = 64
+
+
+def make_decide(
+  cadence: _base.Cadence, choice: _base.Choice | None
+) -> Callable[..., dict[str, bool]]:
+  """`SharpnessAware.decide` of a method with these parts."""
+
+  @jax.jit
+  def ask(step, cadence_state, selection_state, ids, gradient):
+    answers = {}
+    if callable(cadence.decide):
+      by = (gradient,) if cadence.by_gradient else ()
+      if by != (None,):
+        answers['look'] = cadence.decide(cadence_state, step, *by)
+    if choice is not None:
+      answers['everyone'] = choice.everyone(selection_state, ids)
+    return answers
+
+  def decide(state, example_ids=None, first=None):
+    decisions = {}
+    if isinstance(cadence.decide, bool):
+      decisions['look'] = cadence.decide
+    if choice is not None or not decisions:
+      answers = ask(
+        state.step,
+        state.cadence,
+        state.selection,
+        example_ids,
+        None if first is None else _tree.promote(first.gradient),
+      )
+      decisions |= {name: bool(answer) for name, answer in answers.items()}
+    return decisions
+
+  return decide
+
+
+def make_plan(
+  cadence: _base.Cadence, choice: _base.Choice | None
+) -> Callable[..., list[dict[str, bool]]] | None:
+  """`SharpnessAware.plan` of a method with these parts."""
+  is_known = isinstance(cadence.decide, bool) and choice is None
+  if is_known or cadence.by_gradient:
+    return None
+
+  @jax.jit
+  def ask(step, cadence_state, selection_state, ids):
+    answers = {}
+    known = jnp.full_like(step, _LENGTH)
+    if callable(cadence.decide):
+      look = functools.partial(cadence.decide, cadence_state)
+      answers['look'] = jax.vmap(look)(
+        step + jnp.arange(_LENGTH, dtype='int32')
+      )
+      sight = jnp.ones_like(step)
+      if cadence.foresight is not None:
+        sight = cadence.foresight(cadence_state, step)
+      known = jnp.minimum(known, sight)
+    if choice is not None:
+      everyone = functools.partial(choice.everyone, selection_state)
+      answers['everyone'] = jax.vmap(everyone)(ids)
+      # By the time it comes, a step that would take everyone may not.
+      unsure = answers['everyone'].at[0].set(False).at[-1].set(True)
+      known = jnp.minimum(known, jnp.argmax(unsure).astype(known.dtype))
+    return answers, known
+
+  def plan(state, example_ids):
+    count = len(example_ids)
+    # Always of one shape, so that one compiled program serves.
+    ids = np.resize(example_ids, (_LENGTH, *np.shape(example_ids)[1:]))
+    answers, known = jax.device_get(
+      ask(state.step, state.cadence, state.selection, ids)
+    )
+    if isinstance(cadence.decide, bool):
+      answers['look'] = np.full(_LENGTH, cadence.decide)
+    return [
+      {name: bool(answer[i]) for name, answer in answers.items()}
+      for i in range(min(count, int(known)))
+    ]
+
+  return plan

@@ -1,0 +1,73 @@
+"""How far ahead a host may decide: as far as the state determines it."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import sam_optax
+from sam_optax import ascent, cadence, selection
+from tests import driving
+
+ORDER = np.stack([driving.batch_at(step)[1] for step in range(12)])
+ARSAM = {'segment': 5, 'warmup_steps': 0}
+WHEN = {
+  'a period': (lambda: cadence.every(3), 12),
+  'a draw': (lambda: cadence.bernoulli(0.5), 12),
+  'a span': (lambda: cadence.between(cadence.every(3), 2, 7), 12),
+  # The probability stands until the end of the segment.
+  'a probability': (lambda: cadence.autoregressive(**ARSAM), 5),
+  'a span of it': (lambda: cadence.between(cadence.autoregressive(**ARSAM)), 5),
+  'a scheduled segment': (
+    lambda: cadence.autoregressive(segment=lambda step: 5, warmup_steps=0),
+    1,
+  ),
+}
+
+
+@pytest.mark.parametrize('when', WHEN)
+def test_a_cadence_is_known_for_so_many_steps(when):
+  make, length = WHEN[when]
+  method = sam_optax.sharpness_aware(ascent.gradient(0.1), make())
+  state = method.init(driving.start())
+  assert len(method.plan(state, ORDER)) == length
+  assert len(method.plan(state, ORDER[:3])) == min(length, 3)
+  later = state._replace(step=jnp.asarray(3, jnp.int32))
+  assert len(method.plan(later, ORDER)) == min(
+    length, 12, {5: 2}.get(length, 12)
+  )
+
+
+def test_what_needs_no_state_or_the_gradient_is_not_planned():
+  for when in (cadence.every(1), cadence.never(), cadence.gradient_surge(9)):
+    assert sam_optax.sharpness_aware(ascent.gradient(0.1), when).plan is None
+
+
+def test_who_is_seen_stays_seen_and_who_is_not_may_be():
+  part = selection.by_loss_rise(driving.NUM_EXAMPLES)
+  method = sam_optax.sharpness_aware(ascent.gradient(0.1), selection=part)
+  state = method.init(driving.start())
+
+  def plan(unseen):
+    count = jnp.ones(driving.NUM_EXAMPLES).at[jnp.asarray(unseen, int)].set(0)
+    selected = state.selection._replace(rise_count=count)
+    return [
+      decisions['everyone']
+      for decisions in method.plan(state._replace(selection=selected), ORDER)
+    ]
+
+  assert plan([]) == [False] * 12
+  # Three batches to an epoch, each of eight.
+  assert plan([20]) == [False, False]
+  assert plan([0]) == [True, False, False]
+  assert plan([0, 8]) == [True]
+
+
+def test_selection_and_cadence_are_planned_together():
+  method = sam_optax.sharpness_aware(
+    ascent.gradient(0.1),
+    cadence.autoregressive(**ARSAM),
+    selection=selection.uniformly(0.5),
+  )
+  plan = method.plan(method.init(driving.start()), ORDER)
+  assert len(plan) == 5
+  assert all(set(decisions) == {'look', 'everyone'} for decisions in plan)

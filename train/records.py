@@ -1,0 +1,53 @@
+"""Steps' scalars on their way to the log, and what stops a run."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from train.log import Log
+
+
+class NotFinite(RuntimeError):
+  """The loss is no number any more: what happened, why, and what to try."""
+
+
+class Records:
+  """Steps' scalars on their way to the log, which is some steps behind.
+
+  Fetching a step's scalars waits for the step. The device has work meanwhile
+  if the steps fetched are not the last that were sent to it.
+  """
+
+  def __init__(self, log: Log, batch_size: int, seconds: Callable[[], float]):
+    self.log = log
+    self._batch_size, self._seconds = batch_size, seconds
+    self._pending, self._logged = [], 0
+
+  def add(self, record: dict[str, jax.Array]) -> None:
+    """Takes the scalars of the next step."""
+    for value in record.values():
+      value.copy_to_host_async()
+    self._pending.append(record)
+
+  def flush(self, keep: int = 0) -> None:
+    """Logs what is pending but for the last `keep` steps."""
+    count = max(len(self._pending) - keep, 0)
+    ready, self._pending = self._pending[:count], self._pending[count:]
+    if not ready:
+      return
+    ready = jax.device_get(ready)
+    first, self._logged = self._logged + 1, self._logged + count
+    _check_finite(first, ready)
+    speed = self._logged * self._batch_size / self._seconds()
+    self.log.steps(first, ready, speed)
+
+
+def _check_finite(first: int, records: Sequence[Mapping[str, Any]]) -> None:
+  for step, record in enumerate(records, start=first):
+    if not np.isfinite(record['loss']):
+      raise NotFinite(
+        f'The loss is {record["loss"]} at step {step}. Training cannot '
+        'recover from it. Lower optimizer.learning_rate or method.rho.'
+      )

@@ -1,0 +1,200 @@
+"""One training step as pure functions: what `loop.py` compiles.
+
+A step is a function of the training state, the ids of its examples and the
+data. Its randomness derives from the state's key and the step number.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from train import augment, data, models
+from train import config as train_config
+
+
+class TrainState(NamedTuple):
+  """Everything that a step changes, and the key it draws from."""
+
+  step: jax.Array
+  key: jax.Array
+  params: Any
+  statistics: Any  # BatchNorm's running statistics, random streams
+  method: Any  # a SharpnessAwareState
+  optimizer: optax.OptState
+
+
+class Step:
+  """A config's step on a data set, and what it is made of.
+
+  Args:
+    config: the config of the run, see `train/config.py`.
+    dataset: the data set.
+
+  Raises:
+    ConfigError: if the config cannot be run on this data set.
+  """
+
+  def __init__(self, config: train_config.Config, dataset: data.Dataset):
+    self.config = config
+    self.num_examples = len(dataset.train_images)
+    self.total_steps = train_config.check(config, self.num_examples)
+    self.num_classes = dataset.num_classes
+    optimizer = train_config.build_optimizer(config, self.total_steps)
+    self._known = {
+      'num_examples': self.num_examples,
+      'num_classes': self.num_classes,
+      'total_steps': self.total_steps,
+      'steps_per_epoch': self.num_examples // config.batch_size,
+      'learning_rate': train_config.build_schedule(config, self.total_steps),
+      'base': optimizer,
+    }
+    # The key matters to a method's init only: it lives in the state.
+    self.method = train_config.build_method(config, key=0, **self._known)
+    # A method that is an optimizer returns minus its whole step.
+    whole = self.method.is_optimizer
+    self.optimizer = optax.sgd(1.0) if whole else optimizer
+    self.image_shape = dataset.train_images.shape[1:]
+    self.apply = self.model(config.seed).apply
+    self.mean, self.std = augment.statistics(dataset.train_images)
+    # An option that augmentation refuses is refused here, not in the first
+    # step.
+    jax.eval_shape(
+      lambda images: self._augment(jax.random.key(0), images),
+      jax.ShapeDtypeStruct((1, *self.image_shape), jnp.uint8),
+    )
+
+  def model(self, seed: int) -> models.Functional:
+    """A freshly initialised model."""
+    options = self.config.model.to_dict()
+    name = options.pop('name')
+    try:
+      model = models.create(
+        name,
+        num_classes=self.num_classes,
+        image_shape=self.image_shape,
+        seed=seed,
+        **options,
+      )
+    except ValueError as error:
+      raise train_config.ConfigError(f'In model: {error}') from error
+    return models.functional(model)
+
+  def init(self, params, statistics, seed) -> TrainState:
+    """The state before the first step."""
+    method = train_config.build_method(self.config, key=seed, **self._known)
+    return TrainState(
+      step=jnp.zeros([], jnp.int32),
+      key=jax.random.key(seed),
+      params=params,
+      statistics=statistics,
+      method=method.init(params),
+      optimizer=self.optimizer.init(params),
+    )
+
+  def examples(self, state: TrainState, ids, train):
+    """This step's augmented images and their labels."""
+    images, labels = train
+    key = jax.random.fold_in(state.key, state.step)
+    return self._augment(key, images[ids]), labels[ids]
+
+  def loss_fn(self, state: TrainState):
+    """(params, batch) -> (losses, aux), from the statistics of the state."""
+
+    def loss_fn(params, batch):
+      logits, statistics = self.apply(params, state.statistics, batch[0], True)
+      correct = jnp.argmax(logits, axis=-1) == batch[1]
+      aux = {'statistics': statistics, 'accuracy': jnp.mean(correct)}
+      if self.method.reads_logits:
+        aux['logits'] = logits
+      return self._losses(logits, batch[1]), aux
+
+    return loss_fn
+
+  def first_pass(self, state: TrainState, ids, train):
+    """The first pass, for a method that decides by its gradient."""
+    examples = self.examples(state, ids, train)
+    first_pass: Any = self.method.first_pass
+    return first_pass(self.loss_fn(state), state.params, examples)
+
+  def step(
+    self,
+    state: TrainState,
+    ids,
+    train,
+    reference_ids,
+    first=None,
+    **decisions,
+  ) -> tuple[TrainState, dict[str, jax.Array]]:
+    """The state after a step, and the step's scalars by name."""
+    prepare = lambda ids: self.examples(state, ids, train)
+    loss_fn = self.loss_fn(state)
+    options = {'prepare': prepare, **decisions}
+    if first is not None:
+      options['first'] = first
+    if reference_ids is not None:
+      other = prepare(reference_ids)
+      options['reference_grad_fn'] = jax.grad(
+        lambda params: jnp.mean(loss_fn(params, other)[0])
+      )
+    (loss, aux), grads, method_state = self.method.value_and_grad(
+      loss_fn, state.params, state.method, ids, ids, **options
+    )
+    updates, optimizer_state = self.optimizer.update(
+      grads, state.optimizer, state.params
+    )
+    record = {
+      'loss': loss,
+      'accuracy': aux['accuracy'],
+      **_scalars(method_state),
+    }
+    return (
+      TrainState(
+        step=state.step + 1,
+        key=state.key,
+        params=optax.apply_updates(state.params, updates),
+        statistics=aux['statistics'],
+        method=method_state,
+        optimizer=optimizer_state,
+      ),
+      record,
+    )
+
+  def _augment(self, key: jax.Array, images: jax.Array) -> jax.Array:
+    try:
+      return augment.augment(
+        key,
+        images,
+        mean=self.mean,
+        std=self.std,
+        **self.config.augment.to_dict(),
+      )
+    except (TypeError, ValueError) as error:
+      raise train_config.ConfigError(f'In augment: {error}') from error
+
+  def _losses(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
+    targets = jax.nn.one_hot(labels, self.num_classes)
+    if self.config.label_smoothing:
+      targets = optax.smooth_labels(targets, self.config.label_smoothing)
+    return optax.softmax_cross_entropy(logits, targets)
+
+  def evaluate(self, params, statistics, images, labels, valid):
+    """Sums of the losses and of the correct answers over the valid images."""
+    images = augment.normalise(images, self.mean, self.std)
+    logits, _ = self.apply(params, statistics, images, False)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    correct = jnp.argmax(logits, axis=-1) == labels
+    return jnp.sum(losses * valid), jnp.sum(correct * valid)
+
+
+def _scalars(state: Any) -> dict[str, jax.Array]:
+  """The numbers in a method's state that people plot, by field name."""
+  leaves, _ = jax.tree_util.tree_flatten_with_path(state)
+  scalars = {
+    str(getattr(path[-1], 'name', path[-1])): leaf
+    for path, leaf in leaves
+    if leaf.ndim == 0 and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+  }
+  del scalars['step']  # every part counts the same steps
+  return scalars
