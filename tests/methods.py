@@ -56,6 +56,13 @@ class Row(NamedTuple):
     first_at_params: whether the first pass is at the parameters.
     looks: whether it ever looks.
     per_look: gradients evaluated in a step that looks.
+    asked: how many batches each of those gradients is of, the least first; by
+      default one.
+    forward: forward passes of the whole batch, without a gradient, per step.
+    loss_costs: whether it takes no gradient at the parameters, so that the loss
+      there, which value_and_grad returns, is one more forward pass.
+    settles: the step from which `asked` and `forward` hold; before it every
+      gradient is of one batch and there is no other forward pass.
     takes_empty: whether it works on a tree without leaves.
     needs_reference: whether it needs reference_grad_fn.
     needs_examples: whether it needs loss_fn and batch.
@@ -86,6 +93,10 @@ class Row(NamedTuple):
   first_at_params: bool = True
   looks: bool = True
   per_look: int = 2
+  asked: tuple[float, ...] | None = None
+  forward: int = 0
+  loss_costs: bool = False
+  settles: int = 0
   takes_empty: bool = True
   needs_reference: bool = False
   needs_examples: bool = False
@@ -106,6 +117,7 @@ class Row(NamedTuple):
 NUM_EXAMPLES = 24
 NUM_CLASSES = 2
 BATCH_SIZE = 8
+EPOCH = NUM_EXAMPLES // BATCH_SIZE  # in steps
 
 
 def every_leaf(params: Any) -> Any:
@@ -281,7 +293,7 @@ METHODS = {
       's_min': Number(0.4, shows_at=4),
       's_max': Number(5.0, shows_at=3),
       'num_examples': Number(30, is_schedule=False),
-      'keep': Number(0.8, is_schedule=False, maximum=1.0),
+      'keep': Number(0.75, is_schedule=False, maximum=1.0),
       'ramp_epochs': Number(2, is_schedule=False),
     },
     exact=False,  # the batch's mean is taken in another order
@@ -290,6 +302,8 @@ METHODS = {
     decided=False,
     exact_base=False,
     static_args=('num_examples', 'keep', 'ramp_epochs'),
+    asked=(0.5, 0.5),
+    settles=EPOCH,  # a batch with an example never seen goes in whole
   ),
   'fishersam': Row(
     sam_optax.fishersam,
@@ -362,7 +376,7 @@ METHODS = {
     evaluations=8,
     numbers={
       'rho': Number(0.3),
-      'keep': Number(0.8, is_schedule=False, maximum=1.0),
+      'keep': Number(0.75, is_schedule=False, maximum=1.0),
     },
     exact=False,  # as in AUSAM
     exact_base=False,
@@ -370,6 +384,7 @@ METHODS = {
     needs_examples=True,
     needs_ids=True,
     static_args=('keep',),
+    asked=(0.5, 0.5),
   ),
   'esam': Row(
     sam_optax.esam,
@@ -382,13 +397,15 @@ METHODS = {
     numbers={
       'rho': Number(0.3),
       'beta': Number(0.3, is_schedule=False, maximum=1.0),
-      'gamma': Number(0.8, is_schedule=False, maximum=1.0),
+      'gamma': Number(0.75, is_schedule=False, maximum=1.0),
     },
     exact=False,  # 1e-7 under the gradient, and the order of the batch
     exact_base=False,
     needs_examples=True,
     plain_radius={'beta': 1.0},
     static_args=('gamma',),
+    asked=(0.5, 1),
+    forward=1,
   ),
   'vasso': Row(
     sam_optax.vasso,
@@ -468,6 +485,7 @@ METHODS = {
     per_look=1,
     plain_radius=None,
     static_args=('draws',),
+    loss_costs=True,
   ),
   'sam_full': Row(
     sam_optax.sam_full,
@@ -478,6 +496,7 @@ METHODS = {
     numbers={'rho': Number(0.3)},
     needs_reference=True,
     per_look=3,
+    asked=(1, 1, EPOCH),
   ),
   'sam_noise': Row(
     sam_optax.sam_noise,
@@ -489,6 +508,7 @@ METHODS = {
     needs_reference=True,
     per_look=3,
     plain_radius=None,
+    asked=(1, 1, EPOCH),
   ),
   'sam_db': Row(
     sam_optax.sam_db,
@@ -498,6 +518,8 @@ METHODS = {
     evaluations=8,
     numbers={'rho': Number(0.3)},
     needs_reference=True,
+    asked=(1, EPOCH),
+    loss_costs=True,
   ),
   'saf': Row(
     sam_optax.saf,
@@ -543,6 +565,8 @@ METHODS = {
     needs_examples=True,
     plain_radius=None,
     another_loss=True,
+    forward=1,
+    settles=1,  # it begins after the start epoch, and a step is an epoch
   ),
   'wsam_decoupled': Row(
     sam_optax.wsam_decoupled,
