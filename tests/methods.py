@@ -26,6 +26,7 @@ class Number(NamedTuple):
     is_schedule: whether it may be a schedule.
     minimum: no value below it makes sense.
     maximum: no value above it makes sense.
+    costs: whether the cost of a step follows it.
   """
 
   other: float
@@ -33,6 +34,7 @@ class Number(NamedTuple):
   is_schedule: bool = True
   minimum: float = 0.0
   maximum: float = float('inf')
+  costs: bool = False
 
 
 class Row(NamedTuple):
@@ -242,7 +244,7 @@ METHODS = {
     is_sam={'k': 1},
     is_base={'rho': 0.0},
     evaluations=6,
-    numbers={'rho': Number(0.3), 'k': Number(3)},
+    numbers={'rho': Number(0.3), 'k': Number(3, costs=True)},
     decided=False,
   ),
   'sssam': Row(
@@ -251,7 +253,10 @@ METHODS = {
     is_sam={'p': 1.0},
     is_base={'p': 0.0},
     evaluations=None,
-    numbers={'rho': Number(0.3, shows_at=3), 'p': Number(1.0, maximum=1.0)},
+    numbers={
+      'rho': Number(0.3, shows_at=3),
+      'p': Number(1.0, maximum=1.0, costs=True),
+    },
     decided=False,
   ),
   'arsam': Row(
@@ -293,7 +298,7 @@ METHODS = {
       's_min': Number(0.4, shows_at=4),
       's_max': Number(5.0, shows_at=3),
       'num_examples': Number(30, is_schedule=False),
-      'keep': Number(0.75, is_schedule=False, maximum=1.0),
+      'keep': Number(0.75, is_schedule=False, maximum=1.0, costs=True),
       'ramp_epochs': Number(2, is_schedule=False),
     },
     exact=False,  # the batch's mean is taken in another order
@@ -323,7 +328,7 @@ METHODS = {
     evaluations=6,
     numbers={
       'rho': Number(0.3),
-      'k': Number(3),
+      'k': Number(3, costs=True),
       'alpha': Number(0.2, shows_at=3),
     },
     also=(('sam_k', {'alpha': 0.0}, {}),),
@@ -376,7 +381,7 @@ METHODS = {
     evaluations=8,
     numbers={
       'rho': Number(0.3),
-      'keep': Number(0.75, is_schedule=False, maximum=1.0),
+      'keep': Number(0.75, is_schedule=False, maximum=1.0, costs=True),
     },
     exact=False,  # as in AUSAM
     exact_base=False,
@@ -397,7 +402,7 @@ METHODS = {
     numbers={
       'rho': Number(0.3),
       'beta': Number(0.3, is_schedule=False, maximum=1.0),
-      'gamma': Number(0.75, is_schedule=False, maximum=1.0),
+      'gamma': Number(0.75, is_schedule=False, maximum=1.0, costs=True),
     },
     exact=False,  # 1e-7 under the gradient, and the order of the batch
     exact_base=False,
@@ -455,7 +460,7 @@ METHODS = {
     numbers={
       'rho': Number(0.3),
       'step_size': Number(0.02),
-      'steps': Number(3, is_schedule=False),
+      'steps': Number(3, is_schedule=False, costs=True),
     },
     exact=False,  # projected to the ball
     per_look=3,
@@ -481,7 +486,10 @@ METHODS = {
     is_sam={'gamma': 0.0},
     is_base={'gamma': 0.0},
     evaluations=4,
-    numbers={'gamma': Number(0.3), 'draws': Number(2, is_schedule=False)},
+    numbers={
+      'gamma': Number(0.3),
+      'draws': Number(2, is_schedule=False, costs=True),
+    },
     per_look=1,
     plain_radius=None,
     static_args=('draws',),

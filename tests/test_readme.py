@@ -140,10 +140,11 @@ def test_the_costs_in_the_method_table_are_those_measured(name, door):
   check_cost(name, door)
 
 
-@pytest.mark.parametrize('name', METHODS)
+@pytest.mark.parametrize(
+  'name',
+  [n for n, r in METHODS.items() if any(x.costs for x in r.numbers.values())],
+)
 def test_the_costs_in_the_method_table_follow_the_arguments(name):
   numbers = METHODS[name].numbers
-  named = names(method_table()[name]) & set(numbers)
-  if named:
-    others = {number: numbers[number].other for number in named}
-    check_cost(name, 'value_and_grad', **others)
+  changes = {n: number.other for n, number in numbers.items() if number.costs}
+  check_cost(name, 'value_and_grad', **changes)
