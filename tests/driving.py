@@ -1,11 +1,12 @@
 """A small problem and a driver: a few steps of a method, recorded.
 
-Every gradient of the problem passes a probe, which records the points of the
-evaluations that run eagerly and counts the evaluations that really execute
-under `jit`.
+Every evaluation of the problem passes a probe, which records the points of the
+gradients that run eagerly, and how many examples each gradient and each forward
+pass that really executes is of, under `jit` too.
 """
 
 import functools
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -36,42 +37,78 @@ Y = _RANDOM.normal(size=NUM_EXAMPLES).astype(np.float32)
 
 
 class Probe:
-  """What the evaluations of the problem's gradient leave behind."""
+  """What the evaluations of the problem leave behind.
+
+  Attributes:
+    points: where the gradients that run eagerly are taken.
+    gradients: how many examples each gradient that executes is of.
+    passes: the same of each forward pass, those of the gradients among them.
+  """
 
   points: list[Any] = []
-  executed: int = 0
+  gradients: list[int] = []
+  passes: list[int] = []
 
 
-def _count(leaves):
-  Probe.executed += 1
-  return [np.asarray(leaf) for leaf in leaves]
+def reset() -> None:
+  """Forgets what was seen."""
+  Probe.points, Probe.gradients, Probe.passes = [], [], []
 
 
-@jax.custom_vjp
-def probe(params):
-  """The identity; its backward pass calls the host, which counts.
-
-  The call is on the gradient's path and pure, so that the compiler drops it
-  with an evaluation that nobody uses.
-  """
-  return params
+def seen() -> tuple[list[Any], list[int], list[int]]:
+  """(points, gradients, forward): the last fields of a `Step`."""
+  # The gradient of a loss that is linear needs no forward pass.
+  forward = Counter(Probe.passes) - Counter(Probe.gradients)
+  return Probe.points, sorted(Probe.gradients), sorted(forward.elements())
 
 
-def _forward(params):
-  if not any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(params)):
+def probe(params: Any, batch: Any = None) -> Any:
+  """The identity; its forward and its backward pass are noted by the host."""
+  sizes = [len(leaf) for leaf in jax.tree.leaves(batch)]
+  return _probe(sizes[0] if sizes else 0, params)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _probe(examples, params):
+  return _note('passes', examples, params)
+
+
+def _forward(examples, params):
+  if not _is_traced(params):
     Probe.points.append(params)
-  return params, None
+  return _note('passes', examples, params), None
 
 
-def _backward(_, gradient):
-  leaves, structure = jax.tree.flatten(gradient)
-  if leaves:
+def _backward(examples, _, gradient):
+  return (_note('gradients', examples, gradient),)
+
+
+_probe.defvjp(_forward, _backward)
+
+
+def _is_traced(tree):
+  return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree))
+
+
+def _note(kind, examples, tree):
+  """The tree; the host notes that it was computed.
+
+  Under `jit` the host is called when the program runs. The call is on the
+  path of the values and pure, so that the compiler drops it with an
+  evaluation that nobody uses.
+  """
+
+  def on_host(leaves):
+    getattr(Probe, kind).append(examples)
+    return [np.asarray(leaf) for leaf in leaves]
+
+  leaves, structure = jax.tree.flatten(tree)
+  if not _is_traced(tree):
+    getattr(Probe, kind).append(examples)
+  elif leaves:
     shapes = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves]
-    leaves = jax.pure_callback(_count, shapes, leaves)
-  return (jax.tree.unflatten(structure, leaves),)
-
-
-probe.defvjp(_forward, _backward)
+    leaves = jax.pure_callback(on_host, shapes, leaves)
+  return jax.tree.unflatten(structure, leaves)
 
 
 def mean(losses):
@@ -94,7 +131,7 @@ def fit(params, batch):
   time of an eager run. The aux has no axis of examples: on the device, a
   method that chooses examples has branches of different batch sizes.
   """
-  losses = _fit(probe(params), batch)
+  losses = _fit(probe(params, batch), batch)
   return losses, {'point': params, 'loss': mean(losses)}
 
 
@@ -116,7 +153,7 @@ def linear(slope, once=None):
     ]
     return jnp.ones(batch[0].shape[0]) * sum(sums)
 
-  return lambda params, batch: (compiled(probe(params), batch), None)
+  return lambda params, batch: (compiled(probe(params, batch), batch), None)
 
 
 @functools.cache
@@ -186,7 +223,13 @@ def keywords(
 
 
 class Step(NamedTuple):
-  """One step: what came out of it, and what the probe saw."""
+  """One step: what came out of it, and what the probe saw.
+
+  Attributes:
+    points: where the gradients were taken, if it ran eagerly.
+    gradients: how many examples each gradient that executed was of, sorted.
+    forward: the same of each forward pass whose gradient was not taken.
+  """
 
   grads: Any
   params: Any
@@ -194,7 +237,13 @@ class Step(NamedTuple):
   loss: Any
   aux: Any
   points: list[Any]
-  executed: int
+  gradients: list[int]
+  forward: list[int]
+
+  @property
+  def executed(self) -> int:
+    """How many gradients executed."""
+    return len(self.gradients)
 
 
 class Stepper:
@@ -278,7 +327,7 @@ def drive(
   done = []
   for step in range(steps):
     batch, ids = batch_at(step)
-    Probe.points, Probe.executed = [], 0
+    reset()
     choices = {}
     if deciding:
       first = method.first_pass(losses, params, batch) if between else None
@@ -289,9 +338,7 @@ def drive(
     grads, params, state, base_state, loss, aux = jax.block_until_ready(
       call(params, state, base_state, batch, ids, **choices)
     )
-    done.append(
-      Step(grads, params, state, loss, aux, Probe.points, Probe.executed)
-    )
+    done.append(Step(grads, params, state, loss, aux, *seen()))
   return done
 
 

@@ -26,6 +26,7 @@ class Number(NamedTuple):
     is_schedule: whether it may be a schedule.
     minimum: no value below it makes sense.
     maximum: no value above it makes sense.
+    costs: whether the cost of a step follows it.
   """
 
   other: float
@@ -33,6 +34,7 @@ class Number(NamedTuple):
   is_schedule: bool = True
   minimum: float = 0.0
   maximum: float = float('inf')
+  costs: bool = False
 
 
 class Row(NamedTuple):
@@ -56,6 +58,13 @@ class Row(NamedTuple):
     first_at_params: whether the first pass is at the parameters.
     looks: whether it ever looks.
     per_look: gradients evaluated in a step that looks.
+    asked: how many batches each of those gradients is of, the least first; by
+      default one.
+    forward: forward passes of the whole batch, without a gradient, per step.
+    loss_costs: whether it takes no gradient at the parameters, so that the loss
+      there, which value_and_grad returns, is one more forward pass.
+    settles: the step from which `asked` and `forward` hold; before it every
+      gradient is of one batch and there is no other forward pass.
     takes_empty: whether it works on a tree without leaves.
     needs_reference: whether it needs reference_grad_fn.
     needs_examples: whether it needs loss_fn and batch.
@@ -86,6 +95,10 @@ class Row(NamedTuple):
   first_at_params: bool = True
   looks: bool = True
   per_look: int = 2
+  asked: tuple[float, ...] | None = None
+  forward: int = 0
+  loss_costs: bool = False
+  settles: int = 0
   takes_empty: bool = True
   needs_reference: bool = False
   needs_examples: bool = False
@@ -106,6 +119,7 @@ class Row(NamedTuple):
 NUM_EXAMPLES = 24
 NUM_CLASSES = 2
 BATCH_SIZE = 8
+EPOCH = NUM_EXAMPLES // BATCH_SIZE  # in steps
 
 
 def every_leaf(params: Any) -> Any:
@@ -230,7 +244,7 @@ METHODS = {
     is_sam={'k': 1},
     is_base={'rho': 0.0},
     evaluations=6,
-    numbers={'rho': Number(0.3), 'k': Number(3)},
+    numbers={'rho': Number(0.3), 'k': Number(3, costs=True)},
     decided=False,
   ),
   'sssam': Row(
@@ -239,7 +253,10 @@ METHODS = {
     is_sam={'p': 1.0},
     is_base={'p': 0.0},
     evaluations=None,
-    numbers={'rho': Number(0.3, shows_at=3), 'p': Number(1.0, maximum=1.0)},
+    numbers={
+      'rho': Number(0.3, shows_at=3),
+      'p': Number(1.0, maximum=1.0, costs=True),
+    },
     decided=False,
   ),
   'arsam': Row(
@@ -281,7 +298,7 @@ METHODS = {
       's_min': Number(0.4, shows_at=4),
       's_max': Number(5.0, shows_at=3),
       'num_examples': Number(30, is_schedule=False),
-      'keep': Number(0.8, is_schedule=False, maximum=1.0),
+      'keep': Number(0.75, is_schedule=False, maximum=1.0, costs=True),
       'ramp_epochs': Number(2, is_schedule=False),
     },
     exact=False,  # the batch's mean is taken in another order
@@ -290,6 +307,8 @@ METHODS = {
     decided=False,
     exact_base=False,
     static_args=('num_examples', 'keep', 'ramp_epochs'),
+    asked=(0.5, 0.5),
+    settles=EPOCH,  # a batch with an example never seen goes in whole
   ),
   'fishersam': Row(
     sam_optax.fishersam,
@@ -309,7 +328,7 @@ METHODS = {
     evaluations=6,
     numbers={
       'rho': Number(0.3),
-      'k': Number(3),
+      'k': Number(3, costs=True),
       'alpha': Number(0.2, shows_at=3),
     },
     also=(('sam_k', {'alpha': 0.0}, {}),),
@@ -363,19 +382,19 @@ METHODS = {
       'warmup_steps': 3,
       'horizon': 1,
       'ramp_epochs': 1,
-      'key': 2,
+      'key': 5,
     },
     is_sam={'keep': 1.0, 'warmup_steps': 1000},
     is_base={'rho': 0.0, 'keep': 1.0},
     evaluations=None,
     numbers={
-      'rho': Number(0.3, shows_at=3),
+      'rho': Number(0.3),
       'alpha': Number(5.0, shows_at=3),
-      'beta': Number(0.1, shows_at=3, maximum=1.0),
+      'beta': Number(0.1, maximum=1.0),
       's_min': Number(0.4, shows_at=4),
       's_max': Number(5.0, shows_at=3),
       'num_examples': Number(30, is_schedule=False),
-      'keep': Number(0.8, is_schedule=False, maximum=1.0),
+      'keep': Number(0.75, is_schedule=False, maximum=1.0, costs=True),
       'segment': Number(3, is_schedule=False),
       'warmup_steps': Number(6, is_schedule=False),
       'horizon': Number(3, is_schedule=False),
@@ -385,6 +404,8 @@ METHODS = {
     exact_base=False,
     needs_examples=True,
     needs_ids=True,
+    asked=(0.5, 0.5),
+    settles=EPOCH,  # as in AUSAM
     decided=False,
     static_args=('num_examples', 'keep', 'ramp_epochs'),
   ),
@@ -396,7 +417,7 @@ METHODS = {
     evaluations=8,
     numbers={
       'rho': Number(0.3),
-      'keep': Number(0.8, is_schedule=False, maximum=1.0),
+      'keep': Number(0.75, is_schedule=False, maximum=1.0, costs=True),
     },
     exact=False,  # as in AUSAM
     exact_base=False,
@@ -404,6 +425,7 @@ METHODS = {
     needs_examples=True,
     needs_ids=True,
     static_args=('keep',),
+    asked=(0.5, 0.5),
   ),
   'sam_infobatch': Row(
     sam_optax.sam_infobatch,
@@ -428,13 +450,15 @@ METHODS = {
     numbers={
       'rho': Number(0.3),
       'beta': Number(0.3, is_schedule=False, maximum=1.0),
-      'gamma': Number(0.8, is_schedule=False, maximum=1.0),
+      'gamma': Number(0.75, is_schedule=False, maximum=1.0, costs=True),
     },
     exact=False,  # 1e-7 under the gradient, and the order of the batch
     exact_base=False,
     needs_examples=True,
     plain_radius={'beta': 1.0},
     static_args=('gamma',),
+    asked=(0.5, 1),
+    forward=1,
   ),
   'vasso': Row(
     sam_optax.vasso,
@@ -484,7 +508,7 @@ METHODS = {
     numbers={
       'rho': Number(0.3),
       'step_size': Number(0.02),
-      'steps': Number(3, is_schedule=False),
+      'steps': Number(3, is_schedule=False, costs=True),
     },
     exact=False,  # projected to the ball
     per_look=3,
@@ -510,10 +534,14 @@ METHODS = {
     is_sam={'gamma': 0.0},
     is_base={'gamma': 0.0},
     evaluations=4,
-    numbers={'gamma': Number(0.3), 'draws': Number(2, is_schedule=False)},
+    numbers={
+      'gamma': Number(0.3),
+      'draws': Number(2, is_schedule=False, costs=True),
+    },
     per_look=1,
     plain_radius=None,
     static_args=('draws',),
+    loss_costs=True,
   ),
   'sam_full': Row(
     sam_optax.sam_full,
@@ -524,6 +552,7 @@ METHODS = {
     numbers={'rho': Number(0.3)},
     needs_reference=True,
     per_look=3,
+    asked=(1, 1, EPOCH),
   ),
   'sam_noise': Row(
     sam_optax.sam_noise,
@@ -535,6 +564,7 @@ METHODS = {
     needs_reference=True,
     per_look=3,
     plain_radius=None,
+    asked=(1, 1, EPOCH),
   ),
   'sam_db': Row(
     sam_optax.sam_db,
@@ -544,6 +574,8 @@ METHODS = {
     evaluations=8,
     numbers={'rho': Number(0.3)},
     needs_reference=True,
+    asked=(1, EPOCH),
+    loss_costs=True,
   ),
   'saf': Row(
     sam_optax.saf,
@@ -589,6 +621,8 @@ METHODS = {
     needs_examples=True,
     plain_radius=None,
     another_loss=True,
+    forward=1,
+    settles=1,  # it begins after the start epoch, and a step is an epoch
   ),
   'wsam_decoupled': Row(
     sam_optax.wsam_decoupled,

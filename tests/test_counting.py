@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from tests import driving
-from tests.methods import METHODS, method
+from tests.methods import BATCH_SIZE, METHODS, method
 
 every_method = pytest.mark.parametrize('name', METHODS)
 both_doors = pytest.mark.parametrize('door', ['update', 'value_and_grad'])
@@ -30,6 +30,43 @@ def test_the_gradients_that_execute_are_those_that_are_counted(name, door):
     assert counted == evaluations
     assert share == pytest.approx(looks / number, abs=1e-6)
     assert driving.inner(step.state).step == number
+
+
+@every_method
+@both_doors
+@pytest.mark.parametrize('how', ['device', 'host'])
+def test_a_step_evaluates_the_examples_that_the_table_says(name, door, how):
+  row = METHODS[name]
+  for number, step in enumerate(driving.run(name, door, how)):
+    gradients, forward = [1] * row.per_look, 0
+    if number >= row.settles:
+      gradients, forward = row.asked or gradients, row.forward
+    if not read(step.state, 'looked')[0]:
+      gradients = gradients[:1]
+    forward += row.loss_costs and door == 'value_and_grad'
+    assert step.gradients == [share * BATCH_SIZE for share in gradients]
+    assert step.forward == [BATCH_SIZE] * forward
+
+
+def test_the_probe_sees_what_executes_and_nothing_else():
+  def loss(params, batch):
+    return driving.mean(driving.fit(params, batch)[0])
+
+  both = jax.value_and_grad(loss)
+  for used, gradients, forward in [
+    (both, 1, 0),
+    (lambda *at: both(*at)[1], 1, 0),
+    (lambda *at: both(*at)[0], 0, 1),  # without its gradient, a forward pass
+    (loss, 0, 1),
+    (lambda *at: loss(*at) + loss(*at), 0, 2),
+    (lambda *at: (both(*at), loss(*at), at)[2], 0, 0),
+  ]:
+    driving.reset()
+    jax.block_until_ready(
+      jax.jit(used)(driving.start(), driving.batch_at(0)[0])
+    )
+    _, *seen = driving.seen()
+    assert seen == [[BATCH_SIZE] * gradients, [BATCH_SIZE] * forward]
 
 
 @every_method
@@ -65,7 +102,7 @@ def test_the_state_is_read_inside_a_chain(name):
 )
 @both_doors
 def test_the_host_decides_what_the_device_would_have(name, door):
-  hosted = driving.drive(method(name), 12, door=door, how='host')
+  hosted = driving.run(name, door, 'host')
   on_device = driving.run(name, door, 'device')
   driving.assert_close(driving.results(hosted), driving.results(on_device))
   assert [step.executed for step in hosted] == [

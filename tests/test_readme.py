@@ -6,11 +6,12 @@ import subprocess
 import sys
 
 import jax
+import optax
 import pytest
 
 import sam_optax
-from tests import driving
-from tests.methods import METHODS
+from tests import driving, methods
+from tests.methods import BATCH_SIZE, METHODS, NUM_EXAMPLES
 from train import config as train_config
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -98,17 +99,52 @@ def test_the_method_table_lists_every_method():
   assert set(method_table()) == public
 
 
-def test_the_costs_in_the_method_table_are_those_measured():
-  checked = 0
-  for name, cost in method_table().items():
-    row = METHODS.get(name)
-    if row is None or row.evaluations is None:
-      continue
-    formula = cost.replace('M', 'draws')
-    numbers = {number: row.value(number) for number in row.numbers}
-    if not re.fullmatch(r'[\w+/ ]+', formula) or re.search(r'\w \w', formula):
-      continue  # in words: "2 keep", "1 or 2"
-    executed = sum(s.executed for s in driving.run(name, how='device')[:4])
-    assert executed / 4 == eval(formula, {}, numbers), name
-    checked += 1
-  assert checked >= 15
+def names(cost: str) -> set[str]:
+  """The names in a cost: arguments, and what is measured."""
+  return set(re.findall(r'[a-z_]+', cost))
+
+
+def cost_of(name: str, **numbers: float) -> float:
+  """A row's cost by the README, where `2 keep` is a product."""
+  product = re.sub(r'(\d) (\w)', r'\1 * \2', method_table()[name])
+  return eval(product, {}, numbers)
+
+
+def check_cost(name: str, door: str, **changes: float) -> None:
+  """Compares the README's cost with what executes in a step, in batches."""
+  row = METHODS[name]
+  numbers = {number: row.value(number) for number in row.numbers} | changes
+  # A probability is a share of the steps when there are many.
+  drawn = 'p' in names(method_table()[name])
+  method = methods.build(name, **changes) if changes else methods.method(name)
+  steps = driving.drive(method, 240 if drawn else 12, door=door, how='device')
+  steps = steps[row.settles :]
+  looked = [optax.tree.get(step.state, 'looked').item() for step in steps]
+
+  def per_step(counts):
+    return sum(map(sum, counts)) / BATCH_SIZE / len(steps)
+
+  numbers['look_share'] = sum(looked) / len(steps)
+  numbers['reference'] = NUM_EXAMPLES / BATCH_SIZE
+  gradients = cost_of(name, **numbers, forward=0, loss=0)
+  loss = int(door == 'value_and_grad')
+  forward = cost_of(name, **numbers, forward=1, loss=loss) - gradients
+  near = pytest.approx(gradients, abs=0.1 if drawn else 1e-6)
+  assert per_step(step.gradients for step in steps) == near
+  assert per_step(step.forward for step in steps) == pytest.approx(forward)
+
+
+@pytest.mark.parametrize('name', METHODS)
+@pytest.mark.parametrize('door', ['update', 'value_and_grad'])
+def test_the_costs_in_the_method_table_are_those_measured(name, door):
+  check_cost(name, door)
+
+
+@pytest.mark.parametrize(
+  'name',
+  [n for n, r in METHODS.items() if any(x.costs for x in r.numbers.values())],
+)
+def test_the_costs_in_the_method_table_follow_the_arguments(name):
+  numbers = METHODS[name].numbers
+  changes = {n: number.other for n, number in numbers.items() if number.costs}
+  check_cost(name, 'value_and_grad', **changes)
