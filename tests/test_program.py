@@ -311,11 +311,18 @@ def test_the_demo_prints_a_table_and_draws_a_picture(tmp_path):
   assert (tmp_path / 'demo.png').read_bytes().startswith(b'\x89PNG')
 
 
-def test_the_table_is_of_means_and_medians():
-  def run(accuracy, speed):
-    result = loop.Result(accuracy, 0.0, speed, 1.5, 0.5, 10, 1.0, 1.0)
-    return report.Run(result, [], [])
+def run(accuracy, speed):
+  result = loop.Result(accuracy, 0.0, speed, 1.5, 0.5, 10, 1.0, 1.0)
+  return report.Run(result, [], [])
 
+
+def test_more_methods_than_colors_are_drawn_as_points(tmp_path):
+  runs = {f'method {i}': [run(0.9 + i / 1000, 1.0)] * 2 for i in range(12)}
+  report.picture(runs, 'many', tmp_path / 'many.png')
+  assert (tmp_path / 'many.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_the_table_is_of_means_and_medians():
   text = report.table(
     {
       'A': [run(0.9, 100.0), run(0.8, 300.0), run(0.7, 200.0)],

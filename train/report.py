@@ -9,6 +9,10 @@ from typing import Any, NamedTuple
 from train import loop
 
 
+# As many as Matplotlib's default cycle has.
+_COLORS = 10
+
+
 class Run(NamedTuple):
   """One run as it was written to its folder."""
 
@@ -67,6 +71,9 @@ def picture(
 ) -> None:
   """Draws test error over steps, and the probability of those that adapt it.
 
+  More methods than colors are drawn as points instead: each one's test accuracy
+  and its gradients per step.
+
   Args:
     runs: for each label its runs, one per seed.
     title: what the runs are of.
@@ -77,6 +84,12 @@ def picture(
   matplotlib.use('Agg')
   from matplotlib import pyplot as plt
 
+  if len(runs) > _COLORS:
+    figure = _draw_points(plt, runs)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+    return
   adaptive = {
     label: group
     for label, group in runs.items()
@@ -93,6 +106,42 @@ def picture(
   figure.suptitle(title)
   figure.savefig(path, dpi=150)
   plt.close(figure)
+
+
+def _draw_points(plt, runs) -> Any:
+  """A line per method, the best first: its seeds, their mean, its cost."""
+  accuracies = {
+    label: [100 * run.result.test_accuracy for run in group]
+    for label, group in runs.items()
+  }
+  labels = sorted(runs, key=lambda label: statistics.mean(accuracies[label]))
+  figure, (left, right) = plt.subplots(
+    1,
+    2,
+    figsize=(9, 0.8 + 0.22 * len(runs)),
+    sharey=True,
+    width_ratios=(3, 1),
+    layout='constrained',
+  )
+  for row, label in enumerate(labels):
+    values = accuracies[label]
+    left.plot(values, [row] * len(values), 'o', color='C0', alpha=0.35)
+    left.plot(statistics.mean(values), row, '|', color='C0', markersize=12)
+    right.plot(
+      statistics.mean(
+        run.result.gradient_evaluations_per_step for run in runs[label]
+      ),
+      row,
+      'o',
+      color='C1',
+    )
+  left.set_yticks(range(len(labels)), labels)
+  left.set(xlabel='test accuracy, %', title='Seeds and their mean')
+  right.set(xlabel='gradients per step', title='Cost', xlim=(0, None))
+  for axis in (left, right):
+    axis.grid(alpha=0.3)
+    axis.set_ylim(-0.7, len(labels) - 0.3)
+  return figure
 
 
 def _draw_errors(axis, runs, colors) -> None:
