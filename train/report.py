@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from train import loop
 
-
 # As many as Matplotlib's default cycle has.
 _COLORS = 10
 
