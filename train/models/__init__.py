@@ -17,14 +17,22 @@ from flax import nnx
 from train.models.functional import Functional as Functional
 from train.models.functional import functional as functional
 from train.models.mlp import MLP as MLP
+from train.models.mobilenet import MobileNet as MobileNet
 from train.models.pretrained import load_timm_vit as load_timm_vit
+from train.models.pyramidnet import PyramidNet as PyramidNet
 from train.models.resnet import ResNet as ResNet
+from train.models.vgg import VGG as VGG
 from train.models.vit import ViT as ViT
+from train.models.wrn import WideResNet as WideResNet
 
 _MODELS: Mapping[str, Callable[..., nnx.Module]] = {
   'mlp': MLP,
+  'mobilenet': MobileNet,
+  'pyramidnet': PyramidNet,
   'resnet': ResNet,
+  'vgg': VGG,
   'vit': ViT,
+  'wrn': WideResNet,
 }
 
 

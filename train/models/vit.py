@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from train.models import layers
+
 _xavier = nnx.initializers.xavier_uniform()
 _linear = functools.partial(
   nnx.Linear, kernel_init=_xavier, bias_init=nnx.initializers.normal(1e-6)
@@ -16,12 +18,6 @@ _linear = functools.partial(
 
 def _norm(width: int, rngs: nnx.Rngs) -> nnx.LayerNorm:
   return nnx.LayerNorm(width, epsilon=1e-6, dtype=jnp.float32, rngs=rngs)
-
-
-def _dropout(rate: float, rngs: nnx.Rngs) -> nnx.Dropout:
-  # A layer that drops nothing has no random stream: the statistics of a model
-  # without dropout are empty.
-  return nnx.Dropout(rate, rngs=rngs if rate > 0 else None)
 
 
 class EncoderBlock(nnx.Module):
@@ -53,7 +49,7 @@ class EncoderBlock(nnx.Module):
     self.norm2 = _norm(width, rngs)
     self.fc1 = _linear(width, mlp, dtype=dtype, rngs=rngs)
     self.fc2 = _linear(mlp, width, dtype=dtype, rngs=rngs)
-    self.dropout = nnx.List(_dropout(dropout, rngs) for _ in range(3))
+    self.dropout = nnx.List(layers.dropout(dropout, rngs) for _ in range(3))
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps float32 tokens ``[batch, tokens, width]`` to the same shape."""
@@ -130,8 +126,8 @@ class ViT(nnx.Module):
     rngs: nnx.Rngs,
   ):
     rows, columns, channels = image_shape
-    _check(rows, columns, patch, width, heads, pool)
-    self.pool = pool
+    _check(rows, columns, patch, width, heads)
+    self.pool = layers.pick('pool', pool, {'token': 'token', 'mean': 'mean'})
     self.patches = nnx.Conv(
       channels,
       width,
@@ -147,7 +143,7 @@ class ViT(nnx.Module):
       tokens += 1
     draw = nnx.initializers.normal(0.02)
     self.positions = nnx.Param(draw(rngs.params(), (1, tokens, width)))
-    self.dropout = _dropout(dropout, rngs)
+    self.dropout = layers.dropout(dropout, rngs)
     self.blocks = nnx.List(
       EncoderBlock(width, heads, mlp or 4 * width, dropout, dtype, rngs=rngs)
       for _ in range(depth)
@@ -184,9 +180,7 @@ class ViT(nnx.Module):
     return self.head(x).astype(jnp.float32)
 
 
-def _check(
-  rows: int, columns: int, patch: int, width: int, heads: int, pool: str
-) -> None:
+def _check(rows: int, columns: int, patch: int, width: int, heads: int) -> None:
   if rows % patch or columns % patch:
     raise ValueError(
       f'Cannot cut images of {rows}x{columns} pixels into patches of '
@@ -198,10 +192,4 @@ def _check(
       f'Cannot build a ViT with width={width} and heads={heads}: each head '
       'takes an equal part of a token. Give a multiple of heads as width, such '
       'as width=192, heads=3.'
-    )
-  if pool not in ('token', 'mean'):
-    raise ValueError(
-      f'Cannot build a ViT with pool={pool!r}: its head reads one vector of an '
-      "image. Give 'token' for the class token or 'mean' for the mean of all "
-      'tokens.'
     )
