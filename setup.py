@@ -46,6 +46,7 @@ _TRAIN = [
   'ml_collections>=1.1.0',
   'orbax-checkpoint>=0.12.8',
   'pillow>=12.0.0',
+  'safetensors>=0.8.0',
   'scikit-learn>=1.8.0',
   'tensorboardX>=2.6.5',
   'tensorflow-datasets>=4.9.10',

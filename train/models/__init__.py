@@ -17,11 +17,22 @@ from flax import nnx
 from train.models.functional import Functional as Functional
 from train.models.functional import functional as functional
 from train.models.mlp import MLP as MLP
+from train.models.mobilenet import MobileNet as MobileNet
+from train.models.pretrained import load_timm_vit as load_timm_vit
+from train.models.pyramidnet import PyramidNet as PyramidNet
 from train.models.resnet import ResNet as ResNet
+from train.models.vgg import VGG as VGG
+from train.models.vit import ViT as ViT
+from train.models.wrn import WideResNet as WideResNet
 
 _MODELS: Mapping[str, Callable[..., nnx.Module]] = {
   'mlp': MLP,
+  'mobilenet': MobileNet,
+  'pyramidnet': PyramidNet,
   'resnet': ResNet,
+  'vgg': VGG,
+  'vit': ViT,
+  'wrn': WideResNet,
 }
 
 
@@ -36,15 +47,18 @@ def create(
   num_classes: int,
   image_shape: Sequence[int],
   seed: int,
+  pretrained: str | None = None,
   **options: Any,
 ) -> nnx.Module:
-  """Builds a freshly initialised model.
+  """Builds a model, freshly initialised or with the weights of a file.
 
   Args:
     name: one of :func:`names`.
     num_classes: number of logits, at least 1.
     image_shape: ``(height, width, channels)`` of one image.
     seed: of the initialisation and of the model's random streams.
+    pretrained: path of a file of weights for :func:`load_timm_vit` (``None``:
+      no file).
     **options: the model's own arguments, such as ``widths`` or ``dtype``.
 
   Returns:
@@ -52,7 +66,8 @@ def create(
     ``[batch, num_classes]``.
 
   Raises:
-    ValueError: if the name, an option or the image shape cannot be used.
+    ValueError: if the name, an option, the image shape or the file cannot be
+      used.
   """
   if name not in _MODELS:
     raise ValueError(
@@ -84,7 +99,13 @@ def create(
     tuple(image_shape),
     tuple((option, _hashable(value)) for option, value in options.items()),
   )
-  return nnx.merge(graphdef, state)
+  model = nnx.merge(graphdef, state)
+  if pretrained is not None:
+    params = nnx.state(model, nnx.Param)
+    weights = load_timm_vit(nnx.to_pure_dict(params), pretrained)
+    nnx.replace_by_pure_dict(params, weights)
+    nnx.update(model, params)
+  return model
 
 
 # One program draws all the parameters, once for all seeds. It runs too seldom

@@ -1,4 +1,4 @@
-"""Residual networks of basic blocks for small images."""
+"""Residual networks of basic or bottleneck blocks."""
 
 import functools
 from collections.abc import Sequence
@@ -8,32 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-_he_fan_out = nnx.initializers.variance_scaling(2.0, 'fan_out', 'normal')
-
-# Padding is explicit because 'SAME' at stride 2 pads only the far side, which
-# shifts the features by half a pixel from the networks whose results are
-# published.
-_conv3x3 = functools.partial(
-  nnx.Conv,
-  kernel_size=(3, 3),
-  padding=1,
-  use_bias=False,
-  kernel_init=_he_fan_out,
-)
-_conv1x1 = functools.partial(
-  nnx.Conv,
-  kernel_size=(1, 1),
-  padding=0,
-  use_bias=False,
-  kernel_init=_he_fan_out,
-)
-# Flax's 0.9 is PyTorch's 0.1: the share of the old value that is kept. The
-# running variance is the biased one here and the unbiased one in PyTorch.
-# Always float32: Flax would round the running statistics to the computation's
-# dtype, and so evaluate another network than it trained.
-_norm = functools.partial(
-  nnx.BatchNorm, momentum=0.9, epsilon=1e-5, dtype=jnp.float32
-)
+from train.models import layers
 
 
 class BasicBlock(nnx.Module):
@@ -50,6 +25,8 @@ class BasicBlock(nnx.Module):
     rngs: the ``params`` stream initialises the kernels.
   """
 
+  expansion = 1
+
   def __init__(
     self,
     in_width: int,
@@ -59,18 +36,18 @@ class BasicBlock(nnx.Module):
     *,
     rngs: nnx.Rngs,
   ):
-    self.conv1 = _conv3x3(
+    self.conv1 = layers.conv3x3(
       in_width, width, strides=stride, dtype=dtype, rngs=rngs
     )
-    self.norm1 = _norm(width, rngs=rngs)
-    self.conv2 = _conv3x3(width, width, dtype=dtype, rngs=rngs)
-    self.norm2 = _norm(width, rngs=rngs)
+    self.norm1 = layers.norm(width, rngs=rngs)
+    self.conv2 = layers.conv3x3(width, width, dtype=dtype, rngs=rngs)
+    self.norm2 = layers.norm(width, rngs=rngs)
     self.projects = stride != 1 or in_width != width
     if self.projects:
-      self.shortcut_conv = _conv1x1(
+      self.shortcut_conv = layers.conv1x1(
         in_width, width, strides=stride, dtype=dtype, rngs=rngs
       )
-      self.shortcut_norm = _norm(width, rngs=rngs)
+      self.shortcut_norm = layers.norm(width, rngs=rngs)
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps ``[batch, h, w, in_width]`` to ``[batch, h', w', width]``."""
@@ -81,22 +58,95 @@ class BasicBlock(nnx.Module):
     return nnx.relu(x + y)
 
 
+class Bottleneck(nnx.Module):
+  """1x1, 3x3 and 1x1 convolutions and a shortcut, ReLU after the sum.
+
+  The stride is that of the 3x3 convolution, as in torchvision and in Google's
+  code of SAM; in He et al. 2015 it is that of the first.
+
+  Args:
+    in_width: number of input channels.
+    width: channels of the 3x3 convolution; the block gives four times as many.
+    stride: of the 3x3 convolution and of the shortcut.
+    dtype: dtype of the convolutions (``None``: float32).
+    rngs: the ``params`` stream initialises the kernels.
+  """
+
+  expansion = 4
+
+  def __init__(
+    self,
+    in_width: int,
+    width: int,
+    stride: int = 1,
+    dtype: DTypeLike | None = None,
+    *,
+    rngs: nnx.Rngs,
+  ):
+    out_width = self.expansion * width
+    self.conv1 = layers.conv1x1(in_width, width, dtype=dtype, rngs=rngs)
+    self.norm1 = layers.norm(width, rngs=rngs)
+    self.conv2 = layers.conv3x3(
+      width, width, strides=stride, dtype=dtype, rngs=rngs
+    )
+    self.norm2 = layers.norm(width, rngs=rngs)
+    self.conv3 = layers.conv1x1(width, out_width, dtype=dtype, rngs=rngs)
+    self.norm3 = layers.norm(out_width, rngs=rngs)
+    self.projects = stride != 1 or in_width != out_width
+    if self.projects:
+      self.shortcut_conv = layers.conv1x1(
+        in_width, out_width, strides=stride, dtype=dtype, rngs=rngs
+      )
+      self.shortcut_norm = layers.norm(out_width, rngs=rngs)
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps ``[batch, h, w, in_width]`` to ``[batch, h', w', 4 * width]``."""
+    y = nnx.relu(self.norm1(self.conv1(x)))
+    y = nnx.relu(self.norm2(self.conv2(y)))
+    y = self.norm3(self.conv3(y))
+    if self.projects:
+      x = self.shortcut_norm(self.shortcut_conv(x))
+    return nnx.relu(x + y)
+
+
+_BLOCKS = {'basic': BasicBlock, 'bottleneck': Bottleneck}
+_conv7x7 = functools.partial(layers.conv3x3, kernel_size=(7, 7), padding=3)
+# The convolution, its stride, and whether a pool follows.
+_STEMS = {
+  'cifar': (layers.conv3x3, 1, False),
+  'tiny': (layers.conv3x3, 2, False),
+  'imagenet': (_conv7x7, 2, True),
+}
+
+
 class ResNet(nnx.Module):
-  """A ResNet for small images: 3x3 stem, stages, average pool, dense head.
+  """A ResNet: stem, stages of residual blocks, average pool, dense head.
 
-  The first stage keeps the resolution, each later one halves it. Convolutions
-  are He-normal (fan out) without bias, BatchNorm keeps 0.9 of its running
-  statistics per step with epsilon 1e-5, the head is LeCun-normal with zero
-  bias; parameters and statistics are float32.
+  The first stage keeps the resolution, each later one halves it. As options in
+  a config, each with ``'name': 'resnet'``:
 
-  ``widths=(64, 128, 256, 512), blocks=(2, 2, 2, 2)`` is the ResNet-18 that the
-  CIFAR literature trains (11,173,962 parameters for 10 classes).
+  - ResNet-18: ``'widths': (64, 128, 256, 512), 'blocks': (2, 2, 2, 2)``
+  - ResNet-50: ``'widths': (64, 128, 256, 512), 'blocks': (3, 4, 6, 3),
+    'block': 'bottleneck'``
+
+  With the default stem the former is the one that the CIFAR literature trains
+  (11,173,962 parameters for 10 classes).
+
+  Convolutions are He-normal (fan out) without bias, as in torchvision.
+  BatchNorm keeps 0.9 of its running statistics per step with epsilon 1e-5; each
+  scale starts at one, also that of a block's last, which Google's code of SAM
+  starts at zero. The head is LeCun-normal with zero bias, our choice.
+  Parameters and statistics are float32.
 
   Args:
     num_classes: number of logits, at least 1.
     image_shape: ``(height, width, channels)`` of one image.
-    widths: channels of each stage.
-    blocks: basic blocks of each stage, as many numbers as ``widths`` has.
+    widths: channels of each stage; a bottleneck block gives four times as many.
+    blocks: blocks of each stage, as many numbers as ``widths`` has.
+    block: ``'basic'`` or ``'bottleneck'``.
+    stem: ``'cifar'`` (3x3 convolution), ``'tiny'`` (3x3 at stride 2: the
+      features of a 64-pixel image are as large as CIFAR's; our choice, since no
+      paper says) or ``'imagenet'`` (7x7 at stride 2, 3x3 max-pool at stride 2).
     dtype: dtype of the convolutions and of the head (``None``: float32);
       BatchNorm, the sums and the logits are float32.
     rngs: the ``params`` stream initialises the kernels.
@@ -112,35 +162,35 @@ class ResNet(nnx.Module):
     image_shape: Sequence[int],
     widths: Sequence[int] = (16, 32, 64),
     blocks: Sequence[int] = (1, 1, 1),
+    block: str = 'basic',
+    stem: str = 'cifar',
     dtype: DTypeLike | None = None,
     *,
     rngs: nnx.Rngs,
   ):
-    if not widths or len(widths) != len(blocks):
-      raise ValueError(
-        f'Cannot build a ResNet with widths={tuple(widths)} and '
-        f'blocks={tuple(blocks)}: each stage needs one width and one number of '
-        'blocks. Give two sequences of one length, such as '
-        'widths=(16, 32, 64), blocks=(1, 1, 1).'
-      )
-    self.stem_conv = _conv3x3(
-      image_shape[-1], widths[0], dtype=dtype, rngs=rngs
+    layers.check_stages('ResNet', widths, blocks)
+    kind = layers.pick('block', block, _BLOCKS)
+    conv, stride, self.pools = layers.pick('stem', stem, _STEMS)
+    self.stem_conv = conv(
+      image_shape[-1], widths[0], strides=stride, dtype=dtype, rngs=rngs
     )
-    self.stem_norm = _norm(widths[0], rngs=rngs)
+    self.stem_norm = layers.norm(widths[0], rngs=rngs)
     self.blocks = nnx.List()
     in_width = widths[0]
     for stage, (width, depth) in enumerate(zip(widths, blocks, strict=True)):
       for index in range(depth):
         stride = 2 if stage > 0 and index == 0 else 1
-        self.blocks.append(
-          BasicBlock(in_width, width, stride, dtype, rngs=rngs)
-        )
-        in_width = width
+        self.blocks.append(kind(in_width, width, stride, dtype, rngs=rngs))
+        in_width = kind.expansion * width
     self.head = nnx.Linear(in_width, num_classes, dtype=dtype, rngs=rngs)
 
   def __call__(self, images: jax.Array) -> jax.Array:
     """Maps ``[batch, h, w, c]`` to float32 logits ``[batch, classes]``."""
     x = nnx.relu(self.stem_norm(self.stem_conv(images)))
+    if self.pools:
+      # After ReLU nothing is below the zeros around.
+      x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+      x = nnx.max_pool(x, (3, 3), (2, 2))
     for block in self.blocks:
       x = block(x)
     return self.head(x.mean(axis=(1, 2))).astype(jnp.float32)

@@ -1,0 +1,124 @@
+"""Convolutions, normalisation and pools as the published networks have them."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from flax import nnx
+
+he_fan_out = nnx.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+
+# What PyTorch draws where its user says nothing: uniform up to
+# ``fan_in ** -0.5``.
+torch_default = nnx.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+
+# Padding is explicit because 'SAME' at stride 2 pads only the far side, which
+# shifts the features by half a pixel from the networks whose results are
+# published.
+conv3x3 = functools.partial(
+  nnx.Conv,
+  kernel_size=(3, 3),
+  padding=1,
+  use_bias=False,
+  kernel_init=he_fan_out,
+)
+conv1x1 = functools.partial(
+  nnx.Conv,
+  kernel_size=(1, 1),
+  padding=0,
+  use_bias=False,
+  kernel_init=he_fan_out,
+)
+
+# Flax's 0.9 is PyTorch's 0.1: the share of the old value that is kept. The
+# running variance is the biased one here and the unbiased one in PyTorch.
+# Always float32: Flax would round the running statistics to the computation's
+# dtype, and so evaluate another network than it trained.
+norm = functools.partial(
+  nnx.BatchNorm, momentum=0.9, epsilon=1e-5, dtype=jnp.float32
+)
+
+
+def dropout(rate: float, rngs: nnx.Rngs) -> nnx.Dropout:
+  """Dropout; at rate 0 without a random stream.
+
+  So a model that drops nothing has no random state among its statistics.
+
+  Args:
+    rate: share that is dropped.
+    rngs: ``dropout`` draws the masks.
+
+  Returns:
+    The layer.
+  """
+  return nnx.Dropout(rate, rngs=rngs if rate > 0 else None)
+
+
+def pick(option: str, value: str, known: Mapping[str, Any]) -> Any:
+  """The row of a table that an option names.
+
+  Args:
+    option: name of the option.
+    value: what was given for it.
+    known: the table.
+
+  Returns:
+    The row.
+
+  Raises:
+    ValueError: if there is no such row.
+  """
+  if value not in known:
+    raise ValueError(
+      f'Cannot build a model with {option}={value!r}: there is no such choice. '
+      f'Give one of {", ".join(repr(name) for name in known)}.'
+    )
+  return known[value]
+
+
+def check_stages(
+  model: str, widths: Sequence[int], blocks: Sequence[int]
+) -> None:
+  """Checks that each stage has one width and one number of blocks.
+
+  Args:
+    model: name of the model, for the message.
+    widths: channels of each stage.
+    blocks: blocks of each stage.
+
+  Raises:
+    ValueError: if there is no stage or the lengths differ.
+  """
+  if not widths or len(widths) != len(blocks):
+    raise ValueError(
+      f'Cannot build a {model} with widths={tuple(widths)} and '
+      f'blocks={tuple(blocks)}: each stage needs one width and one number of '
+      'blocks. Give two sequences of one length, such as '
+      'widths=(16, 32, 64), blocks=(1, 1, 1).'
+    )
+
+
+def blocks_per_stage(model: str, depth: int, outside: int) -> int:
+  """How many blocks of two layers each of three stages has.
+
+  Args:
+    model: name of the model, for the message.
+    depth: number of layers.
+    outside: how many of them are in no block.
+
+  Returns:
+    The number of blocks.
+
+  Raises:
+    ValueError: if no number of blocks gives that depth.
+  """
+  blocks, rest = divmod(depth - outside, 6)
+  if blocks < 1 or rest:
+    near = outside + 6 * max(1, round((depth - outside) / 6))
+    raise ValueError(
+      f'Cannot build a {model} of depth={depth}: its three stages have equally '
+      f'many blocks of two layers, and {outside} layers are in no block. Give '
+      f'depth={near}, or another that is {outside} more than a multiple of 6.'
+    )
+  return blocks
