@@ -74,8 +74,12 @@ def unit(tree: _base.PyTree) -> _base.PyTree:
 
 def remove_component(tree: _base.PyTree, along: _base.PyTree) -> _base.PyTree:
   """Tree - <tree, u> u with u = along / ‖along‖; `tree` where along is 0."""
-  axis = unit(along)
-  return subtract(tree, scale(vdot(tree, axis), axis))
+  length = norm(along) + TINY
+  # Two divisions: the square of a small norm would be 0. No unit vector: it
+  # would be a copy of the tree that lives as long as both gradients.
+  share = vdot(tree, along) / length / length
+  share = jnp.where(jnp.isfinite(share), share, 0)  # not of overflowed norms
+  return subtract(tree, scale(share, along))
 
 
 def where(
