@@ -230,6 +230,11 @@ class Program:
       self.compile_seconds += time.perf_counter() - start
     return self._compiled[name](*arguments)
 
+  @property
+  def compiled(self) -> Mapping[Any, Any]:
+    """The compiled functions of the steps taken so far, by their kind."""
+    return self._compiled
+
   def test(self, state: TrainState) -> dict[str, float]:
     """Loss and accuracy over the whole test split."""
     images, labels = self._test
