@@ -12,27 +12,57 @@ from flax import nnx
 from train import models
 from train.models.mlp import MLP
 from train.models.resnet import ResNet
+from train.models.vit import ViT
 
 SHAPE = (6, 8, 3)
-OPTIONS = {
-  'mlp': {'hidden': (7,)},
-  'resnet': {'widths': (4, 64), 'blocks': (1, 1)},
+# The class and the options of a small model of each name.
+SMALL = {
+  'mlp': (MLP, {'hidden': (7,)}),
+  'resnet': (ResNet, {'widths': (4, 64), 'blocks': (1, 1)}),
+  'vit': (ViT, {'patch': 2, 'width': 8, 'depth': 1, 'heads': 2}),
 }
+# JAX's attention promotes bfloat16 by itself.
+PROMOTING = {'vit'}
+DROPPING = ['vit']
 
 
-@functools.cache
-def _functional(name: str, dtype: str | None = None) -> tuple[Any, Any, Any]:
-  """A small model, its functional view, and its compiled ``apply``."""
-  model = models.create(
+def _create(name: str, **options: Any) -> Any:
+  model: Any = models.create(
     name,
     num_classes=5,
     image_shape=SHAPE,
     seed=0,
-    dtype=dtype,
-    **OPTIONS[name],
+    **{**SMALL[name][1], **options},
   )
+  kernel = model.head.kernel
+  if not kernel[...].any():  # It would hide everything before it.
+    kernel[...] = jax.random.normal(jax.random.key(9), kernel.shape) / 2
+  return model
+
+
+def _abstract(name: str, **options: Any) -> Any:
+  """A small model that has shapes and no arrays."""
+  build, small = SMALL[name]
+  return nnx.eval_shape(
+    lambda: build(5, SHAPE, **{**small, **options}, rngs=nnx.Rngs(0))
+  )
+
+
+def _jit(function: Any, **options: Any) -> Any:
+  # Compiling takes longer than anything that is run here.
+  quickly = {
+    'xla_backend_optimization_level': 0,
+    'xla_llvm_disable_expensive_passes': True,
+  }
+  return jax.jit(function, compiler_options=quickly, **options)
+
+
+@functools.cache
+def _functional(name: str) -> tuple[Any, Any, Any]:
+  """A small model, its functional view, and its compiled ``apply``."""
+  model = _create(name)
   view = models.functional(model)
-  return model, view, jax.jit(view.apply, static_argnums=3)
+  return model, view, _jit(view.apply, static_argnums=3)
 
 
 def _images(seed=1, batch=8):
@@ -54,7 +84,7 @@ def _assert_trees_close(actual, expected, **tolerances):
 
 
 def test_every_model_is_tested():
-  assert models.names() == tuple(sorted(OPTIONS))
+  assert models.names() == tuple(sorted(SMALL))
 
 
 @pytest.mark.parametrize(
@@ -70,13 +100,23 @@ def test_every_model_is_tested():
       ),
       11_173_962,
     ),
+    # As timm's vit_tiny, vit_small (and deit_small) and vit_base_patch16_224.
+    (functools.partial(ViT, 1000, (224, 224, 3)), 5_717_416),
+    (
+      functools.partial(ViT, 1000, (224, 224, 3), width=384, heads=6),
+      22_050_664,
+    ),
+    (
+      functools.partial(ViT, 1000, (224, 224, 3), width=768, heads=12),
+      86_567_656,
+    ),
   ],
 )
 def test_number_of_parameters(build, size):
   assert _size(build) == size
 
 
-@pytest.mark.parametrize('name', sorted(OPTIONS))
+@pytest.mark.parametrize('name', sorted(SMALL))
 def test_the_functional_view_is_the_module(name):
   model, view, apply = _functional(name)
   # A copy: calling a module in training updates it.
@@ -106,38 +146,43 @@ def test_the_functional_view_is_the_module(name):
   )
 
 
-@pytest.mark.parametrize('name', sorted(OPTIONS))
+@pytest.mark.parametrize('name', sorted(SMALL))
 def test_evaluation_takes_each_image_by_itself(name):
   _, view, apply = _functional(name)
   together, _ = apply(view.params, view.statistics, _images(), False)
   reverse, _ = apply(view.params, view.statistics, _images()[::-1], False)
   np.testing.assert_allclose(together, reverse[::-1], rtol=1e-5, atol=1e-5)
-  images = _images().at[1:].multiply(3.0)
+  images = _images().at[1:].multiply(-3.0)
   other, _ = apply(view.params, view.statistics, images, False)
   np.testing.assert_allclose(together[0], other[0], rtol=1e-5, atol=1e-5)
   assert not np.allclose(together[1], other[1], atol=1e-2)
 
 
-@pytest.mark.parametrize('name', sorted(OPTIONS))
+@pytest.mark.parametrize('name', sorted(SMALL))
 def test_every_parameter_gets_a_gradient_and_is_a_plain_array(name):
-  _, view, apply = _functional(name)
+  view = _functional(name)[1]
 
   def loss(params):
-    logits, _ = apply(params, view.statistics, _images(), True)
+    logits, _ = view.apply(params, view.statistics, _images(), True)
     return jnp.mean(jnp.square(logits - 1.0))
 
-  grads = jax.jit(jax.grad(loss))(view.params)
+  grads = _jit(jax.grad(loss))(view.params)
   assert jax.tree.structure(grads) == jax.tree.structure(view.params)
   for path, grad in jax.tree.leaves_with_path(grads):
     assert isinstance(grad, jax.Array), path
     assert np.isfinite(grad).all() and np.any(np.asarray(grad) != 0), path
 
 
-@pytest.mark.parametrize('name', sorted(OPTIONS))
-def test_bfloat16_computes_and_float32_stays(name):
-  _, view, apply = _functional(name, 'bfloat16')
-  _, exact, apply_exact = _functional(name)
-  _assert_trees_close(view.params, exact.params, rtol=0)
+@pytest.mark.parametrize('name', sorted(SMALL))
+def test_bfloat16_computes_and_float32_stays(name, request):
+  if name in PROMOTING:
+    request.getfixturevalue('standard_promotion')
+  _, view, apply_exact = _functional(name)
+  # Its arrays are those of the float32 model: only shapes are needed here.
+  half = models.functional(_abstract(name, dtype='bfloat16'))
+  abstract = jax.tree.map(jax.typeof, (view.params, view.statistics))
+  assert jax.tree.map(jax.typeof, (half.params, half.statistics)) == abstract
+  apply = _jit(half.apply, static_argnums=3)
   args = view.params, view.statistics, _images()
   logits, statistics = apply(*args, True)
   expected, _ = apply_exact(*args, True)
@@ -190,6 +235,47 @@ def test_a_strided_block_is_centred_on_even_pixels():
     np.testing.assert_array_equal(reached, [[0, 1, 2]])
 
 
+def test_a_vit_starts_as_its_paper_says():
+  model = models.create(
+    'vit',
+    num_classes=5,
+    image_shape=SHAPE,
+    seed=0,
+    **{**SMALL['vit'][1], 'width': 96},
+    head_bias=-10.0,
+    representation=6,
+  )
+  params = models.functional(model).params
+  np.testing.assert_array_equal(params['head']['bias'], -10.0)
+  for zero in (params['token'], params['head']['kernel']):
+    np.testing.assert_array_equal(zero, 0.0)
+  assert params['head']['kernel'].shape == (6, 5)
+  assert params['positions'].shape == (1, 3 * 4 + 1, 96)
+  assert 0.018 < params['positions'].std() < 0.022
+  # Query, key and value are drawn as three matrices, not as one.
+  attention = params['blocks'][0]['attention']
+  for name in ('query', 'key', 'value', 'out'):
+    bound = np.abs(attention[name]['kernel']).max() / np.sqrt(6 / (96 + 96))
+    assert 0.98 < bound <= 1
+  bound = np.abs(params['blocks'][0]['fc1']['kernel']).max()
+  assert 0.98 < bound / np.sqrt(6 / (96 + 4 * 96)) <= 1
+
+
+def test_mean_pooling_reads_every_patch_and_has_no_token():
+  view = models.functional(_abstract('vit', pool='mean', depth=0))
+  params = dict(_functional('vit')[1].params)
+  del params['token'], params['blocks']
+  params['positions'] = jnp.zeros((1, 3 * 4, 8))
+  assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, view.params)
+  # Without blocks and positions the logits are a mean over the patches.
+  images = jnp.zeros((3, *SHAPE)).at[1].set(1.0).at[2, :, :4].set(1.0)
+  logits, _ = _jit(view.apply, static_argnums=3)(params, {}, images, False)
+  assert not np.allclose(logits[0], logits[1], atol=1e-2)
+  np.testing.assert_allclose(
+    logits[2], (logits[0] + logits[1]) / 2, rtol=1e-5, atol=1e-6
+  )
+
+
 def test_random_streams_are_part_of_the_statistics():
   class Noisy(nnx.Module):
     def __init__(self):
@@ -199,7 +285,7 @@ def test_random_streams_are_part_of_the_statistics():
       return self.dropout(images.reshape(images.shape[0], -1))
 
   view = models.functional(Noisy())
-  apply = jax.jit(view.apply, static_argnums=3)
+  apply = _jit(view.apply, static_argnums=3)
   images = jnp.ones((4, 4, 4, 1))
   first, statistics = apply(view.params, view.statistics, images, True)
   again, _ = apply(view.params, view.statistics, images, True)
@@ -208,6 +294,26 @@ def test_random_streams_are_part_of_the_statistics():
   assert np.any(first != later)
   still, _ = apply(view.params, statistics, images, False)
   np.testing.assert_array_equal(still, 1.0)
+
+
+@pytest.mark.parametrize('name', DROPPING)
+def test_dropout_differs_by_step_and_not_between_two_passes(name):
+  model = _create(name, dropout=0.5)
+  view = models.functional(model)
+  apply = _jit(view.apply, static_argnums=3)
+  first, statistics = apply(view.params, view.statistics, _images(), True)
+  again, _ = apply(view.params, view.statistics, _images(), True)
+  later, _ = apply(view.params, statistics, _images(), True)
+  np.testing.assert_array_equal(first, again)
+  assert np.all(first != later)
+  # Nothing is dropped in evaluation, by either view.
+  logits, unchanged = apply(view.params, view.statistics, _images(), False)
+  without = _functional(name)[2]
+  expected, _ = without(
+    view.params, _functional(name)[1].statistics, _images(), False
+  )
+  np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
+  assert jax.tree.structure(unchanged) == jax.tree.structure(statistics)
 
 
 def test_the_seed_decides():
@@ -230,6 +336,9 @@ def test_the_seed_decides():
     ('mlp', {'rngs': 0}, "Its options are 'dtype', 'hidden'"),
     ('resnet', {'widths': (4,)}, 'two sequences of one length'),
     ('mlp', {'image_shape': (8, 8)}, 'Give .height, width, channels.'),
+    ('vit', {'patch': 4}, 'Give a divisor of height and width'),
+    ('vit', {'patch': 2, 'heads': 7}, 'Give a multiple of heads as width'),
+    ('vit', {'patch': 2, 'pool': 'map'}, "'token' for the class token"),
   ],
 )
 def test_what_cannot_be_created(name, options, message):

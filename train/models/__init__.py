@@ -18,10 +18,12 @@ from train.models.functional import Functional as Functional
 from train.models.functional import functional as functional
 from train.models.mlp import MLP as MLP
 from train.models.resnet import ResNet as ResNet
+from train.models.vit import ViT as ViT
 
 _MODELS: Mapping[str, Callable[..., nnx.Module]] = {
   'mlp': MLP,
   'resnet': ResNet,
+  'vit': ViT,
 }
 
 
