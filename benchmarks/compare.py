@@ -75,8 +75,15 @@ def compare(
 
   sgd = make('sgd')
   steps = settings.steps or measure.steps_in(TURN_SECONDS, sgd.turn(2) / 2)
-  ours = {'sgd': sgd}
-  ours |= {name: make(name) for name in settings.rows if name != 'sgd'}
+  ours, left_out = {'sgd': sgd}, {}
+  for name in settings.rows:
+    if name != 'sgd':
+      try:
+        ours[name] = make(name)
+      except ValueError as error:
+        # Some methods need what not every network has, and say so.
+        left_out[name] = str(error)
+        say(f'without {name}: {error}')
   forward = program.ForwardRow(
     program.make_config(settings.rows['sgd'], model, settings.batch), dataset
   )
@@ -110,6 +117,7 @@ def compare(
       | _resources(row, sgd)
       for name, row in ours.items()
     ],
+    'left_out': left_out,
     'peers': [
       summary(name, row, turns, settings.batch, steps, next(iter(theirs)))
       for name, row in theirs.items()
@@ -206,6 +214,8 @@ def markdown(name: str, measured: Mapping[str, Any]) -> str:
       _number(row['copies'], '+.2f'),
     )
     lines.append(f'| {" | ".join(cells)} |')
+  for name, reason in measured['left_out'].items():
+    lines += ['', f'Without {name}: {reason}']
   if measured['peers']:
     lines += [
       '',

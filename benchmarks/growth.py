@@ -4,24 +4,33 @@ python -m benchmarks.growth
 
 Every method's step is measured over SGD's at the same size, in turns in one
 process: a line that rises means that something grows faster than the gradient
-does. A multilayer perceptron, so that what a step does beside its gradients is
-not small against them. Writes growth.json and growth.png.
+does. The networks are perceptrons, so that what a step does beside its
+gradients is not small against them. Writes growth.json and growth.png.
 """
 
+import functools
 import json
+import math
 import pathlib
 import sys
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from absl import app, flags, logging
 
 from benchmarks import compare, measure, picture, program, rows
+from train import data, loop, models
 
 _METHODS = ('sam', 'fsam', 'arsam', 'ausam')
 
 
 class Size(NamedTuple):
-  """A problem: a perceptron, its batch and its training set."""
+  """A problem: a perceptron, its batch and its training set.
+
+  Or, with pieces, one layer in that many arrays.
+  """
 
   batch: int = 128
   width: int = 256
@@ -29,12 +38,38 @@ class Size(NamedTuple):
   examples: int = 4096
   side: int = 8
   channels: int = 3
+  pieces: int = 0
 
 
-def _layers(leaves: int, parameters: int = 2**20) -> Size:
-  # Each layer is a kernel and a bias.
-  depth = max(1, leaves // 2)
-  return Size(width=round((parameters / depth) ** 0.5), depth=depth)
+class InPieces(loop.Program):
+  """The program with a network of one layer, its kernel in many arrays.
+
+  Args:
+    pieces: the arrays that the kernel's columns are split over.
+    config: see `loop.Program`.
+    dataset: see `loop.Program`.
+  """
+
+  WIDTH = 6000
+
+  def __init__(self, pieces: int, config: Any, dataset: data.Dataset):
+    self._pieces = pieces
+    super().__init__(config, dataset)
+
+  def _model(self, seed: int) -> models.Functional:
+    features = math.prod(self.image_shape)
+    generator = np.random.default_rng(seed)
+    kernel = generator.normal(0, features**-0.5, (features, self.WIDTH))
+    pieces = np.split(kernel.astype(np.float32), self._pieces, axis=1)
+    # Not a parameter: there are as many arrays as there are pieces.
+    head = generator.normal(0, self.WIDTH**-0.5, (self.WIDTH, self.num_classes))
+
+    def apply(params, statistics, images, train):
+      del train
+      x = images.reshape(images.shape[0], -1) @ jnp.concatenate(params, axis=1)
+      return jax.nn.relu(x) @ head.astype(np.float32), statistics
+
+    return models.Functional([jnp.array(piece) for piece in pieces], {}, apply)
 
 
 # What grows in each panel, and the problem at each size.
@@ -53,9 +88,9 @@ PANELS = {
     examples: Size(width=512, examples=examples, side=1, channels=1)
     for examples in (1_000, 10_000, 100_000, 1_000_000, 14_000_000)
   },
-  # Of the same total size, in ever more layers.
+  # Of the same total size.
   'parameter arrays': {
-    leaves: _layers(leaves) for leaves in (2, 20, 200, 2000)
+    pieces: Size(pieces=pieces) for pieces in (1, 10, 100, 1000, 2000)
   },
 }
 
@@ -63,7 +98,7 @@ _PANELS = flags.DEFINE_list(
   'panels', list(PANELS), f'Some of: {", ".join(PANELS)}.'
 )
 _MOST = flags.DEFINE_integer('most', None, 'Leaves out sizes above this.', 1)
-_ROUNDS = flags.DEFINE_integer('rounds', 15, 'Turns of each method.', 1)
+_ROUNDS = flags.DEFINE_integer('rounds', 12, 'Turns of each method.', 1)
 _STEPS = flags.DEFINE_integer(
   'steps', None, 'Steps in a turn; by default a quarter second of SGD.', 1
 )
@@ -85,12 +120,15 @@ def measure_size(size: Size, rounds: int, steps: int | None) -> dict[str, Any]:
   """
   model = {'name': 'mlp', 'hidden': (size.width,) * size.depth}
   dataset = program.random_dataset(size.examples, size.side, size.channels)
+  kind = loop.Program
+  if size.pieces:
+    kind = functools.partial(InPieces, size.pieces)
   taking = {}
   for name, spec in rows.chosen(','.join(_METHODS)).items():
     config = program.make_config(spec, model, size.batch)
     # A pixel cannot be cropped, and what is measured is the method.
     config.augment.pad, config.augment.flip = 0, False
-    taking[name] = program.ProgramRow(spec, config, dataset)
+    taking[name] = program.ProgramRow(spec, config, dataset, kind)
     taking[name].warm_up()
   sgd = taking['sgd']
   steps = steps or measure.steps_in(compare.TURN_SECONDS, sgd.turn(2) / 2)

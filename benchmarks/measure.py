@@ -9,6 +9,7 @@ import datetime
 import os
 import platform
 import statistics
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from typing import Any, NamedTuple, Protocol
@@ -50,6 +51,7 @@ def interleave(
   rounds: int,
   steps: int,
   progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+  pause: float = 0.05,
 ) -> dict[str, Turns]:
   """Lets every row take a turn in every round: A B C A B C ...
 
@@ -58,6 +60,7 @@ def interleave(
     rounds: turns of each row.
     steps: steps in a turn.
     progress: wraps the rounds, for a progress bar.
+    pause: seconds before a turn.
 
   Returns:
     The turns of each row.
@@ -66,6 +69,9 @@ def interleave(
   for _ in progress(range(rounds)):
     for name, row in rows.items():
       before = row.gradients
+      # PyTorch's threads spin for a while after their last work, and would
+      # slow the row that comes next.
+      time.sleep(pause)
       turns[name].seconds.append(row.turn(steps))
       turns[name].gradients.append(row.gradients - before)
   return turns

@@ -1,7 +1,7 @@
 """The rows that run in JAX: the training program's step, the forward pass."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -44,10 +44,13 @@ def make_config(
 
 
 def make_program(
-  spec: Spec, config: Any, dataset: data.Dataset
+  spec: Spec,
+  config: Any,
+  dataset: data.Dataset,
+  kind: Callable[..., loop.Program] = loop.Program,
 ) -> loop.Program:
-  """The training program with a row's method."""
-  program = loop.Program(config, dataset)
+  """The training program, or one of its kind, with a row's method."""
+  program = kind(config, dataset)
   if spec.build is not None:
     # The program builds methods by their names; this one has none.
     program.method = spec.build(config, program.num_examples)
@@ -63,17 +66,26 @@ class ProgramRow:
     spec: what the row measures.
     config: the program's config of it.
     dataset: what the batches are drawn from.
+    kind: (config, dataset) -> the program.
   """
 
-  def __init__(self, spec: Spec, config: Any, dataset: data.Dataset):
+  def __init__(
+    self,
+    spec: Spec,
+    config: Any,
+    dataset: data.Dataset,
+    kind: Callable[..., loop.Program] = loop.Program,
+  ):
     self.spec = spec
     self.forwards = spec.forwards
-    self.program = make_program(spec, config, dataset)
-    method, optimizer = self.program.method, self.program.optimizer
-    state = self.program.init(seed=0)
-    self.state = state._replace(
-      method=method.init(state.params), optimizer=optimizer.init(state.params)
-    )
+    self.program = make_program(spec, config, dataset, kind)
+    self.state = self.program.init(seed=0)
+    if spec.build is not None:
+      params = self.state.params
+      self.state = self.state._replace(
+        method=jax.jit(self.program.method.init)(params),
+        optimizer=jax.jit(self.program.optimizer.init)(params),
+      )
     self._share = _share(spec, config)
     self._ids = draw_ids(self.program.num_examples, config.batch_size)
 

@@ -21,6 +21,8 @@ class Network(NamedTuple):
 
 
 _BATCH = 128
+# ViT-Ti, with patches for images of 32x32.
+_VIT_TI = {'patch': 4, 'width': 192, 'depth': 12, 'heads': 3}
 
 NETWORKS = {
   'mlp': Network({'name': 'mlp', 'hidden': (512, 512)}, 128, 'all'),
@@ -33,9 +35,10 @@ NETWORKS = {
       'widths': (64, 128, 256, 512),
       'blocks': (2, 2, 2, 2),
     },
-    16,
+    8,
     'main',
   ),
+  'vit': Network({'name': 'vit', **_VIT_TI}, 8, 'main'),
 }
 
 
