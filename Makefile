@@ -18,7 +18,7 @@ SOURCES := $(wildcard sam_optax train configs tests benchmarks examples) \
   setup.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint format demo clean
+.PHONY: help install test lint format demo bench clean
 
 help:
 	@echo 'make test     check style and types, then run every test'
@@ -27,6 +27,8 @@ help:
 	@echo 'make format   put the sources into the style that lint expects'
 	@echo 'make demo     train on a small data set and show what comes out'
 	@echo '              (METHODS=all for every method, or names with commas)'
+	@echo 'make bench    measure what every method costs over SGD, in turns'
+	@echo "              (ARGS='--networks=resnet --rows=sam,arsam' narrows it)"
 	@echo 'make install  set up $(VENV) only (the others do it when needed)'
 	@echo 'make clean    remove $(VENV) and every cache'
 
@@ -60,6 +62,9 @@ test: lint
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m train.demo $(if $(METHODS),--methods=$(METHODS)) $(ARGS)
+
+bench: $(INSTALLED)
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .cache

@@ -1,1 +1,1 @@
-"""What the methods cost; see each module's docstring."""
+"""What the methods cost, in time and memory; see `benchmarks/__main__.py`."""

@@ -355,18 +355,3 @@ def test_every_config_file_is_tested():
   for name in named:
     docstring = importlib.import_module(f'configs.{name}').__doc__
     assert f'--config=configs/{name}.py' in docstring
-
-
-def test_the_benchmark_measures_every_row():
-  done = run_command(
-    '--rounds=1',
-    '--steps=2',
-    '--side=8',
-    '--batch=4',
-    module='benchmarks.step_time',
-  )
-  assert done.returncode == 0, done.stderr
-  rows = [line.split('|') for line in done.stdout.splitlines()[2:]]
-  costs = {row[1].strip(): float(row[2]) for row in rows}
-  assert costs['SGD'] == 1 and costs['SAM'] == 2
-  assert 1 <= costs['ARSAM, p = 0.25'] <= 2

@@ -7,8 +7,8 @@ same seed gives the same run, whatever was run before it.
 import contextlib
 import functools
 import time
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -40,14 +40,20 @@ class Program:
   Args:
     config: the config of the run, see `train/config.py`.
     dataset: the data set.
+    step: another step than the config's.
 
   Raises:
     ConfigError: if the config cannot be run on this data set.
   """
 
-  def __init__(self, config: train_config.Config, dataset: data.Dataset):
+  def __init__(
+    self,
+    config: train_config.Config,
+    dataset: data.Dataset,
+    step: Step | None = None,
+  ):
     self.config = config
-    self.step = Step(config, dataset)
+    self.step = step or Step(config, dataset)
     self.method = self.step.method
     self.num_examples = self.step.num_examples
     self.total_steps = self.step.total_steps
@@ -209,6 +215,11 @@ class Program:
       self._compiled[name] = jitted.lower(*arguments).compile()
       self.compile_seconds += time.perf_counter() - start
     return self._compiled[name](*arguments)
+
+  @property
+  def compiled(self) -> Mapping[Any, Any]:
+    """The compiled functions of the steps taken so far, by their kind."""
+    return self._compiled
 
   def test(self, state: TrainState) -> dict[str, float]:
     """Loss and accuracy over the whole test split."""

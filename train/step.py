@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+import sam_optax
 from train import augment, data, models
 from train import config as train_config
 
@@ -51,7 +52,7 @@ class Step:
       'base': optimizer,
     }
     # The key matters to a method's init only: it lives in the state.
-    self.method = train_config.build_method(config, key=0, **self._known)
+    self.method = self.build_method(0)
     # A method that is an optimizer returns minus its whole step.
     whole = self.method.is_optimizer
     self.optimizer = optax.sgd(1.0) if whole else optimizer
@@ -81,15 +82,18 @@ class Step:
       raise train_config.ConfigError(f'In model: {error}') from error
     return models.functional(model)
 
+  def build_method(self, key: Any) -> sam_optax.SharpnessAware:
+    """The config's method, drawing from a key."""
+    return train_config.build_method(self.config, key=key, **self._known)
+
   def init(self, params, statistics, seed) -> TrainState:
     """The state before the first step."""
-    method = train_config.build_method(self.config, key=seed, **self._known)
     return TrainState(
       step=jnp.zeros([], jnp.int32),
       key=jax.random.key(seed),
       params=params,
       statistics=statistics,
-      method=method.init(params),
+      method=self.build_method(seed).init(params),
       optimizer=self.optimizer.init(params),
     )
 

@@ -1,0 +1,237 @@
+"""One network's table: every row measured in one process, and its summary."""
+
+import dataclasses
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from benchmarks import measure, peers, program
+from benchmarks.rows import Network, Spec
+from train import data
+from train.log import Log
+
+# Of whose rows the whole program is run, data and logging included.
+_WHOLE = ('sgd', 'sam', 'arsam')
+TURN_SECONDS = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How a network is measured.
+
+  Attributes:
+    rows: the rows by name, `sgd` among them.
+    batch: images in a batch.
+    rounds: turns of each row.
+    steps: steps in a turn; None for as many as SGD takes in a quarter second.
+    side: pixels on a side of a random image.
+    dataset: 'random', or a name for `train.data.load`.
+    dtype: of the computation, such as 'bfloat16'; None for float32.
+    peers: whether the rows of PyTorch are measured too.
+  """
+
+  rows: Mapping[str, Spec]
+  batch: int
+  rounds: int
+  steps: int | None = None
+  side: int = 32
+  dataset: str = 'random'
+  dtype: str | None = None
+  peers: bool = True
+
+
+def compare(
+  network: Network,
+  settings: Settings,
+  say: Callable[[str], None],
+  progress: Callable[..., Any] = iter,
+) -> dict[str, Any]:
+  """Measures a network's rows.
+
+  Args:
+    network: the network.
+    settings: how it is measured.
+    say: takes a line of progress.
+    progress: wraps the rounds, for a progress bar.
+
+  Returns:
+    What was measured, as JSON.
+  """
+  model = dict(network.model)
+  if settings.dtype is not None:
+    model['dtype'] = settings.dtype
+  if settings.dataset == 'random':
+    dataset = program.random_dataset(4 * settings.batch, settings.side)
+  else:
+    dataset = data.load(settings.dataset)
+
+  def make(name: str) -> program.ProgramRow:
+    spec = settings.rows[name]
+    config = program.make_config(spec, model, settings.batch)
+    row = program.ProgramRow(spec, config, dataset)
+    row.warm_up()
+    say(f'compiled {name} in {row.compile_seconds:.1f} s')
+    return row
+
+  sgd = make('sgd')
+  steps = settings.steps or measure.steps_in(TURN_SECONDS, sgd.turn(2) / 2)
+  ours, left_out = {'sgd': sgd}, {}
+  for name in settings.rows:
+    if name != 'sgd':
+      try:
+        ours[name] = make(name)
+      except ValueError as error:
+        # Some methods need what not every network has, and say so.
+        left_out[name] = str(error)
+        say(f'without {name}: {error}')
+  forward = program.ForwardRow(
+    program.make_config(settings.rows['sgd'], model, settings.batch), dataset
+  )
+  theirs = {}
+  if settings.peers and peers.missing(model) is None:
+    theirs = peers.rows(model, dataset, settings.batch)
+  for row in (forward, *theirs.values()):
+    row.warm_up()
+  turns = measure.interleave(
+    {**ours, 'forward': forward, **theirs}, settings.rounds, steps, progress
+  )
+  speeds = {}
+  for name in _WHOLE:
+    if name in ours:
+      say(f'running the whole program: {name}')
+      config = program.make_config(
+        settings.rows[name], model, settings.batch, max(10, 2 * steps)
+      )
+      speeds[name] = _program_speed(ours[name], config, dataset)
+  return {
+    'model': model,
+    'parameter_bytes': sgd.parameter_bytes,
+    'batch': settings.batch,
+    'image_shape': list(dataset.train_images.shape[1:]),
+    'rounds': settings.rounds,
+    'steps': steps,
+    'forward': measure.over(turns['forward'], turns['sgd']).value,
+    'rows': [
+      summary(name, row, turns, settings.batch, steps)
+      | {'program_speed': speeds.get(name)}
+      | _resources(row, sgd)
+      for name, row in ours.items()
+    ],
+    'left_out': left_out,
+    'peers': [
+      summary(name, row, turns, settings.batch, steps, next(iter(theirs)))
+      for name, row in theirs.items()
+    ],
+  }
+
+
+def summary(name, row, turns, batch, steps, reference='sgd') -> dict[str, Any]:
+  """A row's cost over the reference's, and what it had to be."""
+  mine = turns[name]
+  ratio = measure.over(mine, turns[reference])
+  gradients = sum(mine.gradients) / (len(mine.gradients) * steps)
+  forward = measure.over(turns['forward'], turns['sgd']).value
+  ideal = gradients + row.forwards * forward
+  per_step = measure.seconds_per_step(mine, steps)
+  return {
+    'name': name,
+    'over': reference,
+    'ratio': ratio.value,
+    'quartiles': [ratio.low, ratio.high],
+    'gradients': gradients,
+    'forwards': row.forwards,
+    'ideal': ideal,
+    'efficiency': ideal / ratio.value,
+    'over_sgd': measure.over(mine, turns['sgd']).value,
+    'milliseconds': 1000 * per_step,
+    'images_per_second': batch / per_step,
+    'turn_seconds': mine.seconds,
+    'turn_gradients': mine.gradients,
+  }
+
+
+def _resources(row, sgd) -> dict[str, Any]:
+  """What a row costs beside its time."""
+  peak, least = row.peak_bytes, sgd.peak_bytes
+  return {
+    'compile_seconds': row.compile_seconds,
+    'compile_over_sgd': row.compile_seconds / sgd.compile_seconds,
+    'peak_bytes': peak,
+    'peak_over_sgd': None if peak is None else peak / least,
+    'copies': None if peak is None else (peak - least) / sgd.parameter_bytes,
+  }
+
+
+def _program_speed(row, config, dataset, runs: int = 3) -> float:
+  """Images per second of the whole program over those of the bare step."""
+  whole = program.make_program(row.spec, config, dataset)
+  bare, full = [], []
+  for run in range(runs + 1):
+    with tempfile.TemporaryDirectory() as folder, Log(folder) as log:
+      result = whole.run(run, log)
+    steps = max(5, config.steps // 2)
+    # The first run compiles.
+    if run:
+      bare.append(steps * config.batch_size / row.turn(steps))
+      full.append(result.images_per_second)
+  return measure.median_ratio(full, bare)
+
+
+def markdown(name: str, measured: Mapping[str, Any]) -> str:
+  """A network's table, and one of its peers where they were measured."""
+  sgd = measured['rows'][0]
+  shape = 'x'.join(map(str, measured['image_shape']))
+  lines = [
+    f'### {name}',
+    '',
+    f'Batch {measured["batch"]} of {shape}, '
+    f'{measured["parameter_bytes"] / 2**20:.2f} MiB of parameters. SGD: '
+    f'{sgd["milliseconds"]:.1f} ms a step; a forward pass is '
+    f'{measured["forward"]:.3f} of it. {measured["rounds"]} rounds of '
+    f'{measured["steps"]} steps.',
+    '',
+    '| row | gradients | ideal | measured | quartiles | ideal / measured '
+    '| images/s | program / step | compile, s | over SGD | peak, MiB '
+    '| over SGD | copies |',
+    '|---' * 13 + '|',
+  ]
+  for row in measured['rows']:
+    low, high = row['quartiles']
+    mebibytes = row['peak_bytes'] and row['peak_bytes'] / 2**20
+    cells = (
+      row['name'],
+      f'{row["gradients"]:.3f}',
+      f'{row["ideal"]:.3f}',
+      f'{row["ratio"]:.3f}',
+      f'{low:.3f} to {high:.3f}',
+      f'{row["efficiency"]:.3f}',
+      f'{row["images_per_second"]:,.0f}',
+      _number(row['program_speed'], '.3f'),
+      f'{row["compile_seconds"]:.1f}',
+      f'{row["compile_over_sgd"]:.2f}',
+      _number(mebibytes, '.1f'),
+      _number(row['peak_over_sgd'], '.3f'),
+      _number(row['copies'], '+.2f'),
+    )
+    lines.append(f'| {" | ".join(cells)} |')
+  for name, reason in measured['left_out'].items():
+    lines += ['', f'Without {name}: {reason}']
+  if measured['peers']:
+    lines += [
+      '',
+      '| row | gradients | over its SGD | quartiles | ideal / measured '
+      '| over our SGD |',
+      '|---' * 6 + '|',
+    ]
+  for row in measured['peers']:
+    low, high = row['quartiles']
+    lines.append(
+      f'| {row["name"]} | {row["gradients"]:.3f} | {row["ratio"]:.3f} '
+      f'| {low:.3f} to {high:.3f} | {row["efficiency"]:.3f} '
+      f'| {row["over_sgd"]:.3f} |'
+    )
+  return '\n'.join(lines)
+
+
+def _number(number: float | None, form: str) -> str:
+  return '-' if number is None else format(number, form)

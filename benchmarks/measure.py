@@ -1,0 +1,161 @@
+"""How rows are timed: in turns, so that a drifting machine slows them alike.
+
+A row is anything with a `turn(steps)` that runs that many steps, waits for
+them and returns the seconds, compilation left out, and with `gradients`, the
+gradients of a whole batch that it has taken so far.
+"""
+
+import datetime
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import metadata
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import numpy as np
+
+
+class Row(Protocol):
+  """What takes turns."""
+
+  @property
+  def gradients(self) -> float:
+    """Gradients of a whole batch taken so far."""
+    ...
+
+  def turn(self, steps: int) -> float:
+    """Runs a turn and returns its seconds."""
+    ...
+
+
+class Turns(NamedTuple):
+  """What a row's turns took, one number per round."""
+
+  seconds: list[float]
+  gradients: list[float]
+
+
+class Ratio(NamedTuple):
+  """A cost over another, with the quartiles over the rounds."""
+
+  value: float
+  low: float
+  high: float
+
+
+def interleave(
+  rows: Mapping[str, Row],
+  rounds: int,
+  steps: int,
+  progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+  pause: float = 0.05,
+) -> dict[str, Turns]:
+  """Lets every row take a turn in every round: A B C A B C ...
+
+  Args:
+    rows: what is timed, warm already.
+    rounds: turns of each row.
+    steps: steps in a turn.
+    progress: wraps the rounds, for a progress bar.
+    pause: seconds before a turn.
+
+  Returns:
+    The turns of each row.
+  """
+  turns = {name: Turns([], []) for name in rows}
+  for _ in progress(range(rounds)):
+    for name, row in rows.items():
+      before = row.gradients
+      # PyTorch's threads spin for a while after their last work, and would
+      # slow the row that comes next.
+      time.sleep(pause)
+      turns[name].seconds.append(row.turn(steps))
+      turns[name].gradients.append(row.gradients - before)
+  return turns
+
+
+def over(turns: Turns, reference: Turns) -> Ratio:
+  """What a row's step costs over the reference's.
+
+  Args:
+    turns: the row's.
+    reference: those of the row it is compared with, in the same rounds.
+
+  Returns:
+    The median over the rounds of the ratio within a round, or the ratio of
+    the means where the turns differ in their work: their median would be the
+    cost of the commoner turn. The quartiles are over the rounds in both cases.
+  """
+  rounds = np.divide(turns.seconds, reference.seconds)
+  low, high = np.percentile(rounds, (25, 75))
+  if alike(turns):
+    value = np.median(rounds)
+  else:
+    value = np.mean(turns.seconds) / np.mean(reference.seconds)
+  return Ratio(float(value), float(low), float(high))
+
+
+def alike(turns: Turns) -> bool:
+  """Whether every turn did the same work."""
+  return bool(np.ptp(turns.gradients) < 1e-6 * max(turns.gradients, default=1))
+
+
+def seconds_per_step(turns: Turns, steps: int) -> float:
+  """The cost of one step: a median, or a mean where the turns differ."""
+  center = statistics.median if alike(turns) else statistics.mean
+  return center(turns.seconds) / steps
+
+
+def steps_in(seconds: float, per_step: float, most: int = 100) -> int:
+  """How many steps of some length a turn of some length has, 1 to `most`."""
+  return max(1, min(most, round(seconds / per_step)))
+
+
+def peak_bytes(compiled: Iterable[Any]) -> int | None:
+  """What the largest of some compiled functions holds while it runs.
+
+  Args:
+    compiled: compiled functions of JAX.
+
+  Returns:
+    Bytes of arguments, results and temporaries, a buffer that is donated
+    counted once; None where the backend does not tell.
+  """
+  analyses = [function.memory_analysis() for function in compiled]
+  if not analyses or None in analyses:
+    return None
+  return max(
+    analysis.temp_size_in_bytes
+    + analysis.argument_size_in_bytes
+    + analysis.output_size_in_bytes
+    - analysis.alias_size_in_bytes
+    for analysis in analyses
+  )
+
+
+def median_ratio(
+  numbers: Sequence[float], references: Sequence[float]
+) -> float:
+  """The median of the ratios of pairs."""
+  return float(np.median(np.divide(numbers, references)))
+
+
+def environment() -> dict[str, Any]:
+  """The machine and the versions that a measurement is of."""
+  versions: dict[str, str | None] = {'python': platform.python_version()}
+  for package in ('jax', 'jaxlib', 'optax', 'flax', 'torch'):
+    try:
+      versions[package] = metadata.version(package)
+    except metadata.PackageNotFoundError:
+      versions[package] = None
+  return {
+    'date': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+    'device': jax.devices()[0].device_kind,
+    'backend': jax.default_backend(),
+    'cores': len(os.sched_getaffinity(0)),
+    'processor': platform.processor() or platform.machine(),
+    'versions': versions,
+  }

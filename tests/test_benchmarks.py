@@ -1,0 +1,236 @@
+"""The benchmarks count, summarise and write rightly; no time is a test."""
+
+import json
+import pathlib
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import jax
+import numpy as np
+import pytest
+
+import sam_optax
+from benchmarks import compare, growth, measure, picture, program, rows
+from train import config as train_config
+
+ROOT = pathlib.Path(__file__).parent.parent
+MODEL = {'name': 'mlp', 'hidden': (4,)}
+
+
+# Optax's SAM and its cosine schedule mix integers and floats.
+@pytest.fixture(autouse=True)
+def _standard_promotion(standard_promotion):
+  yield
+
+
+@pytest.fixture(scope='module')
+def bench(tmp_path_factory):
+  """What one run prints, and the folder that it writes."""
+  folder = tmp_path_factory.mktemp('bench')
+  flags = ('networks=mlp', 'rows=sam,ausam', 'side=4', 'batch=4', 'rounds=2')
+  done = subprocess.run(
+    [
+      sys.executable,
+      '-m',
+      'benchmarks',
+      *(f'--{flag}' for flag in (*flags, 'steps=1', f'workdir={folder}')),
+    ],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stdout, folder
+
+
+def make_row(name, batch=4):
+  spec = rows.specs()[name]
+  config = program.make_config(spec, MODEL, batch)
+  return program.ProgramRow(spec, config, program.random_dataset(4 * batch, 4))
+
+
+def test_the_table_has_every_row(bench):
+  printed, folder = bench
+  table = (folder / 'table.md').read_text()
+  assert table.strip() in printed
+  lines = [line.split('|') for line in table.splitlines() if '|' in line]
+  assert [line[1].strip() for line in lines[:5]] == [
+    'row',
+    '---',
+    'sgd',
+    'sam',
+    'ausam',
+  ]
+  assert {len(line) for line in lines[:5]} == {15}
+
+
+def test_the_ideal_is_counted_from_the_state(bench):
+  written = json.loads((bench[1] / 'bench.json').read_text())
+  measured = {row['name']: row for row in written['networks']['mlp']['rows']}
+  ideal = {name: row['ideal'] for name, row in measured.items()}
+  assert ideal == {'sgd': 1.0, 'sam': 2.0, 'ausam': 1.0}
+  for row in measured.values():
+    assert len(row['turn_seconds']) == 2 and min(row['turn_seconds']) > 0
+    assert row['efficiency'] == pytest.approx(row['ideal'] / row['ratio'])
+    assert row['peak_bytes'] > written['networks']['mlp']['parameter_bytes']
+  assert measured['sgd']['ratio'] == measured['sgd']['peak_over_sgd'] == 1
+  assert measured['sam']['program_speed'] > 0
+
+
+def test_what_is_written_says_what_it_is_of(bench):
+  folder = bench[1]
+  written = json.loads((folder / 'bench.json').read_text())
+  assert written['flags']['batch'] == written['networks']['mlp']['batch'] == 4
+  assert written['versions']['jax'] == jax.__version__
+  assert written['device'] and written['date'] and written['backend'] == 'cpu'
+  assert (folder / 'bench.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_every_method_of_the_library_has_a_row_that_can_be_built():
+  specs = rows.specs()
+  methods = {name for name in dir(sam_optax) if train_config.is_method(name)}
+  assert methods - {'base'} <= set(specs) and next(iter(specs)) == 'sgd'
+  assert {specs[name].method for name in methods - {'base'}} == methods - {
+    'base'
+  }
+  for spec in specs.values():
+    config = program.make_config(spec, MODEL, batch=4)
+    train_config.build_method(
+      config, 0, num_examples=16, num_classes=10, total_steps=9, learning_rate=1
+    )
+
+
+def test_rows_are_chosen_by_name_and_sgd_is_the_first():
+  assert list(rows.chosen('sam')) == ['sgd', 'sam']
+  assert rows.chosen('all') == rows.specs()
+  assert set(rows.chosen('main')) == {'sgd', *rows.MAIN, *rows.EXTRA}
+  with pytest.raises(ValueError, match="'samm'.*no such row.*Use all, main"):
+    rows.chosen('sam,samm')
+
+
+def test_a_row_is_measured_in_its_steady_state():
+  row = make_row('arsam_ausam')
+  row.warm_up()
+  row.turn(2)
+  decisions = row.program.method.decide(row.state.method, np.arange(4))
+  assert decisions['everyone'] is False
+  assert row.state.method.cadence.probability == pytest.approx(0.3)
+  assert row.state.method.step == 6
+  assert row.gradients == 0.5 * int(row.state.method.gradient_evaluations)
+
+
+def test_the_peer_of_optax_takes_the_step_that_our_sam_takes():
+  ours, theirs = make_row('sam'), make_row('optax-sam')
+  for row in (ours, theirs):
+    row.turn(3)
+  assert ours.gradients == theirs.gradients == 6
+  for one, other in zip(
+    jax.tree.leaves(ours.state.params),
+    jax.tree.leaves(theirs.state.params),
+    strict=True,
+  ):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+class FakeRow:
+  """Takes turns of seconds and gradients that are given."""
+
+  forwards = 1.0
+
+  def __init__(self, name, log, seconds, gradients):
+    self.name, self.log, self.gradients = name, log, 0.0
+    self.turns = iter(zip(seconds, gradients, strict=True))
+
+  def turn(self, steps):
+    seconds, gradients = next(self.turns)
+    self.log.append((self.name, steps))
+    self.gradients += gradients
+    return seconds
+
+
+def test_rows_take_turns():
+  log = []
+  fakes = {
+    'a': FakeRow('a', log, [1.0, 2.0], [3, 3]),
+    'b': FakeRow('b', log, [4.0, 5.0], [6, 9]),
+  }
+  turns = measure.interleave(fakes, rounds=2, steps=3, pause=0)
+  assert log == [('a', 3), ('b', 3), ('a', 3), ('b', 3)]
+  assert turns['a'] == measure.Turns([1.0, 2.0], [3, 3])
+  assert turns['b'] == measure.Turns([4.0, 5.0], [6, 9])
+
+
+def test_a_ratio_is_taken_within_its_round():
+  # The machine slows down by ten in the third round, and one turn is lost.
+  sgd = measure.Turns([1.0, 1.0, 10.0, 1.0, 1.0], [1] * 5)
+  row = measure.Turns([2.0, 1.9, 21.0, 2.2, 50.0], [2] * 5)
+  assert measure.over(row, sgd) == pytest.approx((2.1, 2.0, 2.2))
+  assert measure.seconds_per_step(row, 2) == pytest.approx(1.1)
+
+
+def test_turns_that_differ_in_their_work_are_averaged():
+  sgd = measure.Turns([1.0, 1.0, 1.0, 1.0], [1] * 4)
+  row = measure.Turns([1.0, 1.0, 1.0, 2.0], [1, 1, 1, 2])
+  assert measure.over(row, sgd).value == pytest.approx(1.25)
+  assert measure.seconds_per_step(row, 1) == pytest.approx(1.25)
+
+
+def test_forward_passes_are_in_the_ideal():
+  turns = {
+    'sgd': measure.Turns([1.0, 1.0], [2, 2]),
+    'forward': measure.Turns([0.25, 0.25], [0, 0]),
+    'esam': measure.Turns([2.0, 2.0], [3, 3]),
+  }
+  esam = compare.summary(
+    'esam', SimpleNamespace(forwards=1.0), turns, batch=8, steps=2
+  )
+  assert esam['gradients'] == 1.5
+  assert esam['ideal'] == pytest.approx(1.75)
+  assert esam['efficiency'] == pytest.approx(0.875)
+  assert esam['images_per_second'] == pytest.approx(8)
+
+
+def test_the_peak_is_of_the_largest_step_with_donated_buffers_once():
+  def compiled(*numbers):
+    names = ('temp', 'argument', 'output', 'alias')
+    analysis = {
+      f'{name}_size_in_bytes': number
+      for name, number in zip(names, numbers, strict=True)
+    }
+    return SimpleNamespace(memory_analysis=lambda: SimpleNamespace(**analysis))
+
+  small, large = compiled(1, 10, 10, 9), compiled(5, 10, 10, 9)
+  assert measure.peak_bytes([small, large, small]) == 16
+  unknown = SimpleNamespace(memory_analysis=lambda: None)
+  assert measure.peak_bytes([small, unknown]) is None
+
+
+@pytest.mark.parametrize(
+  ('per_step', 'steps'), [(1.0, 1), (0.1, 2), (0.01, 25), (1e-6, 100)]
+)
+def test_a_turn_is_as_long_as_asked(per_step, steps):
+  assert measure.steps_in(0.25, per_step) == steps
+
+
+def test_arrays_multiply_while_the_function_stays():
+  config = program.make_config(rows.specs()['sgd'], MODEL, batch=4)
+  config.augment.pad = 0
+  dataset = program.random_dataset(16, 4)
+  images = np.ones((2, 4, 4, 3), np.float32)
+  outputs = []
+  for pieces in (1, 100):
+    made = growth.InPieces(pieces, config, dataset)
+    params = made.model(0).params
+    assert len(jax.tree.leaves(params)) == pieces
+    outputs.append(made.model(0).apply(params, {}, images, True)[0])
+  np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-5)
+  for size in growth.PANELS['parameter arrays'].values():
+    assert growth.InPieces.WIDTH % size.pieces == 0
+
+
+def test_growth_is_drawn(tmp_path):
+  ratios = {'sam': [[2.0, 1.9, 2.1], [2.0, 1.9, 2.1]]}
+  panel = {'sizes': [1, 10], 'ratios': ratios}
+  picture.growth({'a': panel, 'b': panel}, tmp_path / 'growth.png')
+  assert (tmp_path / 'growth.png').read_bytes().startswith(b'\x89PNG')
