@@ -19,6 +19,10 @@ VARIANTS = {
   'rsam': ('rsam', {'rho': 0.1}),
   'arsam': ('arsam', {'rho': 0.1, 'warmup_steps': 3 * STEPS_PER_EPOCH}),
   'ausam': ('ausam', {'rho': 0.1}),
+  'arsam_ausam': (
+    'arsam_ausam',
+    {'rho': 0.1, 'warmup_steps': 3 * STEPS_PER_EPOCH},
+  ),
 }
 
 
