@@ -80,7 +80,8 @@ class Program:
     Raises:
       NotFinite: if the loss is no number any more.
     """
-    state = self.init(seed)
+    # The clock starts when the initialisation is done and not only sent.
+    state = jax.block_until_ready(self.init(seed))
     batch_size = self.config.batch_size
     log_every = self.config.log_every
     test_every = self.config.eval_every * (self.num_examples // batch_size)
