@@ -271,7 +271,7 @@ def is_method(name: str) -> bool:
   if not inspect.isfunction(function):
     return False
   returned = inspect.signature(function).return_annotation
-  parts = set(inspect.signature(function).parameters) & {'ascent', 'cadence'}
+  parts = set(inspect.signature(function).parameters) & {'ascent', 'cadence', 'method'}
   return returned is sam_optax.SharpnessAware and not parts
 
 
