@@ -204,8 +204,8 @@ def choose(
     raise ValueError(
       f'Given a method that asks {chosen.shape[0]} examples of the whole '
       f'batch, on {count(devices)} devices. With perturbation="synced" each '
-      'device takes an equal number of them. Change the batch size or the share that '
-      'is kept, or use perturbation="local".'
+      'device takes an equal number of them. Change the batch size or the '
+      'share that is kept, or use perturbation="local".'
     )
   return jax.lax.dynamic_slice_in_dim(chosen, index(devices) * share, share)
 

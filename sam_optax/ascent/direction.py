@@ -22,7 +22,7 @@ class AverageState(NamedTuple):
 
 
 def _init_average(params: _base.PyTree) -> AverageState:
-  return AverageState(jnp.zeros([], jnp.int32), optax.tree.zeros_like(params))
+  return AverageState(jnp.zeros([], jnp.int32), _tree.zeros_like(params))
 
 
 def _move(
