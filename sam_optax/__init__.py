@@ -44,6 +44,7 @@ from sam_optax._alias.whom import sam_random as sam_random
 from sam_optax._chain import chain as chain
 from sam_optax._core import SharpnessAware as SharpnessAware
 from sam_optax._core import sharpness_aware as sharpness_aware
+from sam_optax._parallel import parallel as parallel
 from sam_optax._step import SharpnessAwareState as SharpnessAwareState
 from sam_optax.optimizers import bsam as bsam
 from sam_optax.optimizers import wsam_decoupled as wsam_decoupled

@@ -49,6 +49,9 @@ class Ascent(NamedTuple):
       more gradient evaluation, and is counted.
     reference: point -> gradient on the caller's other data, or None. A call is
       counted too.
+    mean: tree -> its mean over the devices that look along gradients of their
+      own; the identity where there is one. What becomes of a state's numbers
+      is averaged anyway.
   """
 
   init: Callable[[PyTree], State]
@@ -98,8 +101,9 @@ class Choice(NamedTuple):
   # (state, example_ids) -> whether the whole batch goes in after all; if it
   # does not, it does not later either
   everyone: Callable[[State, jax.Array], jax.Array]
-  # (state, example_ids, step) -> positions in the batch, int32 [kept]
-  positions: Callable[[State, jax.Array, jax.Array], jax.Array]
+  # (state, example_ids, step, batch_size) -> positions in example_ids, int32
+  # [kept]; these may be a device's part of the step's batch_size examples
+  positions: Callable[[State, jax.Array, jax.Array, int], jax.Array]
 
 
 class Pruning(NamedTuple):

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sam_optax import _base, _check, _decide, _step, _tree
+from sam_optax import _base, _check, _decide, _devices, _step, _tree
 from sam_optax import cadence as _cadence
 from sam_optax import descent as _descent
 from sam_optax import selection as _selection
@@ -185,6 +185,7 @@ def sharpness_aware(
     reference_grad_fn=None,
     look=None,
     everyone=None,
+    across=_devices.ONE,
     **extra_args,
   ):
     del extra_args
@@ -204,6 +205,7 @@ def sharpness_aware(
         reference_grad_fn=reference_grad_fn,
         look=look,
         everyone=everyone,
+        across=across,
       )
       return _tree.cast_like(direction, updates), state
     if needs_examples:
@@ -230,9 +232,14 @@ def sharpness_aware(
       return _step.Pass(gradient)
 
     problem = _step.Problem(evaluate, None, reference_grad_fn)
-    first = None if look is not False and ascent.offset else _step.Pass(updates)
+    elsewhere = look is not False and ascent.offset is not None
+    # Of a gradient that is not the device's own, its own is not to be had.
+    if elsewhere or not _devices.is_own(across, updates):
+      first = None
+    else:
+      first = _step.Pass(updates)
     _, direction, state = _step.take_step(
-      parts, problem, first, updates, params, state, None, look
+      parts, problem, first, updates, params, state, None, look, across
     )
     return direction, state
 
@@ -248,6 +255,7 @@ def sharpness_aware(
     look=None,
     everyone=None,
     first=None,
+    across=_devices.ONE,
   ):
     def step_on(examples, ids):
       weights = None
@@ -257,10 +265,10 @@ def sharpness_aware(
       if prepare is not None:
         examples = prepare(examples)
       problem = _step.make_problem(
-        loss_fn, examples, reference_grad_fn, weights
+        loss_fn, examples, reference_grad_fn, weights, across
       )
       seen, direction, new_state = _step.take_step(
-        parts, problem, first, params, params, state, ids, look
+        parts, problem, first, params, params, state, ids, look, across
       )
       return (seen.loss, seen.aux), direction, new_state
 
@@ -278,11 +286,20 @@ def sharpness_aware(
       return step_on(batch, example_ids)
 
     def on_chosen(choice=choice):
-      positions = choice.positions(state.selection, example_ids, state.step)
-      return step_on(*_step.rows(positions, (batch, example_ids)))
+      drawn_from = _devices.own_keys(across, state.selection)
+      batch_size = example_ids.shape[0] * _devices.count(across)
+      positions = _devices.choose(
+        across,
+        lambda ids: choice.positions(drawn_from, ids, state.step, batch_size),
+        example_ids,
+      )
+      chosen = _devices.rows(across, positions, (batch, example_ids))
+      return step_on(*chosen)
 
     if everyone is None:
-      everyone = choice.everyone(state.selection, example_ids)
+      everyone = _devices.any_of(
+        across, choice.everyone(state.selection, example_ids)
+      )
     try:
       return _step.branch(everyone, on_everyone, on_chosen)
     except TypeError as error:

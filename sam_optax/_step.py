@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sam_optax import _base, _tree
+from sam_optax import _base, _devices, _tree
 
 
 class SharpnessAwareState(NamedTuple):
@@ -72,6 +72,7 @@ def make_problem(
   examples: _base.PyTree,
   reference_grad_fn: _base.GradFn | None,
   weights: jax.Array | None = None,
+  devices: _devices.Devices = _devices.ONE,
 ) -> Problem:
   """The evaluations of a loss function on a step's examples.
 
@@ -82,7 +83,7 @@ def make_problem(
   def evaluate(point, positions=None):
     asked, factors = examples, weights
     if positions is not None:
-      asked, factors = rows(positions, (examples, weights))
+      asked, factors = _devices.rows(devices, positions, (examples, weights))
 
     def mean_loss(point):
       losses, aux = loss_fn(point, asked)
@@ -101,9 +102,34 @@ def make_problem(
   )
 
 
-def rows(positions: jax.Array, tree: _base.PyTree) -> _base.PyTree:
-  """The rows at `positions` of every leaf."""
-  return jax.tree.map(lambda x: x[positions], tree)
+def _across(devices: _devices.Devices, problem: Problem) -> Problem:
+  """The evaluations of a problem on each device's own examples."""
+  evaluate, losses, reference = problem
+
+  def own(function):
+    return lambda point, *positions: function(
+      _devices.vary(devices, point), *positions
+    )
+
+  def reference_mean(point):
+    gradient = _tree.promote(own(reference)(point))
+    return _devices.synced_mean(devices, gradient)
+
+  return Problem(
+    lambda *arguments: _shared(devices, own(evaluate)(*arguments)),
+    losses and own(losses),
+    reference and reference_mean,
+  )
+
+
+def _shared(devices: _devices.Devices, seen: Pass) -> Pass:
+  """A pass on a device's own examples, with the means of what is averaged."""
+  gradient = _devices.synced_mean(devices, _tree.promote(seen.gradient))
+  return seen._replace(
+    gradient=gradient,
+    loss=_devices.mean(devices, seen.loss),
+    aux=_devices.vary(devices, seen.aux),
+  )
 
 
 def take_step(
@@ -115,8 +141,13 @@ def take_step(
   state: SharpnessAwareState,
   ids: jax.Array | None,
   look: bool | jax.Array | None,
+  devices: _devices.Devices = _devices.ONE,
 ) -> tuple[Pass, _base.PyTree, SharpnessAwareState]:
   """One step on examples already chosen.
+
+  Across devices, what decides and what is kept is of the gradients' means, so
+  that branches and state are the same everywhere. Where each device looks
+  along its own gradient, so is every step that does not look.
 
   Args:
     parts: the method's parts.
@@ -127,6 +158,7 @@ def take_step(
     state: the method's state.
     ids: the examples' ids, for a selection.
     look: whether to look, if decided from outside.
+    devices: who takes part; `problem` and `first` are the device's own.
 
   Returns:
     (the first pass, the direction, the new state).
@@ -135,11 +167,31 @@ def take_step(
   if look is None and not cadence.by_gradient:
     look = _ask(cadence, state.cadence, state.step)
   offset = None
+  problem = _across(devices, problem)
+  own_ascent = _devices.own_keys(devices, state.ascent)
   if first is None:
-    first, offset = _first_pass(ascent, problem, params, state, look)
+    first, offset = _first_pass(
+      ascent, problem, params, own_ascent, look, devices
+    )
+  else:
+    first = _shared(devices, first)
   gradient = _tree.promote(first.gradient)
+  mean_gradient = _average(devices, gradient)
   if look is None:
-    look = _ask(cadence, state.cadence, state.step, gradient)
+    look = _ask(cadence, state.cadence, state.step, mean_gradient)
+
+  def after_skip():
+    # Only the new state is used (an average moves on); the rest is dead code
+    # to the compiler.
+    return ascent.update(
+      mean_gradient, state.ascent, params, looked=False, offset=None
+    )[1]
+
+  def record(moved, *losses):
+    if moved is None or ids is None:
+      return state.selection
+    *losses, all_ids = _devices.gather(devices, (*losses, ids))
+    return moved(*losses, state.selection, all_ids)
 
   def looked():
     count = _Counter(int(ascent.reads_gradient))
@@ -148,60 +200,56 @@ def take_step(
     for draw in range(ascent.draws):
       perturbation, ascent_state = ascent.update(
         gradient,
-        state.ascent,
+        own_ascent,
         params,
         looked=True,
         offset=offset,
         draw=draw,
         gradient_at=count.calls(lambda at: problem.evaluate(at).gradient),
         reference=problem.reference and count.calls(problem.reference),
+        mean=lambda tree: _average(devices, tree),
       )
       point = _tree.add(params, perturbation)
       positions = None
       if selection.between is not None and problem.losses is not None:
         perturbed_losses = problem.losses(point)
-        positions = selection.between(first.losses, perturbed_losses)
+        positions = _devices.choose(
+          devices, selection.between, first.losses, perturbed_losses
+        )
       second = count.calls(problem.evaluate)(point, positions)
       if selection.between is None:
         perturbed_losses = second.losses
       passes.append(_tree.promote(second.gradient))
     perturbed_gradient = _tree.mean(passes)
+    mean_perturbed = _average(devices, perturbed_gradient)
     direction, descent_state = descent.looked(
       gradient, perturbed_gradient, state.descent, state.step
     )
-    selection_state = state.selection
-    if selection.looked is not None and ids is not None:
-      selection_state = selection.looked(
-        first.losses, perturbed_losses, selection_state, ids
+    if devices.local:
+      direction = _average(devices, direction)
+      _, descent_state = descent.looked(
+        mean_gradient, mean_perturbed, state.descent, state.step
       )
     return _tree.cast_like(direction, like), state._replace(
       gradient_evaluations=state.gradient_evaluations + count.number,
-      ascent=ascent_state,
+      ascent=_devices.joined(devices, ascent_state, after_skip),
       cadence=cadence.looked(
-        gradient, perturbed_gradient, state.cadence, state.step
+        mean_gradient, mean_perturbed, state.cadence, state.step
       ),
       descent=descent_state,
-      selection=selection_state,
+      selection=record(selection.looked, first.losses, perturbed_losses),
     )
 
   def skipped():
-    # Only the new state is used (an average moves on); the rest is dead code
-    # to the compiler.
-    _, ascent_state = ascent.update(
-      gradient, state.ascent, params, looked=False, offset=None
-    )
     direction, descent_state = descent.skipped(
-      gradient, state.descent, state.step
+      mean_gradient, state.descent, state.step
     )
-    selection_state = state.selection
-    if selection.skipped is not None and ids is not None:
-      selection_state = selection.skipped(first.losses, selection_state, ids)
     return _tree.cast_like(direction, like), state._replace(
       gradient_evaluations=state.gradient_evaluations + 1,
-      ascent=ascent_state,
-      cadence=cadence.skipped(gradient, state.cadence, state.step),
+      ascent=after_skip(),
+      cadence=cadence.skipped(mean_gradient, state.cadence, state.step),
       descent=descent_state,
-      selection=selection_state,
+      selection=record(selection.skipped, first.losses),
     )
 
   direction, new_state = branch(look, looked, skipped)
@@ -228,22 +276,29 @@ def _ask(cadence: _base.Cadence, *arguments: Any) -> bool | jax.Array:
   return decide if isinstance(decide, bool) else decide(*arguments)
 
 
+def _average(devices: _devices.Devices, tree: _base.PyTree) -> _base.PyTree:
+  """The mean of what is each device's own; without such, the tree as it is."""
+  return _devices.mean(devices, tree) if devices.local else tree
+
+
 def _first_pass(
   ascent: _base.Ascent,
   problem: Problem,
   params: _base.PyTree,
-  state: SharpnessAwareState,
+  ascent_state: _base.State,
   look: bool | jax.Array | None,
+  devices: _devices.Devices,
 ) -> tuple[Pass, _base.PyTree | None]:
   """The first pass and the offset of its point from the params, if any."""
   offset_fn = ascent.offset
   if offset_fn is None or look is False:
     return problem.evaluate(params), None
   # A step that does not look takes its one gradient at the params.
+  own = lambda tree: _devices.vary(devices, tree) if devices.local else tree
   offset = branch(
     look,
-    lambda: _tree.promote(offset_fn(state.ascent, params)),
-    lambda: optax.tree.zeros_like(_tree.promote(params)),
+    lambda: own(_tree.promote(offset_fn(ascent_state, params))),
+    lambda: own(optax.tree.zeros_like(_tree.promote(params))),
   )
   return problem.evaluate(_tree.add(params, offset)), offset
 

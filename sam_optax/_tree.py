@@ -31,6 +31,19 @@ def cast_like(tree: _base.PyTree, like: _base.PyTree) -> _base.PyTree:
   return jax.tree.map(lambda x, y: x.astype(y.dtype), tree, like)
 
 
+def zeros_like(tree: _base.PyTree) -> _base.PyTree:
+  """Zeros that are sharded as the tree is.
+
+  Under `jax.jit` zeros that do not depend on the tree would lie on one device.
+  """
+
+  def zeros(x):
+    zero = jnp.zeros_like(x)
+    return jnp.where(x == x, zero, zero)
+
+  return jax.tree.map(zeros, tree)
+
+
 def scale(scalar: _base.Number, tree: _base.PyTree) -> _base.PyTree:
   """Scalar * tree, in the dtype of each leaf."""
   return jax.tree.map(lambda x: jnp.asarray(scalar, x.dtype) * x, tree)

@@ -71,7 +71,7 @@ def reuse_psf(
 
   def init(params):
     never = jnp.asarray(jnp.iinfo(jnp.int32).max, jnp.int32)
-    return ReusePsfState(optax.tree.zeros_like(params), never)
+    return ReusePsfState(_tree.zeros_like(params), never)
 
   def looked(gradient, perturbed_gradient, state, step):
     direction, _ = inner.looked(
@@ -165,7 +165,7 @@ def look_direction(
   _check.number('alpha', alpha, why='alpha scales a correction')
 
   def init(params):
-    return LookDirectionState(optax.tree.zeros_like(params))
+    return LookDirectionState(_tree.zeros_like(params))
 
   def over(function, *trees):
     return jax.tree.map(function, *trees) if per_tensor else function(*trees)
@@ -272,7 +272,7 @@ def aside(weight: _base.Number) -> _base.Descent:
   """
 
   def init(params):
-    return AsideState(optax.tree.zeros_like(params))
+    return AsideState(_tree.zeros_like(params))
 
   def looked(gradient, perturbed_gradient, state, step):
     del step

@@ -214,7 +214,7 @@ def bsam(
   decay = prior_precision / num_examples
 
   def init_momentum(params):
-    return MomentumState(optax.tree.zeros_like(params))
+    return MomentumState(_tree.zeros_like(params))
 
   def finish(direction, state, method_state, params):
     del method_state

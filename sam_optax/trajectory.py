@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sam_optax import _base, _check, _tree
+from sam_optax import _base, _check, _devices, _tree
 from sam_optax._alias.where import base
 from sam_optax._core import SharpnessAware
 
@@ -144,14 +144,22 @@ def saf(
     return SafState(method.init(params), jnp.zeros(shape, jnp.float32))
 
   def value_and_grad(
-    loss_fn, params, state, batch, example_ids=None, **options
+    loss_fn,
+    params,
+    state,
+    batch,
+    example_ids=None,
+    *,
+    across=_devices.ONE,
+    **options,
   ):
     if example_ids is None:
       raise ValueError(
         "Given no example_ids. SAF reads each example's earlier logits. Call "
         f'{_CALL}.'
       )
-    per_epoch = max(1, num_examples // example_ids.shape[0])
+    batch_size = example_ids.shape[0] * _devices.count(across)
+    per_epoch = max(1, num_examples // batch_size)
     epoch = state.method.step // per_epoch
     write, read = slots(epoch, epochs_ago)
     weight = _weight(lam, tau, epoch, start_epoch, stop_epoch)
@@ -163,10 +171,18 @@ def saf(
       return _add(losses, weight, divergence(logits, earlier, tau)), aux
 
     value, grads, method_state = method.value_and_grad(
-      with_divergence, params, state.method, batch, example_ids, **options
+      with_divergence,
+      params,
+      state.method,
+      batch,
+      example_ids,
+      across=across,
+      **options,
     )
-    logits = _logits(value[1]).astype(jnp.float32)
-    bank = state.bank.at[example_ids, write].set(logits, mode='drop')
+    ids, logits = _devices.gather(
+      across, (example_ids, _logits(value[1]).astype(jnp.float32))
+    )
+    bank = state.bank.at[ids, write].set(logits, mode='drop')
     return value, grads, SafState(method_state, bank)
 
   return _method(method, init, value_and_grad)
@@ -246,6 +262,7 @@ def mesa(
     example_ids=None,
     *,
     prepare=None,
+    across=_devices.ONE,
     **options,
   ):
     batch = batch if prepare is None else prepare(batch)
@@ -259,13 +276,17 @@ def mesa(
 
     def forward():
       if teacher is not None:
-        return teacher(averaged, batch)
-      return _logits(loss_fn(averaged, batch)[1])
+        logits = teacher(averaged, batch)
+      else:
+        logits = _logits(loss_fn(averaged, batch)[1])
+      return _devices.vary(across, logits)
 
     shape = jax.eval_shape(forward)
     # The forward pass is not paid for while its weight is 0.
     earlier = jax.lax.cond(
-      weight > 0, forward, lambda: jnp.zeros(shape.shape, shape.dtype)
+      weight > 0,
+      forward,
+      lambda: _devices.vary(across, jnp.zeros(shape.shape, shape.dtype)),
     )
 
     def with_divergence(params, batch):
@@ -274,7 +295,13 @@ def mesa(
       return _add(losses, weight, added), aux
 
     value, grads, method_state = method.value_and_grad(
-      with_divergence, params, state.method, batch, example_ids, **options
+      with_divergence,
+      params,
+      state.method,
+      batch,
+      example_ids,
+      across=across,
+      **options,
     )
     return value, grads, MesaState(method_state, average)
 
@@ -322,6 +349,7 @@ def _method(
 
   def update(updates, state, params=None, **extra_args) -> Any:
     names = ('loss_fn', 'batch', 'example_ids')
+    options = {k: v for k, v in extra_args.items() if k == 'across'}
     given = {name: extra_args.get(name) for name in names}
     if params is None or given['loss_fn'] is None or given['batch'] is None:
       raise ValueError(
@@ -331,7 +359,12 @@ def _method(
       )
     _check.not_masked(params)
     _, grads, state = value_and_grad(
-      given['loss_fn'], params, state, given['batch'], given['example_ids']
+      given['loss_fn'],
+      params,
+      state,
+      given['batch'],
+      given['example_ids'],
+      **options,
     )
     return _tree.cast_like(grads, updates), state
 

@@ -160,7 +160,7 @@ def test_ausam_gumbel_top_k(monkeypatch):
     state = part.init()._replace(
       rise_sum=scores, rise_count=jnp.ones(6, jnp.float32)
     )
-    chosen = part.choice.positions(state, jnp.arange(6), jnp.asarray(0))
+    chosen = part.choice.positions(state, jnp.arange(6), jnp.asarray(0), 6)
     if keep == 1.0:
       np.testing.assert_array_equal(chosen, expected)
     else:

@@ -271,7 +271,8 @@ def is_method(name: str) -> bool:
   if not inspect.isfunction(function):
     return False
   returned = inspect.signature(function).return_annotation
-  parts = set(inspect.signature(function).parameters) & {'ascent', 'cadence'}
+  # What is made of parts, or of a method, is none.
+  parts = {'ascent', 'method'} & set(inspect.signature(function).parameters)
   return returned is sam_optax.SharpnessAware and not parts
 
 

@@ -22,7 +22,7 @@ class AverageState(NamedTuple):
 
 
 def _init_average(params: _base.PyTree) -> AverageState:
-  return AverageState(jnp.zeros([], jnp.int32), optax.tree.zeros_like(params))
+  return AverageState(jnp.zeros([], jnp.int32), _tree.zeros_like(params))
 
 
 def _move(
@@ -70,14 +70,17 @@ def friendly(
   _check.number('decay', decay, 0, 1, why='decay weighs a moving average')
   _check.one_of('order', order, ('code', 'paper'))
 
-  def update(updates, state, params=None, **extra_args) -> Any:
+  def update(updates, state, params=None, *, mean=None, **extra_args) -> Any:
     del params, extra_args
-    gradient = _tree.promote(updates)
+    gradient = seen = _tree.promote(updates)
+    if mean is not None and order == 'paper':
+      # The average that this step's direction needs already is everyone's.
+      seen = mean(gradient)
     old = _tree.promote(state.ema)
     weight = 1 - jnp.asarray(_base.value_at(decay, state.step))
     if order == 'code':
       weight = jnp.where(state.step == 0, jnp.ones_like(weight), weight)
-    new = _move(old, gradient, weight)
+    new = _move(old, seen, weight)
     average = old if order == 'code' else new
     if isinstance(sigma, str):
       share = _tree.vdot(_tree.unit(average), _tree.unit(gradient))

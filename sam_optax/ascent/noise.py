@@ -236,7 +236,8 @@ def posterior(
 
   def init(params):
     # In float32 or wider: 1 - beta is lost in anything narrower.
-    ones = optax.tree.ones_like(_tree.promote(params))
+    zeros = _tree.zeros_like(_tree.promote(params))
+    ones = jax.tree.map(lambda x: x + 1, zeros)
     return PosteriorState(jnp.zeros([], jnp.int32), _random.make_key(key), ones)
 
   def offset(state, params):

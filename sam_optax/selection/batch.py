@@ -125,8 +125,7 @@ def by_loss_rise(
   def any_unseen(state, example_ids):
     return jnp.any(seen(state, example_ids) == 0)
 
-  def draw(state, example_ids, step):
-    batch_size = example_ids.shape[0]
+  def draw(state, example_ids, step, batch_size):
     sums = state.rise_sum.at[example_ids].get(mode='fill', fill_value=0)
     times = seen(state, example_ids)
     scores = sums / jnp.maximum(times, 1)
@@ -136,8 +135,9 @@ def by_loss_rise(
     high = ramp(epoch.astype(scores.dtype), ramp_epochs, low, high)
     weights = draw_weights(scores, low, high)
     # Top-k of log p + Gumbel is a draw without replacement.
-    noisy = jnp.log(weights) + _random.gumbel(state.key, step, batch_size)
-    _, positions = jax.lax.top_k(noisy, _kept(keep, batch_size))
+    size = example_ids.shape[0]
+    noisy = jnp.log(weights) + _random.gumbel(state.key, step, size)
+    _, positions = jax.lax.top_k(noisy, _kept(keep, size))
     return positions
 
   def looked(losses, perturbed_losses, state, example_ids):
@@ -181,10 +181,11 @@ def uniformly(keep: float = 0.5, key: _base.Key = 0) -> _base.Selection:
     why='keep is a share of a batch',
   )
 
-  def draw(state, example_ids, step):
-    batch_size = example_ids.shape[0]
-    noise = _random.gumbel(state.key, step, batch_size)
-    return jax.lax.top_k(noise, _kept(keep, batch_size))[1]
+  def draw(state, example_ids, step, batch_size):
+    del batch_size
+    size = example_ids.shape[0]
+    noise = _random.gumbel(state.key, step, size)
+    return jax.lax.top_k(noise, _kept(keep, size))[1]
 
   choice = _base.Choice(
     everyone=lambda state, example_ids: jnp.asarray(False), positions=draw

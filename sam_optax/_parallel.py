@@ -1,0 +1,224 @@
+"""A method on many devices: `parallel`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sam_optax import _base, _check, _devices, _tree
+from sam_optax._core import SharpnessAware
+
+
+class _Parallel(SharpnessAware):
+  """What `parallel` returns, so that it is known when given to it again."""
+
+
+def parallel(
+  method: SharpnessAware,
+  axis_name: str | Sequence[str] | None = 'batch',
+  perturbation: str = 'local',
+  examples_per_perturbation: int | None = None,
+) -> SharpnessAware:
+  r"""A method inside `jax.pmap` or `jax.shard_map`, on the device's own batch.
+
+  Each device gives the method its own part of the batch, and a `grad_fn` or
+  `loss_fn` of that part alone, not averaged; the method does the averaging.
+  With `perturbation='local'` each device looks along its own gradient
+  (m-sharpness, with m the examples on a device; what the papers ran), and the
+  directions are averaged:
+
+  .. math::
+    \epsilon_k = \epsilon(\nabla L_k(w)), \qquad
+    G = \text{mean}_k\, G(\nabla L_k(w), \nabla L_k(w + \epsilon_k))
+
+  With `'synced'` every gradient is averaged before it is read, and the step is
+  that of one device on the whole batch. Under plain `jax.jit` with a batch that
+  is sharded over devices no wrapper is needed: there every step is synced.
+
+  The returned gradient and the state are the same on all devices, whichever
+  way it is run. What is kept and what decides is made of averaged gradients:
+  F-SAM's average, ARSAM's PSF and probability, LookSAM's direction. A step that
+  does not look goes along the averaged gradient. With `'local'` draws of the
+  ascent and of the selection are each device's own, those of the cadence are
+  common. AUSAM and ESAM choose from each device's own examples with `'local'`,
+  and with `'synced'` from the whole batch, whose examples then visit all
+  devices. The tables of examples are common, with the ids of the whole set.
+
+  At the evaluation door the loss is the mean over devices, and aux stays the
+  device's own: average BatchNorm statistics yourself. In `jax.shard_map`
+  with check_vma=True the gradient by parameters that are the same everywhere
+  is summed over the devices by JAX; the methods take their gradients at
+  parameters that may differ, and evaluate `grad_fn` again in the place of
+  `updates` that were summed, which under `jax.jit` are then never computed.
+
+  Args:
+    method: what `sharpness_aware` or an alias returns.
+    axis_name: the axis or axes of devices that the batch is spread over. None
+      on one device, or under plain `jax.jit`, with examples_per_perturbation.
+    perturbation: `'local'` or `'synced'`.
+    examples_per_perturbation: m, the examples that look along one gradient, for
+      an m that does not depend on the number of devices. The device's batch is
+      split into groups of m, in order, each as if on a device of its own, and
+      every leaf of aux gets a leading axis of groups. It needs `loss_fn` and
+      `batch`, at either door.
+
+  Returns:
+    A `SharpnessAware` with the state of `method`. Its `first_pass` is None: a
+    cadence that decides by the gradient decides on the devices.
+
+  Raises:
+    ValueError: if the arguments cannot work together.
+
+  Example:
+    >>> import jax, jax.numpy as jnp, sam_optax
+    >>> method = sam_optax.parallel(sam_optax.sam(rho=0.1), 'devices')
+    >>> w, batch = jnp.array([1.0, -2.0]), jnp.ones((1, 4, 2))
+    >>> def step(w, state, batch):  # batch is the device's own
+    ...   grad_fn = jax.grad(lambda w: jnp.mean((batch @ w) ** 2))
+    ...   return method.update(grad_fn(w), state, w, grad_fn=grad_fn)
+    >>> run = jax.pmap(step, 'devices', in_axes=(None, None, 0))
+    >>> grads, state = run(w, method.init(w), batch)
+
+  References:
+    Foret et al., `Sharpness-Aware Minimization for Efficiently Improving
+    Generalization <https://arxiv.org/abs/2010.01412>`_, 2021, section 4.1
+    (m-sharpness), and the released code.
+  """
+  if not isinstance(method, SharpnessAware):
+    raise ValueError(
+      f'Given a {type(method).__name__}. Only the method itself knows where '
+      'its gradients are. Wrap it first and chain the rest after it: '
+      'optax.chain(sam_optax.parallel(sam_optax.sam()), optax.sgd(0.1)).'
+    )
+  if isinstance(method, _Parallel):
+    raise ValueError(
+      'Given a method that is parallel already. It would be averaged twice. '
+      'Name all axes at once: axis_name=(outer, inner).'
+    )
+  _check.one_of('perturbation', perturbation, ('local', 'synced'))
+  size = examples_per_perturbation
+  if size is not None:
+    _check.number(
+      'examples_per_perturbation',
+      size,
+      1,
+      static=True,
+      why='it is a number of examples',
+    )
+    if perturbation == 'synced':
+      raise ValueError(
+        'Given examples_per_perturbation and perturbation="synced", which is '
+        'one perturbation for the whole batch. Leave one of them out.'
+      )
+  if axis_name is None and size is None:
+    raise ValueError(
+      'Given neither axis_name nor examples_per_perturbation. Then nothing is '
+      'parallel. Name the axis of pmap or shard_map, or use the method as it '
+      'is.'
+    )
+  if axis_name is None:
+    axes = ()
+  else:
+    axes = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
+  across = _devices.Devices(axes, perturbation == 'local')
+
+  def update(updates, state, params=None, **extra_args) -> Any:
+    _check_bound(axes)
+    if size is None:
+      return method.update(updates, state, params, across=across, **extra_args)
+    given = {
+      name: extra_args.get(name)
+      for name in ('reference_grad_fn', 'look', 'everyone')
+      if extra_args.get(name) is not None
+    }
+    loss_fn, batch = extra_args.get('loss_fn'), extra_args.get('batch')
+    if params is None or loss_fn is None or batch is None:
+      raise ValueError(
+        'Given no params, loss_fn or batch. With examples_per_perturbation the '
+        'batch is split, which grad_fn does not let us. Call tx.update(grads, '
+        'opt_state, params, loss_fn=loss_fn, batch=batch), with '
+        'loss_fn(params, batch) -> (losses of shape [batch], aux).'
+      )
+    _check.not_masked(params)
+    _, grads, state = value_and_grad(
+      loss_fn, params, state, batch, extra_args.get('example_ids'), **given
+    )
+    return _tree.cast_like(grads, updates), state
+
+  def value_and_grad(
+    loss_fn,
+    params,
+    state,
+    batch,
+    example_ids=None,
+    *,
+    prepare=None,
+    **options,
+  ):
+    _check_bound(axes)
+    if size is None:
+      return method.value_and_grad(
+        loss_fn,
+        params,
+        state,
+        batch,
+        example_ids,
+        prepare=prepare,
+        across=across,
+        **options,
+      )
+    # Before the split, or all groups would be prepared by the same draws.
+    batch = batch if prepare is None else prepare(batch)
+    batch, example_ids = _split((batch, example_ids), int(size))
+    groups = jax.tree.leaves(batch)[0].shape[0]
+
+    def on_group(group, batch, ids):
+      own = across._replace(groups=groups, group=group)
+      return method.value_and_grad(
+        loss_fn, params, state, batch, ids, across=own, **options
+      )
+
+    return jax.vmap(on_group, out_axes=((None, 0), None, None))(
+      jnp.arange(groups), batch, example_ids
+    )
+
+  return _Parallel(
+    method.init,
+    update,
+    value_and_grad,
+    method.decide,
+    method.plan,
+    None,
+    method.start_epoch,
+    method.reads_logits,
+    method.is_optimizer,
+  )
+
+
+def _check_bound(axes: tuple[str, ...]) -> None:
+  for axis in axes:
+    try:
+      jax.lax.axis_size(axis)
+    except NameError as error:
+      raise ValueError(
+        f'Given axis_name={axis!r}, and no such axis here. The average over '
+        'devices needs it. Call the method inside jax.pmap(..., '
+        f'axis_name={axis!r}) or jax.shard_map over a mesh with that axis; '
+        'under plain jax.jit use the method without parallel.'
+      ) from error
+
+
+def _split(tree: _base.PyTree, size: int) -> _base.PyTree:
+  """Rows [batch] as [batch / size, size]."""
+
+  def split(x):
+    if x.shape[0] % size:
+      raise ValueError(
+        f'Given a batch of {x.shape[0]} examples on a device, and '
+        f'examples_per_perturbation={size}. It cannot be split into such '
+        'groups. Use a divisor of the batch.'
+      )
+    return x.reshape(-1, size, *x.shape[1:])
+
+  return jax.tree.map(split, tree)

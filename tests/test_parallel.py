@@ -1,0 +1,606 @@
+"""Many devices: every method on four of them, against one or against a loop.
+
+`jax.pmap` and `jax.shard_map` differ in whose gradient a gradient is, and
+plain `jax.jit` on a sharded batch needs no wrapper at all. All rows of a route
+are one program: compiled one by one they take three times as long.
+"""
+
+import functools
+import re
+import subprocess
+import sys
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+import sam_optax
+from tests import driving, problems
+from tests.methods import BATCH_SIZE, METHODS, NUM_CLASSES, NUM_EXAMPLES, method
+from tests.problems import GOLDEN
+
+NUM_DEVICES, NUM_STEPS = 4, 4
+OWN_SIZE = BATCH_SIZE // NUM_DEVICES
+P = PartitionSpec
+
+# What is run a few times is compiled quickly rather than well.
+jit = functools.partial(
+  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
+)
+
+
+def mesh(shape=(NUM_DEVICES,), names=('batch',)):
+  size = int(np.prod(shape))
+  return jax.make_mesh(
+    shape,
+    names,
+    devices=jax.devices()[:size],
+    axis_types=(AxisType.Auto,) * len(shape),
+  )
+
+
+def losses(params, batch):
+  """Least squares; as logits, something that follows the outputs."""
+  x, y = batch
+  outputs = jnp.tanh(x @ params['w'] + params['b'][0]) + params['b'][1]
+  logits = outputs[:, None] * jnp.arange(NUM_CLASSES, dtype='float32')[None]
+  return (outputs - y) ** 2, {'logits': logits}
+
+
+def plain_losses(params, batch):
+  return losses(params, batch)[0], None
+
+
+def train(door, method, params, state, batches, ids):
+  """Some steps on the batches that are given: all of them, or a device's."""
+  base = driving.base_of(method)
+  loss_fn = losses if method.reads_logits else plain_losses
+
+  def step(carry, examples):
+    params, state, base_state = carry
+    batch, ids = examples
+    given = driving.keywords(loss_fn, batch, ids)
+    if door == 'update':
+      loss = None
+      grads, state = method.update(
+        given['grad_fn'](params), state, params, **given
+      )
+    else:
+      (loss, _), grads, state = method.value_and_grad(
+        loss_fn,
+        params,
+        state,
+        batch,
+        ids,
+        reference_grad_fn=given['reference_grad_fn'],
+      )
+    updates, base_state = base.update(grads, base_state, params)
+    params = optax.apply_updates(params, updates)
+    looked = driving.inner(state).looked
+    return (params, state, base_state), (grads, params, looked, loss)
+
+  (_, state, _), trajectory = jax.lax.scan(
+    step, (params, state, base.init(params)), (batches, ids)
+  )
+  return trajectory, state
+
+
+def steps():
+  """[steps, batch] of examples and of their ids."""
+  batches, ids = zip(*map(driving.batch_at, range(NUM_STEPS)), strict=True)
+  return jax.tree.map(lambda *x: jnp.stack(x), *batches), jnp.stack(ids)
+
+
+def together(door, made):
+  """(a program that trains with all methods, its arguments)."""
+  params = driving.start()
+  states = {name: made[name].init(params) for name in made}
+
+  def run(params, states, batches, ids):
+    return {
+      name: train(door, made[name], params, states[name], batches, ids)
+      for name in made
+    }
+
+  return run, (params, states, *steps())
+
+
+def on_one(door, made):
+  run, arguments = together(door, made)
+  return jit(run)(*arguments)
+
+
+def in_jit(door, made):
+  run, (params, states, *examples) = together(door, made)
+  sharding = NamedSharding(mesh(), P(None, 'batch'))
+  return jit(run)(params, states, *jax.device_put(examples, sharding))
+
+
+def in_pmap(door, made):
+  run, (params, states, *examples) = together(door, made)
+  shards = jax.tree.map(
+    lambda x: x.reshape(NUM_STEPS, NUM_DEVICES, OWN_SIZE, *x.shape[2:]),
+    examples,
+  )
+  results = jax.pmap(
+    run,
+    'batch',
+    in_axes=(None, None, 1, 1),
+    devices=jax.devices()[:NUM_DEVICES],
+  )(params, states, *shards)
+  first, *others = (
+    jax.tree.map(lambda x, k=k: x[k], results) for k in range(NUM_DEVICES)
+  )
+  assert all(driving.equal(other, first) for other in others)
+  return first
+
+
+def in_shard_map(door, made, *, check_vma=True, **shape):
+  # With check_vma=True these out_specs are a proof that gradients and states
+  # are the same on all devices.
+  run, arguments = together(door, made)
+  layout = mesh(**shape)
+  examples = P(None, layout.axis_names)
+  mapped = jax.shard_map(
+    run,
+    mesh=layout,
+    in_specs=(P(), P(), examples, examples),
+    out_specs=P(),
+    check_vma=check_vma,
+  )
+  return jit(mapped)(*arguments)
+
+
+unchecked = functools.partial(in_shard_map, check_vma=False)
+
+
+def wrapped(made, *args, **options):
+  return {
+    name: sam_optax.parallel(made[name], *args, **options) for name in made
+  }
+
+
+@functools.cache
+def rows(route):
+  """The results of every row, by name."""
+  made = {name: method(name) for name in METHODS}
+  synced = wrapped(made, perturbation='synced')
+  local = wrapped(made)
+  groups = wrapped(made, None, examples_per_perturbation=OWN_SIZE)
+  return {
+    'one': lambda: on_one('value_and_grad', made),
+    'jit': lambda: in_jit('value_and_grad', made),
+    'shard_map': lambda: in_shard_map('update', synced),
+    'shard_map, unchecked': lambda: unchecked('update', synced),
+    'pmap': lambda: in_pmap('value_and_grad', synced),
+    'local': lambda: in_shard_map('value_and_grad', local),
+    'groups': lambda: on_one('value_and_grad', groups),
+  }[route]()
+
+
+def assert_agree(results, expected):
+  (*results, loss), state = results
+  (*expected, expected_loss), expected_state = expected
+  driving.assert_close((results, state), (expected, expected_state))
+  if loss is not None:
+    driving.assert_close(loss, expected_loss)
+
+
+@pytest.mark.parametrize('name', METHODS)
+@pytest.mark.parametrize(
+  'route', ['shard_map', 'shard_map, unchecked', 'pmap', 'jit']
+)
+def test_four_devices_agree_with_one(name, route):
+  assert_agree(rows(route)[name], rows('one')[name])
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_four_groups_on_one_device_are_four_devices(name):
+  assert_agree(rows('groups')[name], rows('local')[name])
+
+
+# Local perturbations, by hand: a loop over the devices, on vectors.
+
+_, unravel = jax.flatten_util.ravel_pytree(driving.start())
+
+
+def ravel(tree):
+  return jax.flatten_util.ravel_pytree(tree)[0]
+
+
+@jax.jit
+def own_gradient(w, batch):
+  mean = lambda w: jnp.mean(losses(unravel(w), batch)[0])
+  return jax.grad(mean)(w)
+
+
+def unit(x):
+  return x / jnp.linalg.norm(x)
+
+
+def mean(vectors):
+  return sum(vectors) / len(vectors)
+
+
+def across(x, axis):
+  return x - jnp.vdot(x, unit(axis)) * unit(axis)
+
+
+# A rule is (gradient functions, point, what it kept, step) -> (direction, what
+# it keeps, whether it looked), with the arguments of its row.
+
+
+def by_sam(grads, w, kept, step):
+  return mean([g(w + 0.1 * unit(g(w))) for g in grads]), kept, True
+
+
+def by_gsam(grads, w, kept, step):
+  def own(g):
+    looked = g(w + 0.1 * unit(g(w)))
+    return looked - 0.4 * across(g(w), looked)
+
+  return mean([own(g) for g in grads]), kept, True
+
+
+def by_fsam(grads, w, kept, step, sigma=1.0):
+  kept = jnp.zeros_like(w) if kept is None else kept
+  direction = mean([g(w + 0.1 * unit(g(w) - sigma * kept)) for g in grads])
+  share = 1.0 if step == 0 else 0.4
+  return direction, kept + share * (mean([g(w) for g in grads]) - kept), True
+
+
+def by_fsam_as_printed(grads, w, kept, step):
+  old = jnp.zeros_like(w) if kept is None else kept
+  kept = 0.6 * old + 0.4 * mean([g(w) for g in grads])
+  looks = [g(w + 0.1 * unit(g(w) - 0.8 * kept)) for g in grads]
+  return mean(looks), kept, True
+
+
+def by_rsam(grads, w, kept, step):
+  directions = []
+  for device, g in enumerate(grads):
+    key = jax.random.fold_in(jax.random.key(0), device)
+    keys = jax.random.split(jax.random.fold_in(key, step), 2)
+    params = unravel(w)
+    draws = {
+      name: jax.random.normal(key, params[name].shape)
+      for name, key in zip(sorted(params), keys, strict=True)
+    }
+    noise = ravel(sam_optax.ascent.kernel_noise(draws, params, 0.1))
+    directions.append(g(w + 0.1 * unit(noise + 2.0 * g(w + noise))))
+  return mean(directions), kept, True
+
+
+def by_looksam(grads, w, kept, step):
+  gradient = mean([g(w) for g in grads])
+  if step % 2:
+    return gradient + 0.7 * jnp.linalg.norm(gradient) * unit(kept), kept, False
+  looked = by_sam(grads, w, None, step)[0]
+  return looked, across(looked, gradient), True
+
+
+def by_arsam(grads, w, kept, step):
+  psf, age, ratio, change, samples = kept or (jnp.zeros_like(w), 9, 0, 0, 1)
+  gradient = mean([g(w) for g in grads])
+  draw = jax.random.uniform(jax.random.fold_in(jax.random.key(0), step))
+  look = step < 1 or bool(draw < samples / 2)
+  direction = gradient + psf if age < 1 else gradient
+  age += 1
+  if look:
+    direction, age = by_sam(grads, w, None, step)[0], 0
+    psf, last = direction - gradient, ratio
+    ratio = jnp.linalg.norm(psf) / jnp.linalg.norm(gradient)
+    if last:
+      change = 0.9 * change + 0.1 * (ratio - last) / last
+  if step % 2:
+    samples = jnp.clip(samples * (1 + 0.2 * jnp.clip(change, -1, 1)), 1, 2)
+  return direction, (psf, age, ratio, change, samples), look
+
+
+def by_aesam(grads, w, kept, step):
+  mu, variance = (0.0, 1e-10) if kept is None else kept
+  gradient = mean([g(w) for g in grads])
+  squared = jnp.sum(gradient**2)
+  mu = 0.9 * mu + 0.1 * squared
+  variance = 0.9 * variance + 0.1 * (squared - mu) ** 2
+  look = squared >= mu + (1 - 2 * step / 12) * jnp.sqrt(variance)
+  direction = by_sam(grads, w, None, step)[0] if look else gradient
+  return direction, (mu, variance), bool(look)
+
+
+RULES = {
+  'sam': by_sam,
+  'gsam': by_gsam,
+  'fsam': by_fsam,
+  'fsam as printed': by_fsam_as_printed,
+  'rsam': by_rsam,
+  'looksam': by_looksam,
+  'arsam': by_arsam,
+  'aesam': by_aesam,
+}
+
+
+def by_hand(rule):
+  params, kept, directions, looks = driving.start(), None, [], []
+  base_state = driving.BASE.init(params)
+  (x, y), _ = steps()
+  for step in range(NUM_STEPS):
+    grads = [
+      lambda w, part=slice(k * OWN_SIZE, (k + 1) * OWN_SIZE), t=step: (
+        own_gradient(w, (x[t, part], y[t, part]))
+      )
+      for k in range(NUM_DEVICES)
+    ]
+    direction, kept, looked = rule(grads, ravel(params), kept, step)
+    directions.append(direction)
+    looks.append(looked)
+    updates, base_state = driving.BASE.update(
+      unravel(direction), base_state, params
+    )
+    params = optax.apply_updates(params, updates)
+  return jnp.stack(directions), looks
+
+
+@functools.cache
+def local(route):
+  made = {name: method(name) for name in RULES if name in METHODS}
+  made['fsam as printed'] = sam_optax.fsam(
+    0.1, sigma=0.8, decay=0.6, order='paper'
+  )
+  return {
+    'shard_map': lambda made: in_shard_map('update', made),
+    'shard_map, unchecked': lambda made: unchecked('value_and_grad', made),
+    'pmap': lambda made: in_pmap('update', made),
+  }[route](wrapped(made))
+
+
+@pytest.mark.parametrize('name', RULES)
+@pytest.mark.parametrize('route', ['shard_map', 'shard_map, unchecked', 'pmap'])
+def test_local_perturbations_are_a_loop_over_the_devices(name, route):
+  expected, looks = by_hand(RULES[name])
+  (grads, _, looked, _), _ = local(route)[name]
+  actual = jax.vmap(ravel)(grads)
+  np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
+  np.testing.assert_array_equal(looked, looks)
+  # The other kind is another trajectory.
+  if name in METHODS and name != 'aesam':
+    synced = rows('one')[name][0][0]
+    assert not np.allclose(ravel(synced), ravel(grads), rtol=1e-3)
+
+
+@pytest.mark.parametrize('perturbation', ['local', 'synced'])
+@pytest.mark.parametrize('route', [True, False, 'pmap'])
+def test_one_step_on_two_devices_to_many_digits(x64, perturbation, route):
+  problem = problems.Quadratic()
+  made = sam_optax.parallel(sam_optax.sam(0.1), perturbation=perturbation)
+
+  def step(w, batch):
+    grad_fn = jax.grad(lambda w: problem.loss(w, batch[0]))
+    grads, _ = made.update(grad_fn(w), made.init(w), w, grad_fn=grad_fn)
+    return w - 0.1 * grads
+
+  batches = jnp.stack([problem.batch(t) for t in (0, 1)])
+  if route == 'pmap':
+    devices = jax.devices()[:2]
+    run = jax.pmap(step, 'batch', in_axes=(None, 0), devices=devices)
+    w = run(problem.start, batches[:, None])[0]
+  else:
+    run = jax.shard_map(
+      step,
+      mesh=mesh((2,)),
+      in_specs=(P(), P('batch')),
+      out_specs=P(),
+      check_vma=route,
+    )
+    w = jax.jit(run)(problem.start, batches)
+  golden = GOLDEN['sam_data_parallel_1step'][f'w_{perturbation}_perturb']
+  np.testing.assert_allclose(w, golden, rtol=1e-9)
+
+
+# Those that keep a table, that draw, and that decide.
+SOME = ('fsam', 'rsam', 'arsam', 'ausam', 'sam_infobatch', 'saf')
+
+
+@functools.cache
+def in_another_shape(shape):
+  made = {name: method(name) for name in SOME}
+  if shape == 'two axes, synced':
+    names = ('host', 'batch')
+    made = wrapped(made, names, perturbation='synced')
+    return in_shard_map('value_and_grad', made, shape=(2, 2), names=names)
+  made = wrapped(made, examples_per_perturbation=OWN_SIZE)
+  return in_shard_map('update', made, shape=(2,))
+
+
+@pytest.mark.parametrize('name', SOME)
+@pytest.mark.parametrize(
+  'shape', ['two axes, synced', 'two devices of two groups']
+)
+def test_the_shape_of_the_machine_does_not_matter(name, shape):
+  other = rows('one' if 'synced' in shape else 'local')[name]
+  assert_agree(in_another_shape(shape)[name], other)
+
+
+def test_every_group_has_its_aux_and_the_loss_is_the_mean():
+  made = sam_optax.parallel(
+    sam_optax.sam(0.1), None, examples_per_perturbation=2
+  )
+  params, (batch, ids) = driving.start(), driving.batch_at(0)
+  doubled = lambda batch: (2 * batch[0], batch[1])
+  run = jit(functools.partial(made.value_and_grad, losses, prepare=doubled))
+  (loss, aux), _, _ = run(params, made.init(params), batch, ids)
+  each, expected = losses(params, doubled(batch))
+  np.testing.assert_allclose(loss, jnp.mean(each), rtol=1e-6)
+  assert aux['logits'].shape == (4, 2, NUM_CLASSES)
+  np.testing.assert_allclose(
+    aux['logits'].reshape(-1, NUM_CLASSES), expected['logits'], rtol=1e-6
+  )
+
+
+@pytest.mark.parametrize('check_vma', [True, False])
+@pytest.mark.parametrize(
+  'perturbation, averages', [('local', 1), ('synced', 2)]
+)
+def test_nothing_is_computed_or_sent_twice(perturbation, averages, check_vma):
+  # With check_vma=True the gradient that comes in is a sum over devices, which
+  # nobody reads.
+  made = sam_optax.parallel(sam_optax.sam(0.1), perturbation=perturbation)
+
+  def step(w, batch):
+    grad_fn = jax.grad(lambda w: jnp.mean(jnp.tanh(batch @ w)))
+    return made.update(grad_fn(w), made.init(w), w, grad_fn=grad_fn)[0]
+
+  run = jax.shard_map(
+    step,
+    mesh=mesh(),
+    in_specs=(P(), P('batch')),
+    out_specs=P(),
+    check_vma=check_vma,
+  )
+  program = jax.jit(run).lower(jnp.ones(3), jnp.ones((8, 3))).compile()
+  text = program.as_text()
+  assert len(re.findall(r' tanh\(', text)) == 2
+  assert len(re.findall(r' all-reduce(-start)?\(', text)) == averages
+
+
+DIVERGING = """
+import tests.conftest
+from tests.test_parallel import in_pmap, method, wrapped
+made = {name: method(name) for name in ('aesam', 'arsam')}
+for (_, _, looked, _), _ in in_pmap('update', wrapped(made)).values():
+  print(looked.any() and not looked.all())
+"""
+
+
+def test_devices_decide_alike_or_time_runs_out():
+  # Were it not so, one would wait for ever for an average with the others.
+  done = subprocess.run(
+    [sys.executable, '-c', DIVERGING],
+    capture_output=True,
+    text=True,
+    timeout=120,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout.split() == ['True'] * 2
+
+
+# Parameters, and tables of examples, that are themselves spread over devices.
+
+
+KEPT = {
+  'ema': sam_optax.fsam(0.1, decay=0.6),
+  'psf': sam_optax.arsam(0.1, warmup_steps=1),
+  'look_direction': sam_optax.looksam(0.1, k=2),
+  'precision': sam_optax.bsam(0.1, num_examples=24),
+}
+
+
+def test_state_is_sharded_as_the_parameters():
+  layout = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
+  params = {'m': jnp.arange(64.0).reshape(16, 4) / 64, 'v': jnp.ones(8)}
+  shardings = {
+    'm': NamedSharding(layout, P('data')),
+    'v': NamedSharding(layout, P()),
+  }
+  grad_fn = jax.grad(
+    lambda p: jnp.sum(jnp.sin(p['m'] @ jnp.ones(4))) + jnp.sum(p['v'] ** 3)
+  )
+
+  def init(params):
+    return {kept: KEPT[kept].init(params) for kept in KEPT}
+
+  def step(params, states):
+    return {
+      kept: KEPT[kept].update(
+        grad_fn(params), states[kept], params, grad_fn=grad_fn
+      )
+      for kept in KEPT
+    }
+
+  sharded = jax.device_put(params, shardings)
+  states = jit(init)(sharded)
+  results = jit(step)(sharded, states)
+  for kept in KEPT:
+    for tree in (states[kept], results[kept][1]):
+      for name, leaf in optax.tree.get(tree, kept).items():
+        assert leaf.sharding.is_equivalent_to(shardings[name], leaf.ndim)
+  # The norms are of the whole tree, wherever its parts lie.
+  driving.assert_close(results, jit(step)(params, init(params)))
+
+
+def test_a_table_of_examples_may_be_sharded():
+  run, (params, states, *examples) = together(
+    'value_and_grad', {name: method(name) for name in ('ausam',)}
+  )
+  layout = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
+
+  def place(leaf):
+    is_table = leaf.shape[:1] == (NUM_EXAMPLES,)
+    return NamedSharding(layout, P('data') if is_table else P())
+
+  placed = jax.device_put(states, jax.tree.map(place, states))
+  results = jit(run)(params, placed, *examples)
+  assert_agree(results['ausam'], rows('one')['ausam'])
+
+
+# What cannot work says so.
+
+
+def step_of(made, **changes):
+  params, (batch, ids) = driving.start(), driving.batch_at(0)
+  given = driving.keywords(plain_losses, batch, ids) | changes
+  return made.update(params, made.init(params), params, **given)
+
+
+@pytest.mark.parametrize(
+  'build, words',
+  [
+    (lambda: sam_optax.parallel(optax.sgd(0.1)), 'chain'),
+    (
+      lambda: sam_optax.parallel(sam_optax.parallel(sam_optax.sam())),
+      'parallel already',
+    ),
+    (
+      lambda: sam_optax.parallel(sam_optax.sam(), perturbation='global'),
+      "'local', 'synced'",
+    ),
+    (
+      lambda: sam_optax.parallel(
+        sam_optax.sam(), perturbation='synced', examples_per_perturbation=2
+      ),
+      'Leave one of them out',
+    ),
+    (lambda: sam_optax.parallel(sam_optax.sam(), None), 'Name the axis'),
+    (lambda: step_of(sam_optax.parallel(sam_optax.sam())), 'jax.pmap'),
+    (
+      lambda: step_of(
+        sam_optax.parallel(sam_optax.sam(), None, examples_per_perturbation=3)
+      ),
+      'divisor',
+    ),
+    (
+      lambda: step_of(
+        sam_optax.parallel(sam_optax.sam(), None, examples_per_perturbation=2),
+        loss_fn=None,
+      ),
+      'loss_fn=loss_fn',
+    ),
+    (
+      lambda: in_pmap(
+        'value_and_grad',
+        wrapped(
+          {'sam_random': sam_optax.sam_random(keep=0.75)}, perturbation='synced'
+        ),
+      ),
+      'equal number',
+    ),
+  ],
+)
+def test_errors_say_what_would_work(build, words):
+  with pytest.raises(ValueError, match=words):
+    build()
