@@ -89,7 +89,7 @@ def growth(panels: Mapping[str, Mapping[str, Any]], path: pathlib.Path) -> None:
   """Draws each panel: cost over SGD's at the same size, a line per method.
 
   Args:
-    panels: what `growth.measure_panel` returned, by panel.
+    panels: what `growth.py` measured, by panel.
     path: the PNG file to write.
   """
   pyplot = _pyplot()

@@ -120,14 +120,14 @@ def _optax_sam(config) -> sam_optax.SharpnessAware:
 _SEEN = {'rise_count': 1.0}
 
 # The aliases that need more than their defaults, or whose gradients are not
-# all that they pay. ARSAM looks in its warm-up of two steps and then with the
-# probability 1 / segment, since alpha = 0 holds it there.
+# all that they pay. ARSAM looks in its warm-up of two steps and then with a
+# probability that alpha = 0 holds: samples over the segment.
+_HELD = {'alpha': 0.0, 'segment': 50, 'warmup_steps': 2}
 _SPECIAL = {
-  'arsam': Spec(changes={'alpha': 0.0, 'segment': 4, 'warmup_steps': 2}),
+  'arsam': Spec(changes=_HELD, settled={'samples': 12.5, 'probability': 0.25}),
   # At half of the batch and a share of 0.3, 0.65 of a gradient.
   'arsam_ausam': Spec(
-    changes={'alpha': 0.0, 'segment': 10, 'warmup_steps': 2},
-    settled={**_SEEN, 'samples': 3.0, 'probability': 0.3},
+    changes=_HELD, settled={**_SEEN, 'samples': 15.0, 'probability': 0.3}
   ),
   'ausam': Spec(settled=_SEEN),
   # Half of its batch in the second gradient, chosen by a forward pass.

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import sam_optax
-from benchmarks import compare, growth, measure, picture, program, rows
+from benchmarks import compare, measure, picture, program, rows, sizes
 from train import config as train_config
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -220,13 +220,13 @@ def test_arrays_multiply_while_the_function_stays():
   images = np.ones((2, 4, 4, 3), np.float32)
   outputs = []
   for pieces in (1, 100):
-    made = growth.InPieces(pieces, config, dataset)
+    made = sizes.InPieces(pieces, config, dataset)
     params = made.model(0).params
     assert len(jax.tree.leaves(params)) == pieces
     outputs.append(made.model(0).apply(params, {}, images, True)[0])
   np.testing.assert_allclose(*outputs, rtol=1e-5, atol=1e-5)
-  for size in growth.PANELS['parameter arrays'].values():
-    assert growth.InPieces.WIDTH % size.pieces == 0
+  for size in sizes.PANELS['parameter arrays'].values():
+    assert sizes.InPieces.WIDTH % size.pieces == 0
 
 
 def test_growth_is_drawn(tmp_path):

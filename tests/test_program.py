@@ -153,6 +153,21 @@ def test_host_and_device_branches_give_the_same_run(tmp_path):
     assert a == pytest.approx(b, rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.parametrize(
+  ('branch', 'model', 'on_host'),
+  [
+    ('auto', {'name': 'mlp', 'hidden': (4,)}, False),
+    ('auto', {'name': 'resnet', 'widths': (4,), 'blocks': (1,)}, True),
+    ('device', {'name': 'resnet', 'widths': (4,), 'blocks': (1,)}, False),
+    ('host', {'name': 'mlp', 'hidden': (4,)}, True),
+  ],
+)
+def test_the_host_decides_for_convolutions_on_a_cpu(branch, model, on_host):
+  config = tiny(branch=branch)
+  config.model = model
+  assert loop.Program(config, make_dataset()).on_host == on_host
+
+
 def test_each_epoch_is_a_new_order_of_distinct_examples():
   program = loop.Program(tiny(steps=16), make_dataset())
   state = program.init(seed=0)

@@ -37,8 +37,8 @@ def default() -> Config:
       'eval_every': 1,  # epochs
       'log_every': 10,  # steps
       # Who takes the branches: 'host' picks a compiled step, 'device' runs
-      # lax.cond; 'auto' is host on CPU, where XLA runs the gradient of a
-      # convolution in a cond 40 times slower, and device elsewhere.
+      # lax.cond; 'auto' is device, but for a network with convolutions on CPU,
+      # where XLA runs their gradient in a cond 40 times slower.
       'branch': 'auto',
       'data': {
         'name': 'digits',  # see train/data.py

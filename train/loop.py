@@ -59,8 +59,9 @@ class Program:
     self.total_steps = self.step.total_steps
     self._train = jax.device_put((dataset.train_images, dataset.train_labels))
     self._test = dataset.test_images, dataset.test_labels
-    self._on_host = config.branch == 'host' or (
-      config.branch == 'auto' and jax.default_backend() == 'cpu'
+    slow_in_cond = jax.default_backend() == 'cpu' and self.step.convolves
+    self.on_host = config.branch == 'host' or (
+      config.branch == 'auto' and slow_in_cond
     )
     self._compiled = {}
     self._init = jax.jit(self.step.init)
@@ -165,7 +166,7 @@ class Program:
     Yields:
       After each step, the new state and the step's scalars by name.
     """
-    plan = self.method.plan if self._on_host else None
+    plan = self.method.plan if self.on_host else None
     planned = []
     for position, ids in enumerate(order):
       if plan is not None and not planned:
@@ -193,14 +194,14 @@ class Program:
     arguments = [state, ids, self._train, self._reference_ids(ids)]
     if decisions is None:
       decisions = {}
-      if self._on_host and self.method.first_pass is not None:
+      if self.on_host and self.method.first_pass is not None:
         # The choice needs the first gradient: two compiled calls.
         first = self._call(
           'first_pass', self.step.first_pass, (), *arguments[:3]
         )
         decisions = self.method.decide(state.method, ids, first)
         arguments.append(first)
-      elif self._on_host:
+      elif self.on_host:
         decisions = self.method.decide(state.method, ids)
     kind = tuple(sorted(decisions.items()))
     return self._call(kind, self.step.step, (0,), *arguments)

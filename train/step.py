@@ -57,7 +57,13 @@ class Step:
     whole = self.method.is_optimizer
     self.optimizer = optax.sgd(1.0) if whole else optimizer
     self.image_shape = dataset.train_images.shape[1:]
-    self.apply = self.model(config.seed).apply
+    model = self.model(config.seed)
+    self.apply = model.apply
+    image = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.float32)
+    program = jax.make_jaxpr(model.apply, static_argnums=3)(
+      model.params, model.statistics, image, True
+    )
+    self.convolves = 'conv_general_dilated' in str(program)
     self.mean, self.std = augment.statistics(dataset.train_images)
     # An option that augmentation refuses is refused here, not in the first
     # step.
