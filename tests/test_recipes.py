@@ -102,16 +102,15 @@ def test_a_step_takes_the_loss_and_the_smoothing_of_the_config():
 # Label noise
 
 
-def noise(labels, ids, share=0.4, **options):
-  return np.asarray(
-    label_noise.noisy(
-      jnp.asarray(labels),
-      jnp.asarray(ids),
-      num_classes=CLASSES,
-      share=share,
-      **options,
-    )
-  )
+noisy = jax.jit(
+  label_noise.noisy, static_argnames=('num_classes', 'share', 'over')
+)
+
+
+def noise(labels, ids, share=0.4, seed=0, over='all'):
+  options = {'num_classes': CLASSES, 'share': share, 'over': over}
+  found = noisy(labels, ids, seed=seed, **options)
+  return np.asarray(found)
 
 
 @pytest.mark.parametrize(('over', 'wrong'), [('all', 0.3), ('wrong', 0.4)])
@@ -131,10 +130,10 @@ def test_label_noise_is_uniform_over_its_classes(over, wrong):
 
 
 def test_an_example_has_one_noisy_label():
-  labels = np.arange(100, dtype=np.int32) % CLASSES
-  ids = np.arange(100, dtype=np.int32)
+  labels = np.arange(4000, dtype=np.int32) % CLASSES
+  ids = np.arange(4000, dtype=np.int32)
   found = noise(labels, ids)
-  order = np.random.default_rng(0).permutation(100)[:50].astype(np.int32)
+  order = np.random.default_rng(0).permutation(4000).astype(np.int32)
   np.testing.assert_array_equal(noise(labels[order], order), found[order])
   assert np.any(noise(labels, ids, seed=1) != found)
   np.testing.assert_array_equal(noise(labels, ids, share=0.0), labels)
@@ -143,19 +142,18 @@ def test_an_example_has_one_noisy_label():
 def test_noise_is_of_the_data_and_never_in_the_test():
   dataset = make_dataset()
   changes = {'data.label_noise': 0.7, 'data.noise_seed': 3}
-  noisy, clean = (
+  noised, clean = (
     loop.Program(make_config(changes), dataset) for changes in (changes, {})
   )
   ids = np.arange(24, dtype=np.int32)
   train = (dataset.train_images, jnp.asarray(dataset.train_labels))
-  targets = [
-    noisy.step.examples(noisy.init(seed), ids, train)[1] for seed in (0, 1)
-  ]
+  examples = jax.jit(lambda state: noised.step.examples(state, ids, train)[1])
+  targets = [examples(noised.init(seed)) for seed in (0, 1)]
   expected = noise(dataset.train_labels, ids, share=0.7, seed=3)
   assert np.any(expected != dataset.train_labels)
   for found in targets:
     np.testing.assert_array_equal(np.argmax(found, axis=-1), expected)
-  assert noisy.test(noisy.init(0)) == clean.test(clean.init(0))
+  assert noised.test(noised.init(0)) == clean.test(clean.init(0))
 
 
 # The base optimizer
@@ -262,10 +260,15 @@ def test_mixup_blends_what_a_step_sees():
     Step(make_config({'augment.mixup': alpha}), dataset) for alpha in (0.4, 0.0)
   )
   state = loop.Program(make_config(), dataset, plain).init(0)
-  images, targets = plain.examples(state, ids, train)
-  key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), 5)
-  expected = mixup.mixup(key, images, targets, 0.4)
-  found = mixed.examples(state, ids, train)
+
+  @jax.jit
+  def draw(state):
+    batch = plain.examples(state, ids, train)
+    key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), 5)
+    expected = mixup.mixup(key, *batch, 0.4)
+    return batch[1], expected, mixed.examples(state, ids, train)
+
+  targets, expected, found = draw(state)
   for pair in zip(found, expected, strict=True):
     np.testing.assert_allclose(*pair, rtol=1e-5, atol=1e-6)
   assert np.all(np.sum(targets * found[1], axis=-1) >= 0.5)

@@ -72,9 +72,6 @@ class Step:
     # A method that is an optimizer returns minus its whole step.
     whole = self.method.is_optimizer
     self.optimizer = optax.sgd(1.0) if whole else optimizer
-    self.image_shape = dataset.train_images.shape[1:]
-    self.apply = self.model(config.seed).apply
-    self.losses = losses.LOSSES[config.loss]
     self._options = config.augment.to_dict()
     self._mixup = self._options.pop('mixup', 0.0)
     self.mean, self.std = _normalisation(
@@ -82,6 +79,9 @@ class Step:
       self._options.pop('std', None),
       dataset.train_images,
     )
+    self.image_shape = dataset.train_images.shape[1:]
+    self.apply = self.model(config.seed).apply
+    self.losses = losses.LOSSES[config.loss]
     # An option that augmentation refuses is refused here, not in the first
     # step.
     jax.eval_shape(
