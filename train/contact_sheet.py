@@ -3,6 +3,7 @@
 python -m train.contact_sheet --data=cifar10 --workdir=runs/sheet
 """
 
+import argparse
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -10,16 +11,9 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags, logging
 from PIL import Image, ImageDraw
 
 from train import augment, crop, data, mixup
-
-_DATA = flags.DEFINE_string('data', 'digits', 'As data.name in a config.')
-_DATA_DIR = flags.DEFINE_string('data_dir', None, 'As data.dir in a config.')
-_WORKDIR = flags.DEFINE_string('workdir', None, 'Where the picture goes.')
-_SEED = flags.DEFINE_integer('seed', 0, 'Of the draws.')
-_IMAGES = flags.DEFINE_integer('images', 8, 'How many images.', 1)
 
 _GAP = 4
 _HEADER = 16
@@ -126,21 +120,36 @@ def _pixels(x: jax.Array) -> np.ndarray:
   return np.rint(np.asarray(x) * 255).astype(np.uint8)
 
 
-def main(argv: list[str]) -> None:
-  """Reads the data set, writes the picture and says where."""
-  del argv
-  logging.set_verbosity(logging.ERROR)
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command.
+
+  Args:
+    argv: its arguments; those of the process by default.
+
+  Returns:
+    The exit status.
+  """
+  parser = argparse.ArgumentParser(
+    prog='python -m train.contact_sheet', description=__doc__
+  )
+  parser.add_argument('--data', default='digits', help='as data.name')
+  parser.add_argument('--data_dir', help='as data.dir in a config')
+  parser.add_argument('--workdir', required=True, help='where it goes')
+  parser.add_argument('--images', type=int, default=8, help='how many rows')
+  parser.add_argument('--seed', type=int, default=0, help='of the draws')
+  args = parser.parse_args(argv)
   try:
-    dataset = data.load(_DATA.value, _DATA_DIR.value)
+    dataset = data.load(args.data, args.data_dir)
   except data.DataError as error:
-    sys.exit(f'error: {error}')
-  folder = pathlib.Path(_WORKDIR.value)
+    print(error, file=sys.stderr)
+    return 1
+  folder = pathlib.Path(args.workdir)
   folder.mkdir(parents=True, exist_ok=True)
   path = folder / 'contact_sheet.png'
-  draw(dataset.train_images[: _IMAGES.value], _SEED.value).save(path)
+  draw(dataset.train_images[: args.images], args.seed).save(path)
   print(f'wrote {path}')
+  return 0
 
 
 if __name__ == '__main__':
-  flags.mark_flag_as_required('workdir')
-  sys.exit(app.run(main))
+  sys.exit(main())
