@@ -37,13 +37,9 @@ def get_config(variant: str = 'sam'):
     'widths': (16, 32, 64),
     'blocks': (1, 1, 1),
   }
-  config.augment = {
-    'pad': 4,
-    'fill': 'zero',
-    'flip': True,
-    'cutout': 16,
-    'cutout_probability': 0.5,
-  }
+  config.augment.update(
+    pad=4, fill='zero', flip=True, cutout=16, cutout_probability=0.5
+  )
   name, changes = train_config.pick_variant(variant, VARIANTS)
   config.method = train_config.method(name, **changes)
   # F-SAM's paper: lr 0.05, weight decay 5e-4 for SGD and 1e-3 for the others.

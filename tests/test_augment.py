@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from train.augment import augment, normalise, statistics
+from train.randaugment import randaugment
 
 # With these `normalise` returns the raw pixel values.
 RAW = {'mean': (0.0,), 'std': (1 / 255,)}
@@ -119,6 +120,14 @@ def test_cutout_leaves_the_other_draws_alone():
   cut = _raw(KEY, images, pad=2, flip=True, cutout=2)
   assert ((cut == plain) | (cut == 0)).all()
   assert (cut != plain).any()
+
+
+def test_randaugment_comes_between_the_crop_and_the_normalisation():
+  images = _marked(50)
+  options = {'randaugment_layers': 2, 'randaugment_magnitude': 15}
+  cropped = _raw(KEY, images, pad=2).astype(np.uint8)
+  expected = randaugment(jax.random.fold_in(KEY, 4), cropped, 2, 15)
+  np.testing.assert_array_equal(_raw(KEY, images, pad=2, **options), expected)
 
 
 def test_the_key_decides():

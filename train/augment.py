@@ -1,7 +1,7 @@
 """Batched augmentation on the device, from uint8 images to model inputs.
 
-The order is that of the PyTorch CIFAR programs: pad and crop, flip, normalise,
-cut out. Every image has its own draw.
+The order is that of the PyTorch programs: pad and crop, flip, RandAugment,
+normalise, cut out. Every image has its own draw.
 """
 
 import functools
@@ -12,13 +12,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from train.randaugment import randaugment
+
 Fill: TypeAlias = Literal['zero', 'reflect']
 _PAD_MODES = {'zero': 'constant', 'reflect': 'reflect'}
 
 
 @functools.partial(
   jax.jit,
-  static_argnames=('pad', 'fill', 'flip', 'cutout', 'cutout_probability'),
+  static_argnames=(
+    'pad',
+    'fill',
+    'flip',
+    'randaugment_layers',
+    'randaugment_magnitude',
+    'cutout',
+    'cutout_probability',
+  ),
 )
 def augment(
   key: jax.Array,
@@ -27,6 +37,8 @@ def augment(
   pad: int = 0,
   fill: Fill = 'zero',
   flip: bool = False,
+  randaugment_layers: int = 0,
+  randaugment_magnitude: int = 9,
   cutout: int = 0,
   cutout_probability: float = 1.0,
   mean: Sequence[float] | np.ndarray | jax.Array,
@@ -46,6 +58,8 @@ def augment(
       ``RandomCrop``) or ``'reflect'`` (as google-research/sam), which needs
       ``pad`` below the image's sides.
     flip: mirrors an image left to right with probability 1/2.
+    randaugment_layers: random operations on an image; 0 is off.
+    randaugment_magnitude: their strength, 0 to 30, see `train/randaugment.py`.
     cutout: side of the square that is set to 0 after normalisation; 0 is off.
       Its centre is uniform over the image, so that a part may fall outside.
     cutout_probability: probability that an image is cut, in [0, 1].
@@ -63,6 +77,14 @@ def augment(
   crop_key, flip_key, center_key, cut_key = jax.random.split(key, 4)
   if pad or flip:
     images = _crop_and_flip(crop_key, flip_key, images, pad, fill, flip)
+  if randaugment_layers:
+    images = randaugment(
+      # A key that the split has not given.
+      jax.random.fold_in(key, 4),
+      images,
+      randaugment_layers,
+      randaugment_magnitude,
+    )
   x = normalise(images, mean, std)
   if cutout and cutout_probability:
     x = _cut_out(center_key, cut_key, x, cutout, cutout_probability)

@@ -5,24 +5,22 @@ config is locked, so a misspelt key is an error that names the nearest one.
 Everything here fails before anything is written or compiled.
 """
 
-import difflib
 import inspect
 import typing
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import ml_collections
-import optax
 from ml_collections import config_dict
 
 import sam_optax
+from train import checks, losses
+from train.checks import ConfigError as ConfigError
+from train.optimizer import build_optimizer as build_optimizer
+from train.optimizer import build_schedule as build_schedule
 
 # An ml_collections.ConfigDict; its keys have no static types.
 Config: TypeAlias = Any
-
-
-class ConfigError(ValueError):
-  """A run that cannot be built: what was given, why not, what would work."""
 
 
 def default() -> Config:
@@ -43,14 +41,26 @@ def default() -> Config:
       'data': {
         'name': 'digits',  # see train/data.py
         'dir': config_dict.placeholder(str),
+        # Symmetric noise on the training labels, see train/label_noise.py:
+        # the share that is drawn anew, from 'all' classes or the 'wrong' ones.
+        'label_noise': 0.0,
+        'noise_over': 'all',
+        'noise_seed': 0,
       },
       'model': {'name': 'resnet'},
+      # See train/augment.py and train/mixup.py.
       'augment': {
         'pad': 0,
         'fill': 'zero',
         'flip': False,
+        'randaugment_layers': 0,
+        'randaugment_magnitude': 9,
         'cutout': 0,
         'cutout_probability': 0.5,
+        'mixup': 0.0,
+        # Each channel's, of pixels in [0, 1]; computed where None.
+        'mean': config_dict.placeholder(tuple),
+        'std': config_dict.placeholder(tuple),
       },
       # The second gradient source of the methods that have one: how many
       # examples (None for no such source), and whether the step's own batch
@@ -59,13 +69,25 @@ def default() -> Config:
         'batch_size': config_dict.placeholder(int),
         'contains_batch': False,
       },
-      'label_smoothing': 0.0,  # mass spread over all classes, the true included
+      'loss': 'softmax',  # or 'sigmoid'
+      # The share of a label that goes over to 'all' classes, the true one
+      # included, to the 'wrong' ones, or to 'each' (see train/losses.py).
+      'label_smoothing': 0.0,
+      'smoothing_over': 'all',
+      # Evaluate a moving average of the parameters, with this decay per step.
+      'ema_decay': 0.0,
       'optimizer': {
         'name': 'sgd',
         'learning_rate': 0.1,
-        'schedule': 'cosine',  # per step, to 0; or 'constant'
+        'schedule': 'cosine',  # per step; or 'linear', 'drops', 'constant'
+        'end': 0.0,  # where cosine and linear end, times the learning rate
+        # Of 'drops': where, as shares of the steps, and what they multiply by.
+        'drop_at': (0.3, 0.6, 0.8),
+        'drop': 0.2,
         'warmup_steps': 0,
+        'clip': config_dict.placeholder(float),  # the gradient's global norm
         'weight_decay': 5e-4,
+        'decayed': 'all',  # or 'kernels': parameters of more than one axis
         'momentum': 0.9,
         'nesterov': False,
       },
@@ -100,14 +122,14 @@ def method(name: str, **changes: Any) -> Config:
     known = [argument.name for argument in _arguments(name)]
     raise ConfigError(
       f'Given method.{unknown}. {name} has no such argument. '
-      f'{_nearest(unknown, known)}'
+      f'{checks.nearest(unknown, known)}'
     )
   return ml_collections.ConfigDict(section)
 
 
 def pick_variant(variant: str, variants: dict[str, Any]) -> Any:
   """The row of a config file's table, or an error that lists the rows."""
-  return _pick('the variant (--config=FILE:VARIANT)', variant, variants)
+  return checks.pick('the variant (--config=FILE:VARIANT)', variant, variants)
 
 
 def build_method(
@@ -135,7 +157,7 @@ def build_method(
     if option not in names:
       raise ConfigError(
         f'Given method.{option}. {name} has no such argument. '
-        f'{_nearest(option, names)}'
+        f'{checks.nearest(option, names)}'
       )
   for option, value in {**known, 'key': key}.items():
     if option in names and options.get(option) is None:
@@ -153,71 +175,6 @@ def build_method(
     raise ConfigError(f'In method ({name}): {error}') from error
 
 
-def build_schedule(config: Config, total_steps: int) -> optax.Schedule:
-  """Builds the learning rate: a function of the step.
-
-  Args:
-    config: the config of the run.
-    total_steps: length of the schedule.
-
-  Returns:
-    The schedule.
-
-  Raises:
-    ConfigError: if an option cannot be used.
-  """
-  options = config.optimizer
-  _at_least('optimizer.learning_rate', options.learning_rate, 0)
-  _at_least('optimizer.warmup_steps', options.warmup_steps, 0)
-  schedule = _pick('optimizer.schedule', options.schedule, _SCHEDULES)
-  rate = schedule(options.learning_rate, total_steps - options.warmup_steps)
-  if not options.warmup_steps:
-    return rate
-  rise = optax.linear_schedule(0.0, options.learning_rate, options.warmup_steps)
-  return optax.join_schedules([rise, rate], [options.warmup_steps])
-
-
-def build_optimizer(
-  config: Config, total_steps: int
-) -> optax.GradientTransformation:
-  """Builds the base optimizer: weight decay, momentum, learning rate.
-
-  Args:
-    config: the config of the run.
-    total_steps: length of the learning-rate schedule.
-
-  Returns:
-    An Optax transformation, applied to the method's gradient.
-
-  Raises:
-    ConfigError: if an option cannot be used.
-  """
-  options = config.optimizer
-  _at_least('optimizer.weight_decay', options.weight_decay, 0)
-  rate = build_schedule(config, total_steps)
-  return _pick('optimizer.name', options.name, _OPTIMIZERS)(options, rate)
-
-
-def _sgd(options, rate):
-  return optax.chain(
-    optax.add_decayed_weights(options.weight_decay),
-    optax.sgd(rate, momentum=options.momentum, nesterov=options.nesterov),
-  )
-
-
-def _adamw(options, rate):
-  return optax.adamw(rate, weight_decay=options.weight_decay)
-
-
-_OPTIMIZERS = {'sgd': _sgd, 'adamw': _adamw}
-_SCHEDULES = {
-  'cosine': lambda rate, steps: optax.cosine_decay_schedule(
-    rate, max(steps, 1)
-  ),
-  'constant': lambda rate, steps: optax.constant_schedule(rate),
-}
-
-
 def check(config: Config, num_examples: int) -> int:
   """Checks the numbers of a run, and gives its length.
 
@@ -232,14 +189,17 @@ def check(config: Config, num_examples: int) -> int:
     ConfigError: if a number cannot be used.
   """
   for name in ('epochs', 'batch_size', 'eval_every', 'log_every'):
-    _at_least(name, config[name], 1)
-  _pick('branch', config.branch, dict.fromkeys(('auto', 'host', 'device')))
+    checks.at_least(name, config[name], 1)
+  checks.pick(
+    'branch', config.branch, dict.fromkeys(('auto', 'host', 'device'))
+  )
   if config.reference.batch_size is not None:
-    _at_least('reference.batch_size', config.reference.batch_size, 1)
-  if not 0 <= config.label_smoothing < 1:
+    checks.at_least('reference.batch_size', config.reference.batch_size, 1)
+  _check_labels(config)
+  if not 0 <= config.ema_decay < 1:
     raise ConfigError(
-      f'Given label_smoothing={config.label_smoothing}. It is the share of the '
-      'label spread over all classes. Use a value from 0 to below 1.'
+      f'Given ema_decay={config.ema_decay}. It is what the average keeps of '
+      'itself in a step. Use a value from 0 to below 1; 0 turns it off.'
     )
   if config.batch_size > num_examples:
     raise ConfigError(
@@ -248,9 +208,39 @@ def check(config: Config, num_examples: int) -> int:
       f'{num_examples}.'
     )
   if config.steps is not None:
-    _at_least('steps', config.steps, 1)
+    checks.at_least('steps', config.steps, 1)
     return config.steps
   return config.epochs * (num_examples // config.batch_size)
+
+
+def _check_labels(config: Config) -> None:
+  checks.pick('loss', config.loss, losses.LOSSES)
+  checks.pick(
+    'smoothing_over',
+    config.smoothing_over,
+    dict.fromkeys(losses.SMOOTHED_OVER),
+  )
+  if not 0 <= config.label_smoothing < 1:
+    raise ConfigError(
+      f'Given label_smoothing={config.label_smoothing}. It is the share of the '
+      'label that others get. Use a value from 0 to below 1.'
+    )
+  if config.smoothing_over == 'each' and config.loss == 'softmax':
+    raise ConfigError(
+      "Given smoothing_over='each' with loss='softmax'. Its targets are no "
+      "distribution, which softmax needs. Use 'all' or 'wrong', or "
+      "loss='sigmoid'."
+    )
+  checks.between(
+    'data.label_noise',
+    config.data.label_noise,
+    0,
+    1,
+    'It is the share of the training labels that is replaced',
+  )
+  checks.pick(
+    'data.noise_over', config.data.noise_over, dict.fromkeys(('all', 'wrong'))
+  )
 
 
 def _arguments(name: str) -> Sequence[inspect.Parameter]:
@@ -259,7 +249,7 @@ def _arguments(name: str) -> Sequence[inspect.Parameter]:
   if name not in known:
     raise ConfigError(
       f'Given method.name={name!r}. sam_optax has no such method. '
-      f'{_nearest(name, known)}'
+      f'{checks.nearest(name, known)}'
     )
   signature = inspect.signature(getattr(sam_optax, name))
   return list(signature.parameters.values())
@@ -274,26 +264,3 @@ def is_method(name: str) -> bool:
   # What is made of parts, or of a method, is none.
   parts = {'ascent', 'method'} & set(inspect.signature(function).parameters)
   return returned is sam_optax.SharpnessAware and not parts
-
-
-def _at_least(name: str, value: float, minimum: float) -> None:
-  if not value >= minimum:
-    raise ConfigError(
-      f'Given {name}={value}. It cannot be below {minimum}. '
-      f'Use {minimum} or more.'
-    )
-
-
-def _pick(name: str, value: str, known: dict[str, Any]) -> Any:
-  if value not in known:
-    raise ConfigError(
-      f'Given {name}={value!r}. There is no such choice. '
-      f'{_nearest(value, list(known))}'
-    )
-  return known[value]
-
-
-def _nearest(given: str, known: Sequence[str]) -> str:
-  match = difflib.get_close_matches(given, known, n=1)
-  hint = f'Did you mean {match[0]!r}? ' if match else ''
-  return f'{hint}Use one of {", ".join(known)}.'

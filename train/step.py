@@ -8,11 +8,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 import sam_optax
-from train import augment, data, models
+from train import augment, data, label_noise, losses, mixup, models
 from train import config as train_config
+
+# Keys are folded with these; the augmentation splits its own from the rest.
+_MIXUP = 5
 
 
 class TrainState(NamedTuple):
@@ -21,9 +25,21 @@ class TrainState(NamedTuple):
   step: jax.Array
   key: jax.Array
   params: Any
-  statistics: Any  # BatchNorm's running statistics, random streams
+  # BatchNorm's running statistics, random streams; Averaged if the config has
+  # an ema_decay.
+  statistics: Any
   method: Any  # a SharpnessAwareState
   optimizer: optax.OptState
+
+
+class Averaged(NamedTuple):
+  """Statistics, and the moving average of the parameters they go with.
+
+  The average is a statistic too: evaluation reads it, the gradient does not.
+  """
+
+  statistics: Any
+  params: Any
 
 
 class Step:
@@ -56,6 +72,13 @@ class Step:
     # A method that is an optimizer returns minus its whole step.
     whole = self.method.is_optimizer
     self.optimizer = optax.sgd(1.0) if whole else optimizer
+    self._options = config.augment.to_dict()
+    self._mixup = self._options.pop('mixup', 0.0)
+    self.mean, self.std = _normalisation(
+      self._options.pop('mean', None),
+      self._options.pop('std', None),
+      dataset.train_images,
+    )
     self.image_shape = dataset.train_images.shape[1:]
     model = self.model(config.seed)
     self.apply = model.apply
@@ -64,11 +87,13 @@ class Step:
       model.params, model.statistics, image, True
     )
     self.convolves = 'conv_general_dilated' in str(program)
-    self.mean, self.std = augment.statistics(dataset.train_images)
+    self.losses = losses.LOSSES[config.loss]
     # An option that augmentation refuses is refused here, not in the first
     # step.
     jax.eval_shape(
-      lambda images: self._augment(jax.random.key(0), images),
+      lambda images: self._augment(
+        jax.random.key(0), images, jnp.zeros((1, self.num_classes))
+      ),
       jax.ShapeDtypeStruct((1, *self.image_shape), jnp.uint8),
     )
 
@@ -94,6 +119,9 @@ class Step:
 
   def init(self, params, statistics, seed) -> TrainState:
     """The state before the first step."""
+    if self.config.ema_decay:
+      # A copy, because a step gives the state's buffers away.
+      statistics = Averaged(statistics, jax.tree.map(jnp.copy, params))
     return TrainState(
       step=jnp.zeros([], jnp.int32),
       key=jax.random.key(seed),
@@ -104,21 +132,33 @@ class Step:
     )
 
   def examples(self, state: TrainState, ids, train):
-    """This step's augmented images and their labels."""
+    """This step's augmented images and their targets."""
     images, labels = train
+    options = self.config.data
+    labels = label_noise.noisy(
+      labels[ids],
+      ids,
+      num_classes=self.num_classes,
+      share=options.label_noise,
+      seed=options.noise_seed,
+      over=options.noise_over,
+    )
     key = jax.random.fold_in(state.key, state.step)
-    return self._augment(key, images[ids]), labels[ids]
+    targets = jax.nn.one_hot(labels, self.num_classes)
+    return self._augment(key, images[ids], targets)
 
   def loss_fn(self, state: TrainState):
     """(params, batch) -> (losses, aux), from the statistics of the state."""
+    before, _ = _split(state.statistics)
 
     def loss_fn(params, batch):
-      logits, statistics = self.apply(params, state.statistics, batch[0], True)
-      correct = jnp.argmax(logits, axis=-1) == batch[1]
+      images, targets = batch
+      logits, statistics = self.apply(params, before, images, True)
+      correct = jnp.argmax(logits, axis=-1) == jnp.argmax(targets, axis=-1)
       aux = {'statistics': statistics, 'accuracy': jnp.mean(correct)}
       if self.method.reads_logits:
         aux['logits'] = logits
-      return self._losses(logits, batch[1]), aux
+      return self._losses(logits, targets), aux
 
     return loss_fn
 
@@ -159,43 +199,76 @@ class Step:
       'accuracy': aux['accuracy'],
       **_scalars(method_state),
     }
+    params = optax.apply_updates(state.params, updates)
+    statistics, (_, average) = aux['statistics'], _split(state.statistics)
+    if average is not None:
+      new = 1 - self.config.ema_decay
+      average = optax.incremental_update(params, average, new)
+      statistics = Averaged(statistics, average)
     return (
       TrainState(
         step=state.step + 1,
         key=state.key,
-        params=optax.apply_updates(state.params, updates),
-        statistics=aux['statistics'],
+        params=params,
+        statistics=statistics,
         method=method_state,
         optimizer=optimizer_state,
       ),
       record,
     )
 
-  def _augment(self, key: jax.Array, images: jax.Array) -> jax.Array:
+  def _augment(self, key, images, targets):
     try:
-      return augment.augment(
-        key,
-        images,
-        mean=self.mean,
-        std=self.std,
-        **self.config.augment.to_dict(),
+      images = augment.augment(
+        key, images, mean=self.mean, std=self.std, **self._options
       )
+      key = jax.random.fold_in(key, _MIXUP)
+      return mixup.mixup(key, images, targets, self._mixup)
     except (TypeError, ValueError) as error:
       raise train_config.ConfigError(f'In augment: {error}') from error
 
-  def _losses(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
-    targets = jax.nn.one_hot(labels, self.num_classes)
+  def _losses(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
     if self.config.label_smoothing:
-      targets = optax.smooth_labels(targets, self.config.label_smoothing)
-    return optax.softmax_cross_entropy(logits, targets)
+      targets = losses.smooth(
+        targets, self.config.label_smoothing, self.config.smoothing_over
+      )
+    return self.losses(logits, targets)
 
   def evaluate(self, params, statistics, images, labels, valid):
     """Sums of the losses and of the correct answers over the valid images."""
+    statistics, average = _split(statistics)
+    params = params if average is None else average
     images = augment.normalise(images, self.mean, self.std)
     logits, _ = self.apply(params, statistics, images, False)
-    losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    test_losses = self.losses(logits, jax.nn.one_hot(labels, self.num_classes))
     correct = jnp.argmax(logits, axis=-1) == labels
-    return jnp.sum(losses * valid), jnp.sum(correct * valid)
+    return jnp.sum(test_losses * valid), jnp.sum(correct * valid)
+
+
+def _split(statistics: Any) -> tuple[Any, Any]:
+  """The model's statistics and the average of its parameters, or None."""
+  if isinstance(statistics, Averaged):
+    return statistics
+  return statistics, None
+
+
+def _normalisation(
+  mean: Any, std: Any, images: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """The given constants, or what the images have."""
+  if mean is None and std is None:
+    return augment.statistics(images)
+  channels = images.shape[-1]
+  values = [np.asarray(x, np.float32).ravel() for x in (mean, std)]
+  whole = all(len(x) == channels and np.all(x <= 1) for x in values)
+  if not (whole and np.all(values[0] >= 0) and np.all(values[1] > 0)):
+    raise train_config.ConfigError(
+      f'Given augment.mean={mean} and augment.std={std}. The images have '
+      f'{channels} channels, each of which needs both, of pixels in [0, 1]. '
+      'Divide what is of pixels up to 255, or leave out both to have them '
+      'computed.'
+    )
+  return values[0], values[1]
 
 
 def _scalars(state: Any) -> dict[str, jax.Array]:

@@ -1,0 +1,43 @@
+"""Checks of a config's values, and the error that they raise."""
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+
+class ConfigError(ValueError):
+  """A run that cannot be built: what was given, why not, what would work."""
+
+
+def at_least(name: str, value: float, minimum: float) -> None:
+  """Refuses a number below a minimum, or none at all."""
+  if not value >= minimum:
+    raise ConfigError(
+      f'Given {name}={value}. It cannot be below {minimum}. '
+      f'Use {minimum} or more.'
+    )
+
+
+def between(name: str, value: float, low: float, high: float, why: str) -> None:
+  """Refuses a number outside of a range; both ends are in it."""
+  if not low <= value <= high:
+    raise ConfigError(
+      f'Given {name}={value}. {why}. Use a value from {low} to {high}.'
+    )
+
+
+def pick(name: str, value: str, known: dict[str, Any]) -> Any:
+  """The row of a table, or an error that lists the rows."""
+  if value not in known:
+    raise ConfigError(
+      f'Given {name}={value!r}. There is no such choice. '
+      f'{nearest(value, list(known))}'
+    )
+  return known[value]
+
+
+def nearest(given: str, known: Sequence[str]) -> str:
+  """What to use in place of an unknown name."""
+  match = difflib.get_close_matches(given, known, n=1)
+  hint = f'Did you mean {match[0]!r}? ' if match else ''
+  return f'{hint}Use one of {", ".join(known)}.'

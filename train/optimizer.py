@@ -1,0 +1,126 @@
+"""The base optimizer of a run and its learning rate, from the config."""
+
+from typing import Any
+
+import jax
+import optax
+
+from train import checks
+
+
+def build_schedule(config: Any, total_steps: int) -> optax.Schedule:
+  """Builds the learning rate: a function of the step.
+
+  Args:
+    config: the config of the run.
+    total_steps: length of the schedule.
+
+  Returns:
+    The schedule.
+
+  Raises:
+    ConfigError: if an option cannot be used.
+  """
+  options = config.optimizer
+  checks.at_least('optimizer.learning_rate', options.learning_rate, 0)
+  checks.at_least('optimizer.warmup_steps', options.warmup_steps, 0)
+  checks.between(
+    'optimizer.end',
+    options.end,
+    0,
+    1,
+    'It is the share of the learning rate that is left at the end',
+  )
+  schedule = checks.pick('optimizer.schedule', options.schedule, SCHEDULES)
+  rate = schedule(options, max(total_steps - options.warmup_steps, 1))
+  if not options.warmup_steps:
+    return rate
+  rise = optax.linear_schedule(0.0, options.learning_rate, options.warmup_steps)
+  return optax.join_schedules([rise, rate], [options.warmup_steps])
+
+
+def build_optimizer(
+  config: Any, total_steps: int
+) -> optax.GradientTransformation:
+  """Builds the base optimizer: clipping, weight decay, momentum, rate.
+
+  Args:
+    config: the config of the run.
+    total_steps: length of the learning-rate schedule.
+
+  Returns:
+    An Optax transformation, applied to the method's gradient.
+
+  Raises:
+    ConfigError: if an option cannot be used.
+  """
+  options = config.optimizer
+  checks.at_least('optimizer.weight_decay', options.weight_decay, 0)
+  decayed = checks.pick('optimizer.decayed', options.decayed, _MASKS)
+  rate = build_schedule(config, total_steps)
+  build = checks.pick('optimizer.name', options.name, OPTIMIZERS)
+  optimizer = build(options, rate, decayed)
+  if options.clip is None:
+    return optimizer
+  if not options.clip > 0:
+    raise checks.ConfigError(
+      f'Given optimizer.clip={options.clip}. It is the largest norm that a '
+      'gradient keeps. Use a number above 0, or leave it out.'
+    )
+  return optax.chain(optax.clip_by_global_norm(options.clip), optimizer)
+
+
+def _kernels(params: Any) -> Any:
+  """Which parameters are kernels, and not biases or scales."""
+  return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+_MASKS = {'all': None, 'kernels': _kernels}
+
+
+def _sgd(options, rate, mask):
+  return optax.chain(
+    optax.add_decayed_weights(options.weight_decay, mask),
+    optax.sgd(rate, momentum=options.momentum, nesterov=options.nesterov),
+  )
+
+
+def _adamw(options, rate, mask):
+  return optax.adamw(rate, weight_decay=options.weight_decay, mask=mask)
+
+
+OPTIMIZERS = {'sgd': _sgd, 'adamw': _adamw}
+
+
+def _cosine(options, steps):
+  return optax.cosine_decay_schedule(options.learning_rate, steps, options.end)
+
+
+def _linear(options, steps):
+  rate = options.learning_rate
+  return optax.linear_schedule(rate, options.end * rate, steps)
+
+
+def _drops(options, steps):
+  for share in options.drop_at:
+    checks.between(
+      'optimizer.drop_at',
+      share,
+      0,
+      1,
+      'These are shares of the steps after the warm-up',
+    )
+  checks.at_least('optimizer.drop', options.drop, 0)
+  # A dict: two drops that fall on one step are one.
+  drops = {int(share * steps): options.drop for share in options.drop_at}
+  return optax.piecewise_constant_schedule(options.learning_rate, drops)
+
+
+SCHEDULES = {
+  'cosine': _cosine,
+  'linear': _linear,
+  'drops': _drops,
+  'constant': lambda options, steps: optax.constant_schedule(
+    options.learning_rate
+  ),
+}
