@@ -25,14 +25,12 @@ def noisy(
     share: probability that a label is replaced, in [0, 1]; 0 is off.
     seed: of the noise; the run's seed does not matter.
     over: what the new label is drawn from: ``'all'`` classes, the true one
-      included (Jiang et al., whom SAM's paper follows), so that ``share /
-      num_classes`` of the labels stay true by chance; or the ``'wrong'`` ones.
+      included, so that ``share / num_classes`` of the labels stay true by
+      chance; or the ``'wrong'`` ones. Papers use either; ``'all'`` as the
+      default is our choice.
 
   Returns:
     The labels, int32 ``[batch]``.
-
-  References:
-    Jiang et al., `MentorNet <https://arxiv.org/abs/1712.05055>`_, 2018
   """
   if not share:
     return labels
