@@ -36,6 +36,8 @@ def default() -> Config:
       'batch_size': 128,
       'eval_every': 1,  # epochs
       'log_every': 10,  # steps
+      # Steps, 0 for none; and how many of the last checkpoints stay.
+      'checkpoint': {'every': 500, 'keep': 2},
       # Who takes the branches: 'host' picks a compiled step, 'device' runs
       # lax.cond; 'auto' is host on CPU, where XLA runs the gradient of a
       # convolution in a cond 40 times slower, and device elsewhere.
@@ -233,6 +235,8 @@ def check(config: Config, num_examples: int) -> int:
   """
   for name in ('epochs', 'batch_size', 'eval_every', 'log_every'):
     _at_least(name, config[name], 1)
+  _at_least('checkpoint.every', config.checkpoint.every, 0)
+  _at_least('checkpoint.keep', config.checkpoint.keep, 1)
   _pick('branch', config.branch, dict.fromkeys(('auto', 'host', 'device')))
   if config.reference.batch_size is not None:
     _at_least('reference.batch_size', config.reference.batch_size, 1)
