@@ -45,6 +45,7 @@ def main(argv: list[str]) -> None:
     data.DataError,
     records.NotFinite,
     CheckpointError,
+    OSError,  # the log's: a full disk
   ) as error:
     sys.exit(f'error: {error}')
   print(summary)

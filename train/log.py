@@ -45,7 +45,11 @@ class Log:
       # Cut and not written anew: at no moment is it without these lines.
       os.truncate(path, kept[-1] if kept else 0)
       self._board = tensorboardX.SummaryWriter(
-        str(folder / 'tensorboard'), purge_step=keep + 1
+        str(folder / 'tensorboard'),
+        purge_step=keep + 1,
+        # Without a limit: a full disk ends the thread that empties the queue,
+        # and a full queue would then hold up the run for ever.
+        max_queue=0,
       )
       self.files = [path, folder / 'tensorboard']
     if total_steps is not None:
@@ -63,8 +67,12 @@ class Log:
 
   def __exit__(self, *exception: Any) -> None:
     for sink in (self._lines, self._board, self._bar):
-      if sink is not None:
-        sink.close()
+      try:
+        if sink is not None:
+          sink.close()
+      except OSError:
+        if exception[0] is None:  # else what ended the run says more
+          raise
 
   def steps(
     self,
