@@ -1,7 +1,6 @@
 """Checkpoints: a run stopped anywhere ends as one that never was."""
 
 import json
-import pathlib
 import random
 import signal
 import subprocess
