@@ -77,6 +77,7 @@ def get_config(variant: str = 'sam'):
   config.data.name = 'digits'
   config.model = {'name': 'resnet', 'widths': (16, 32), 'blocks': (1, 1)}
   config.augment.pad = 1
+  config.checkpoint.every = 5 * STEPS_PER_EPOCH
   name, changes = train_config.pick_variant(variant, VARIANTS)
   config.method = train_config.method(name, **changes)
   config.optimizer.learning_rate = LEARNING_RATES.get(variant, 0.1)

@@ -324,6 +324,7 @@ def test_the_demo_prints_a_table_and_draws_a_picture(tmp_path):
   assert labels == ['method', 'SGD', 'ARSAM']
   assert (tmp_path / 'table.md').read_text().strip() in done.stdout
   assert (tmp_path / 'demo.png').read_bytes().startswith(b'\x89PNG')
+  assert not list(tmp_path.rglob('checkpoints'))
 
 
 def run(accuracy, speed):

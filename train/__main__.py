@@ -12,15 +12,21 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from train import config as train_config
-from train import data, loop, records
-from train.log import Log
+from train import data, log, loop, records, workdir
+from train.checkpoint import CheckpointError, Checkpoints, Stopped
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'A file in configs/, with :VARIANT if it has variants.'
 )
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'A new folder for the run.', required=True
+  'workdir',
+  None,
+  'The folder of the run: a new one, or one whose run is to go on.',
+  required=True,
 )
+
+# The status of a run that SIGTERM stopped: 128 + 15, as of a shell's commands.
+_STOPPED = 143
 
 
 def main(argv: list[str]) -> None:
@@ -31,43 +37,56 @@ def main(argv: list[str]) -> None:
     raise app.UsageError(f'Given {argv[1]!r}, which is not a flag.')
   try:
     summary = train(_CONFIG.value, pathlib.Path(_WORKDIR.value))
-  except (train_config.ConfigError, data.DataError, records.NotFinite) as error:
+  except Stopped as stopped:
+    print(stopped, file=sys.stderr)
+    sys.exit(_STOPPED)
+  except (
+    train_config.ConfigError,
+    data.DataError,
+    records.NotFinite,
+    CheckpointError,
+    OSError,  # the log's: a full disk
+  ) as error:
     sys.exit(f'error: {error}')
   print(summary)
 
 
-def train(config, workdir: pathlib.Path) -> str:
-  """Runs a config into a new folder.
+def train(config, folder: pathlib.Path) -> str:
+  """Runs a config in a folder, from where the run stands there.
 
   Args:
     config: the config of the run.
-    workdir: a folder that holds no run yet; made once the config has proved
-      good.
+    folder: where the run goes: a new folder, made once the config has proved
+      good, or that of a run of the same config which was stopped.
 
   Returns:
     What came out, for a person.
 
   Raises:
-    ConfigError, DataError, NotFinite: see `train/config.py`, `train/data.py`
-      and `train/records.py`.
+    ConfigError, DataError, NotFinite, CheckpointError, Stopped: see
+      `train/config.py`, `train/data.py`, `train/records.py` and
+      `train/checkpoint.py`.
   """
-  if (workdir / 'metrics.jsonl').exists():
-    raise train_config.ConfigError(
-      f'Given workdir={workdir}. It already holds a run, which would be '
-      'overwritten. Give another folder, or delete this one.'
-    )
+  workdir.check(folder, config)
   dataset = data.load(config.data.name, config.data.dir)
   program = loop.Program(config, dataset)
-  with Log(workdir, program.total_steps) as log:
-    (workdir / 'config.json').write_text(config.to_json_best_effort(indent=2))
-    result = program.run(config.seed, log)
-    files = [workdir / 'config.json', *log.files, workdir / 'result.json']
+  with (
+    workdir.claimed(folder, config),
+    _checkpoints(folder, program) as checkpoints,
+  ):
+    start = checkpoints.restore(
+      program.init(config.seed), log.steps_logged(folder)
+    )
+    keep = start[1].step if start else 0
+    with log.Log(folder, program.total_steps, keep) as lines:
+      result = program.run(config.seed, lines, checkpoints, start)
+      files = [folder / 'config.json', *lines.files, folder / 'result.json']
   record = {
     **result._asdict(),
     'device': jax.devices()[0].device_kind,
     'jax': jax.__version__,
   }
-  files[-1].write_text(json.dumps(record, indent=2) + '\n')
+  workdir.write(files[-1], json.dumps(record, indent=2))
   lines = [
     f'test accuracy                  {result.test_accuracy:.2%}',
     f'images/s                       {result.images_per_second:,.0f}',
@@ -78,6 +97,20 @@ def train(config, workdir: pathlib.Path) -> str:
     *(f'wrote {path}' for path in files),
   ]
   return '\n'.join(lines)
+
+
+def _checkpoints(folder, program):
+  config = program.config
+  if not config.checkpoint.every:
+    return Checkpoints.nowhere()
+  return Checkpoints(
+    folder / 'checkpoints',
+    every=config.checkpoint.every,
+    keep=config.checkpoint.keep,
+    # With the records, so that the device has work meanwhile.
+    lag=config.log_every,
+    total_steps=program.total_steps,
+  )
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -34,6 +34,8 @@ def default() -> Config:
       'batch_size': 128,
       'eval_every': 1,  # epochs
       'log_every': 10,  # steps
+      # Steps, 0 for none; and how many of the last checkpoints stay.
+      'checkpoint': {'every': 500, 'keep': 2},
       # Who takes the branches: 'host' picks a compiled step, 'device' runs
       # lax.cond; 'auto' is device, but for a network with convolutions on CPU,
       # where XLA runs their gradient in a cond 40 times slower.
@@ -190,6 +192,8 @@ def check(config: Config, num_examples: int) -> int:
   """
   for name in ('epochs', 'batch_size', 'eval_every', 'log_every'):
     checks.at_least(name, config[name], 1)
+  checks.at_least('checkpoint.every', config.checkpoint.every, 0)
+  checks.at_least('checkpoint.keep', config.checkpoint.keep, 1)
   checks.pick(
     'branch', config.branch, dict.fromkeys(('auto', 'host', 'device'))
   )

@@ -1,11 +1,14 @@
 """Where a run's progress goes: a bar, JSON lines, TensorBoard."""
 
 import json
+import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tqdm
+
+_LINES = 'metrics.jsonl'
 
 
 class Log:
@@ -19,12 +22,14 @@ class Log:
   Args:
     folder: where the files go, None for none.
     total_steps: length of the progress bar, None for none.
+    keep: how many steps to keep of what the files hold, of a run that goes on.
   """
 
   def __init__(
     self,
     folder: str | pathlib.Path | None,
     total_steps: int | None = None,
+    keep: int = 0,
   ):
     self.files = []
     self._lines = self._board = self._bar = None
@@ -34,12 +39,23 @@ class Log:
 
       folder = pathlib.Path(folder)
       folder.mkdir(parents=True, exist_ok=True)
-      path = folder / 'metrics.jsonl'
-      self._lines = path.open('w')
-      self._board = tensorboardX.SummaryWriter(str(folder / 'tensorboard'))
+      path = folder / _LINES
+      kept = [end for step, end in _whole_lines(path) if step <= keep]
+      self._lines = path.open('a')
+      # Cut and not written anew: at no moment is it without these lines.
+      os.truncate(path, kept[-1] if kept else 0)
+      self._board = tensorboardX.SummaryWriter(
+        str(folder / 'tensorboard'),
+        purge_step=keep + 1,
+        # Without a limit: a full disk ends the thread that empties the queue,
+        # and a full queue would then hold up the run for ever.
+        max_queue=0,
+      )
       self.files = [path, folder / 'tensorboard']
     if total_steps is not None:
-      self._bar = tqdm.tqdm(total=total_steps, unit='step', leave=True)
+      self._bar = tqdm.tqdm(
+        total=total_steps, initial=keep, unit='step', leave=True
+      )
 
   @classmethod
   def nowhere(cls) -> 'Log':
@@ -51,8 +67,12 @@ class Log:
 
   def __exit__(self, *exception: Any) -> None:
     for sink in (self._lines, self._board, self._bar):
-      if sink is not None:
-        sink.close()
+      try:
+        if sink is not None:
+          sink.close()
+      except OSError:
+        if exception[0] is None:  # else what ended the run says more
+          raise
 
   def steps(
     self,
@@ -95,6 +115,34 @@ class Log:
       for name, value in scores.items():
         self._board.add_scalar(f'test/{name}', value, step)
 
+  def sync(self) -> None:
+    """Has the lines so far on the disk when it returns."""
+    if self._lines is not None:
+      self._lines.flush()
+      os.fsync(self._lines.fileno())
+
   def _write(self, record: Mapping[str, Any]) -> None:
     if self._lines is not None:
       self._lines.write(json.dumps(record) + '\n')
+
+
+def steps_logged(folder: pathlib.Path) -> int:
+  """The last step whose record is whole in a run's folder, 0 if none is."""
+  return max((step for step, _ in _whole_lines(folder / _LINES)), default=0)
+
+
+def _whole_lines(path: pathlib.Path) -> Iterator[tuple[int, int]]:
+  """Each line's step and where it ends, up to one that is cut short."""
+  end = 0
+  if not path.exists():
+    return
+  with path.open('rb') as lines:
+    for line in lines:
+      try:
+        step = json.loads(line)['step']
+      except ValueError:
+        return
+      if not line.endswith(b'\n'):
+        return
+      end += len(line)
+      yield step, end

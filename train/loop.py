@@ -16,6 +16,7 @@ import optax
 
 from train import config as train_config
 from train import data
+from train.checkpoint import Checkpoints, Progress
 from train.log import Log
 from train.records import Records
 from train.step import Step, TrainState
@@ -68,54 +69,76 @@ class Program:
     self._evaluate = jax.jit(self.step.evaluate)
     self.compile_seconds = 0.0
 
-  def run(self, seed: int, log: Log | None = None) -> Result:
-    """Trains from scratch and tests.
+  def run(
+    self,
+    seed: int,
+    log: Log | None = None,
+    checkpoints: Checkpoints | None = None,
+    start: tuple[TrainState, Progress] | None = None,
+  ) -> Result:
+    """Trains and tests.
 
     Args:
       seed: of the initialisation, the order, the augmentation and the method.
       log: where the progress goes.
+      checkpoints: where the run is saved, if it is.
+      start: what `checkpoints` restored, None to train from scratch.
 
     Returns:
       The result.
 
     Raises:
       NotFinite: if the loss is no number any more.
+      CheckpointError, Stopped: see `train/checkpoint.py`.
     """
+    state, progress = start or (self.init(seed), Progress())
     # The clock starts when the initialisation is done and not only sent.
-    state = jax.block_until_ready(self.init(seed))
+    jax.block_until_ready(state)
+    checkpoints = checkpoints or Checkpoints.nowhere()
     batch_size = self.config.batch_size
     log_every = self.config.log_every
     test_every = self.config.eval_every * (self.num_examples // batch_size)
-    compiled = self.compile_seconds
-    clock, scores = _Clock(), {}
-    training = lambda: clock.seconds - (self.compile_seconds - compiled)
-    records = Records(log or Log.nowhere(), batch_size, training)
-    step = epoch = 0
-    while step < self.total_steps:
-      state, order = self.start_epoch(state, seed, epoch)
-      epoch += 1
-      for after, record in self.steps(state, order[: self.total_steps - step]):
-        state = after
-        step += 1
+    # Of the program's earlier runs, and of this run before it was stopped.
+    earlier = self.compile_seconds - progress.compile_seconds
+    compiling = lambda: self.compile_seconds - earlier
+    clock = _Clock(progress.seconds + progress.compile_seconds)
+    training = lambda: clock.seconds - compiling()
+    records = Records(
+      log or Log.nowhere(), batch_size, training, logged=progress.step
+    )
+    while progress.step < self.total_steps:
+      if progress.position == len(progress.order):
+        state, order = self.start_epoch(state, seed, progress.epoch)
+        progress = progress._replace(
+          epoch=progress.epoch + 1, order=order, position=0
+        )
+      left = progress.order[progress.position :]
+      left = left[: self.total_steps - progress.step]
+      for after, record in self.steps(state, left):
+        state, step = after, progress.step + 1
+        progress = progress._replace(step=step, position=progress.position + 1)
         records.add(record)
         if step % log_every == 0:
           records.flush(keep=log_every)
         if step == self.total_steps or step % test_every == 0:
           records.flush()
           with clock.stopped():
-            scores = self.test(state)
-            records.log.test(step, scores)
-    seconds = training()
+            progress = progress._replace(scores=self.test(state))
+            records.log.test(step, progress.scores)
+        progress = progress._replace(
+          seconds=training(), compile_seconds=compiling()
+        )
+        checkpoints.after_step(state, progress, records)
     evaluations = int(optax.tree.get(state.method, 'gradient_evaluations'))
     return Result(
-      test_accuracy=scores['accuracy'],
-      test_loss=scores['loss'],
-      images_per_second=self.total_steps * batch_size / seconds,
+      test_accuracy=progress.scores['accuracy'],
+      test_loss=progress.scores['loss'],
+      images_per_second=self.total_steps * batch_size / progress.seconds,
       gradient_evaluations_per_step=evaluations / self.total_steps,
       look_share=float(optax.tree.get(state.method, 'look_share')),
       steps=self.total_steps,
-      train_seconds=seconds,
-      compile_seconds=self.compile_seconds - compiled,
+      train_seconds=progress.seconds,
+      compile_seconds=progress.compile_seconds,
     )
 
   def init(self, seed: int) -> TrainState:
@@ -255,10 +278,10 @@ class Program:
 
 
 class _Clock:
-  """Counts seconds from its making, but for those it is stopped."""
+  """Counts seconds on, but for those it is stopped."""
 
-  def __init__(self):
-    self._start = time.perf_counter()
+  def __init__(self, seconds: float):
+    self._start = time.perf_counter() - seconds
 
   @property
   def seconds(self) -> float:

@@ -20,10 +20,16 @@ class Records:
   if the steps fetched are not the last that were sent to it.
   """
 
-  def __init__(self, log: Log, batch_size: int, seconds: Callable[[], float]):
+  def __init__(
+    self,
+    log: Log,
+    batch_size: int,
+    seconds: Callable[[], float],
+    logged: int = 0,
+  ):
     self.log = log
     self._batch_size, self._seconds = batch_size, seconds
-    self._pending, self._logged = [], 0
+    self._pending, self._logged = [], logged
 
   def add(self, record: dict[str, jax.Array]) -> None:
     """Takes the scalars of the next step."""
