@@ -329,7 +329,7 @@ def test_processes_killed_at_random_end_as_one_that_was_not(npz, tmp_path):  # n
   cache, draw = tmp_path / 'cache', random.Random(0)
   plain, killed = tmp_path / 'plain', tmp_path / 'killed'
   whole = start(plain, npz, cache, every=600)
-  assert whole.communicate()[1] and whole.returncode == 0
+  assert whole.communicate(timeout=300)[1] and whole.returncode == 0
   said = []
   for end in (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM):
     process = start(killed, npz, cache, every=10)
@@ -339,11 +339,11 @@ def test_processes_killed_at_random_end_as_one_that_was_not(npz, tmp_path):  # n
       time.sleep(0.01)
     time.sleep(draw.uniform(0, 0.1))
     process.send_signal(end)
-    said.append(process.communicate()[1])
+    said.append(process.communicate(timeout=300)[1])
     assert process.returncode == (-9 if end == signal.SIGKILL else 143)
   assert 'Run the same command again' in said[-1]
   last = start(killed, npz, cache, every=10)
-  said.append(last.communicate()[1])
+  said.append(last.communicate(timeout=300)[1])
   assert last.returncode == 0
   assert sum('going on after step' in text for text in said) >= 2
   assert_equal(final(killed, 600), final(plain, 600))
