@@ -12,6 +12,7 @@ _OWN = frozenset(
     'reference_grad_fn',
     'look',
     'everyone',
+    'across',  # `parallel`'s
   }
 )
 
