@@ -100,6 +100,17 @@ def test_npz_is_read_as_it_was_written(tmp_path, shape):
     np.testing.assert_array_equal(found, expected[name])
 
 
+def test_the_first_images_are_kept(tmp_path):
+  path = write_npz(tmp_path)
+  whole, few = data.load(path), data.load(path, first=(4, 1))
+  for found, all_of_it, count in zip(few, whole, (4, 4, 1, 1), strict=False):
+    np.testing.assert_array_equal(found, all_of_it[:count])
+  assert few.num_classes == whole.num_classes
+  for first in ((0, 1), (7, 1), (4, 4), (4,)):
+    with pytest.raises(data.DataError, match='It has 6 training and 3 test'):
+      data.load(path, first=first)
+
+
 @pytest.mark.parametrize(
   ('changes', 'match'),
   [

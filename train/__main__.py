@@ -68,7 +68,7 @@ def train(config, folder: pathlib.Path) -> str:
       `train/checkpoint.py`.
   """
   workdir.check(folder, config)
-  dataset = data.load(config.data.name, config.data.dir)
+  dataset = data.load(config.data.name, config.data.dir, config.data.first)
   program = loop.Program(config, dataset)
   with (
     workdir.claimed(folder, config),

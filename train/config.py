@@ -43,6 +43,8 @@ def default() -> Config:
       'data': {
         'name': 'digits',  # see train/data.py
         'dir': config_dict.placeholder(str),
+        # Only the first so many training and test images: (5000, 2000).
+        'first': config_dict.placeholder(tuple),
         # Symmetric noise on the training labels, see train/label_noise.py:
         # the share that is drawn anew, from 'all' classes or the 'wrong' ones.
         'label_noise': 0.0,

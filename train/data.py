@@ -10,6 +10,7 @@ import os
 import re
 import zipfile
 import zlib
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -66,7 +67,11 @@ class _Arrays(NamedTuple):
   labels: np.ndarray
 
 
-def load(name: str, data_dir: str | None = None) -> Dataset:
+def load(
+  name: str,
+  data_dir: str | None = None,
+  first: Sequence[int] | None = None,
+) -> Dataset:
   """Reads a data set.
 
   Args:
@@ -82,6 +87,8 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
         prepared in `data_dir` in a format with random access.
     data_dir: where prepared TFDS sets are. Defaults to the environment variable
       `TFDS_DATA_DIR`, or else `~/tensorflow_datasets`.
+    first: how many training and how many test images to keep, the first ones
+      of each; None for all.
 
   Returns:
     The data set.
@@ -112,7 +119,26 @@ def load(name: str, data_dir: str | None = None) -> Dataset:
       f' {test.images.shape[1:]}, where a model takes one. Resize them to one'
       ' shape.'
     )
-  return Dataset(*train, *test, num_classes)
+  dataset = Dataset(*train, *test, num_classes)
+  return dataset if first is None else _first(name, dataset, first)
+
+
+def _first(name: str, dataset: Dataset, first: Sequence[int]) -> Dataset:
+  sizes = len(dataset.train_images), len(dataset.test_images)
+  if len(first) != 2 or not all(
+    1 <= count <= size for count, size in zip(first, sizes, strict=False)
+  ):
+    raise DataError(
+      f'Given first={tuple(first)} of {name!r}. It has {sizes[0]} training and'
+      f' {sizes[1]} test images. Give two numbers from 1 up to these.'
+    )
+  train, test = first
+  return dataset._replace(
+    train_images=dataset.train_images[:train],
+    train_labels=dataset.train_labels[:train],
+    test_images=dataset.test_images[:test],
+    test_labels=dataset.test_labels[:test],
+  )
 
 
 def _checked(what: str, arrays: _Arrays, num_classes: int) -> _Arrays:

@@ -42,7 +42,7 @@ def main(argv: list[str]) -> None:
     label: module.get_config(variant) for label, variant in variants.items()
   }
   first = next(iter(configs.values()))
-  dataset = data.load(first.data.name, first.data.dir)
+  dataset = data.load(first.data.name, first.data.dir, first.data.first)
   print(
     f'{first.data.name}: {len(dataset.train_images):,} training and '
     f'{len(dataset.test_images):,} test images, model {first.model.name}, '
