@@ -1,7 +1,9 @@
-"""What every method costs over SGD, in time and in memory.
+r"""What every method costs over SGD, in time and in memory.
 
 python -m benchmarks
 python -m benchmarks --networks=resnet --rows=sam,arsam,ausam --rounds=40
+python -m benchmarks --networks=resnet18,wrn --batch=1024 --dtype=bfloat16 \
+  --dataset=cifar10
 
 Prints a table per network; a row's cost stands beside what the method must pay
 in gradients and forward passes, so that what is lost shows. The rows take turns
@@ -24,7 +26,10 @@ from absl import app, flags, logging
 from benchmarks import compare, measure, peers, picture, rows
 
 _NETWORKS = flags.DEFINE_list(
-  'networks', list(rows.NETWORKS), f'Some of {", ".join(rows.NETWORKS)}.'
+  'networks',
+  None,
+  f'Some of {", ".join(rows.NETWORKS)}; by default what the machine can '
+  'measure in minutes.',
 )
 _ROWS = flags.DEFINE_string(
   'rows',
@@ -66,7 +71,7 @@ def main(argv: list[str]) -> None:
   logging.set_verbosity(logging.ERROR)
   workdir = pathlib.Path(_WORKDIR.value)
   chosen = {}
-  for name in _NETWORKS.value:
+  for name in _NETWORKS.value or rows.default_networks():
     if name not in rows.NETWORKS:
       raise app.UsageError(
         f'Given the network {name!r}. There is no such network. Use some of '

@@ -117,6 +117,7 @@ def compare(
       | _resources(row, sgd)
       for name, row in ours.items()
     ],
+    'published': dict(network.published),
     'left_out': left_out,
     'peers': [
       summary(name, row, turns, settings.batch, steps, next(iter(theirs)))
@@ -191,10 +192,11 @@ def markdown(name: str, measured: Mapping[str, Any]) -> str:
     f'{measured["steps"]} steps.',
     '',
     '| row | gradients | ideal | measured | quartiles | ideal / measured '
-    '| images/s | program / step | compile, s | over SGD | peak, MiB '
-    '| over SGD | copies |',
-    '|---' * 13 + '|',
+    "| images/s | of SAM's, % | published, % | program / step | compile, s "
+    '| over SGD | peak, MiB | over SGD | copies |',
+    '|---' * 15 + '|',
   ]
+  sam = {row['name']: row['ratio'] for row in measured['rows']}.get('sam')
   for row in measured['rows']:
     low, high = row['quartiles']
     mebibytes = row['peak_bytes'] and row['peak_bytes'] / 2**20
@@ -206,6 +208,8 @@ def markdown(name: str, measured: Mapping[str, Any]) -> str:
       f'{low:.3f} to {high:.3f}',
       f'{row["efficiency"]:.3f}',
       f'{row["images_per_second"]:,.0f}',
+      _number(sam and 100 * sam / row['ratio'], '.0f'),
+      _number(measured['published'].get(row['name']), '.0f'),
       _number(row['program_speed'], '.3f'),
       f'{row["compile_seconds"]:.1f}',
       f'{row["compile_over_sgd"]:.2f}',

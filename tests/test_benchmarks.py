@@ -62,7 +62,29 @@ def test_the_table_has_every_row(bench):
     'sam',
     'ausam',
   ]
-  assert {len(line) for line in lines[:5]} == {15}
+  assert {len(line) for line in lines[:5]} == {17}
+  of_sams = [line[8].strip() for line in lines[2:5]]
+  assert of_sams[1] == '100' and all(number.isdigit() for number in of_sams)
+
+
+def test_published_speeds_are_of_rows_and_stand_in_the_table(bench):
+  for network in rows.NETWORKS.values():
+    assert set(network.published) <= set(rows.specs())
+  measured = json.loads((bench[1] / 'bench.json').read_text())['networks'][
+    'mlp'
+  ]
+  measured['published'] = {'ausam': 132}
+  lines = compare.markdown('mlp', measured).splitlines()
+  published = {
+    cells[1].strip(): cells[9].strip()
+    for cells in (line.split('|') for line in lines if '|' in line)
+  }
+  assert published['ausam'] == '132'
+  assert published['sam'] == '-'
+
+
+def test_a_cpu_is_spared_the_networks_that_take_hours():
+  assert set(rows.NETWORKS) - set(rows.default_networks()) == {'wrn'}
 
 
 def test_the_ideal_is_counted_from_the_state(bench):
