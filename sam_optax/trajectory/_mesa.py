@@ -1,0 +1,152 @@
+"""MESA: against the outputs of averaged weights."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sam_optax import _base, _check, _devices, _tree
+from sam_optax._alias.where import base
+from sam_optax._core import SharpnessAware
+from sam_optax.trajectory._loss import (
+  add,
+  as_method,
+  check_loss,
+  divergence,
+  logits_of,
+  weight_at,
+)
+
+
+class MesaState(NamedTuple):
+  """State of `mesa`.
+
+  Attributes:
+    method: state of the base row inside.
+    average: moving average of the params, in float32 or wider: 1 - decay is
+      lost in anything narrower.
+  """
+
+  method: Any  # a SharpnessAwareState
+  average: _base.PyTree
+
+
+def mesa(
+  lam: float = 0.8,
+  tau: float = 5.0,
+  decay: float = 0.9998,
+  start_epoch: int = 5,
+  stop_epoch: int | None = None,
+  steps_per_epoch: int | None = None,
+  teacher: Callable[[_base.PyTree, Any], jax.Array] | None = None,
+) -> SharpnessAware:
+  r"""Memory-efficient SAF: against the outputs of averaged weights.
+
+  .. math::
+    L + \lambda \tau^2\, \text{mean}_i\,
+    KL(\text{softmax}(f(v, x_i) / \tau) \| \text{softmax}(z_i / \tau)), \quad
+    v \leftarrow \beta v + (1 - \beta) w
+
+  with v = w at first, moved after every update. Active in the epochs strictly
+  between start_epoch and stop_epoch.
+
+  One gradient and one forward pass per step, one copy of the parameters. At
+  lam = 0 it is the base optimizer.
+
+  Needs `batch` and `aux['logits']`, float [batch, classes].
+
+  Args:
+    lam: :math:`\lambda`, at least 0 (the paper, section 4.1).
+    tau: temperature, above 0 (the paper: 5).
+    decay: :math:`\beta` in [0, 1] (the released code; the paper: above 0.9).
+    start_epoch: see above (the paper: 5).
+    stop_epoch: see above; None for no end.
+    steps_per_epoch: steps in an epoch; None where an epoch is a step.
+    teacher: (params, batch) -> logits of the averaged weights, for a network
+      in evaluation mode (the released code); `loss_fn`'s own by default.
+
+  Returns:
+    A `SharpnessAware` transformation.
+
+  Raises:
+    ValueError: if a number is out of its range.
+
+  Example:
+    >>> import jax.numpy as jnp, sam_optax
+    >>> method = sam_optax.mesa(start_epoch=0)
+    >>> def loss_fn(w, x):
+    ...   logits = jnp.outer(x, w)
+    ...   return jnp.sum(logits**2, axis=-1), {'logits': logits}
+    >>> w, x = jnp.array([1.0, 2.0]), jnp.arange(4.0)
+    >>> (loss, aux), grads, state = method.value_and_grad(
+    ...   loss_fn, w, method.init(w), x
+    ... )
+
+  References:
+    Du et al., `Sharpness-Aware Training for Free
+    <https://arxiv.org/abs/2205.14083>`_, 2022, equations 9 and 12 and the
+    released code.
+  """
+  check_loss(lam, tau, start_epoch, stop_epoch)
+  _check.number('decay', decay, 0, 1, why='decay weighs a moving average')
+  if steps_per_epoch is not None:
+    _check.number('steps_per_epoch', steps_per_epoch, 1, why='it is a length')
+  method = base()
+
+  def init(params):
+    average = jax.tree.map(jnp.copy, _tree.promote(params))
+    return MesaState(method.init(params), average)
+
+  def value_and_grad(
+    loss_fn,
+    params,
+    state,
+    batch,
+    example_ids=None,
+    *,
+    prepare=None,
+    across=_devices.ONE,
+    **options,
+  ):
+    batch = batch if prepare is None else prepare(batch)
+    change = _tree.subtract(params, state.average)
+    average = _tree.add(state.average, _tree.scale(1 - decay, change))
+    average = _tree.cast_like(average, state.average)
+    averaged = _tree.cast_like(average, params)
+    per_epoch = 1 if steps_per_epoch is None else steps_per_epoch
+    epoch = state.method.step // per_epoch
+    weight = weight_at(lam, tau, epoch, start_epoch, stop_epoch)
+
+    def forward():
+      if teacher is not None:
+        logits = teacher(averaged, batch)
+      else:
+        logits = logits_of(loss_fn(averaged, batch)[1])
+      return _devices.vary(across, logits)
+
+    shape = jax.eval_shape(forward)
+    # The forward pass is not paid for while its weight is 0.
+    earlier = jax.lax.cond(
+      weight > 0,
+      forward,
+      lambda: _devices.vary(across, jnp.zeros(shape.shape, shape.dtype)),
+    )
+
+    def with_divergence(params, batch):
+      losses, aux = loss_fn(params, batch)
+      added = divergence(logits_of(aux), earlier, tau)
+      return add(losses, weight, added), aux
+
+    value, grads, method_state = method.value_and_grad(
+      with_divergence,
+      params,
+      state.method,
+      batch,
+      example_ids,
+      across=across,
+      **options,
+    )
+    return value, grads, MesaState(method_state, average)
+
+  return as_method(method, init, value_and_grad)

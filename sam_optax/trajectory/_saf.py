@@ -1,0 +1,153 @@
+"""SAF: against the logits of epochs ago."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sam_optax import _check, _devices
+from sam_optax._alias.where import base
+from sam_optax._core import SharpnessAware
+from sam_optax.trajectory._loss import (
+  CALL,
+  add,
+  as_method,
+  check_loss,
+  divergence,
+  logits_of,
+  weight_at,
+)
+
+
+class SafState(NamedTuple):
+  """State of `saf`.
+
+  Attributes:
+    method: state of the base row inside.
+    bank: float32 [num_examples, epochs_ago + 1, classes], logits by example
+      and epoch.
+  """
+
+  method: Any  # a SharpnessAwareState
+  bank: jax.Array
+
+
+def slots(epoch: Any, epochs_ago: int) -> tuple[Any, Any]:
+  """The slots of the bank that an epoch writes to and reads from."""
+  size = epochs_ago + 1
+  return epoch % size, (epoch - epochs_ago) % size
+
+
+def saf(
+  num_examples: int | None = None,
+  num_classes: int | None = None,
+  lam: float = 0.3,
+  tau: float = 5.0,
+  epochs_ago: int = 3,
+  start_epoch: int = 5,
+  stop_epoch: int | None = None,
+) -> SharpnessAware:
+  r"""Sharpness-aware training for free: against the logits of epochs ago.
+
+  .. math::
+    L + \lambda \tau^2\, \text{mean}_i\,
+    KL(\text{softmax}(\bar z_i / \tau) \| \text{softmax}(z_i / \tau))
+
+  with :math:`\bar z_i` the logits of example i recorded `epochs_ago` epochs
+  before, in training mode and augmented. Active in the epochs strictly between
+  start_epoch and stop_epoch, of num_examples // batch steps each.
+
+  One gradient per step. At lam = 0 it is the base optimizer.
+
+  Needs `example_ids` and `aux['logits']`, float [batch, num_classes].
+
+  Args:
+    num_examples: size of the training set; every example id is below it.
+    num_classes: number of logits.
+    lam: :math:`\lambda`, at least 0 (the paper, section 4.1).
+    tau: temperature, above 0 (the paper: 5).
+    epochs_ago: at least 1 (the paper: 3; the ImageNet script: 2).
+    start_epoch: see above (the paper: 5).
+    stop_epoch: see above; None for no end.
+
+  Returns:
+    A `SharpnessAware` transformation.
+
+  Raises:
+    ValueError: if a size is missing or a number is out of its range.
+
+  Example:
+    >>> import jax.numpy as jnp, sam_optax
+    >>> method = sam_optax.saf(num_examples=4, num_classes=2, start_epoch=0)
+    >>> def loss_fn(w, x):
+    ...   logits = jnp.outer(x, w)
+    ...   return jnp.sum(logits**2, axis=-1), {'logits': logits}
+    >>> w, x = jnp.array([1.0, 2.0]), jnp.arange(4.0)
+    >>> (loss, aux), grads, state = method.value_and_grad(
+    ...   loss_fn, w, method.init(w), x, jnp.arange(4)
+    ... )
+
+  References:
+    Du et al., `Sharpness-Aware Training for Free
+    <https://arxiv.org/abs/2205.14083>`_, 2022, equation 8 and the released
+    code.
+  """
+  if num_examples is None or num_classes is None:
+    raise ValueError(
+      f'Given num_examples={num_examples}, num_classes={num_classes}. SAF '
+      'keeps the logits of every example of the training set. Pass both '
+      'sizes: saf(num_examples=50_000, num_classes=10).'
+    )
+  _check.number('num_examples', num_examples, 1, why='it is a size')
+  _check.number('num_classes', num_classes, 1, why='it is a size')
+  _check.number('epochs_ago', epochs_ago, 1, why='it is a number of epochs')
+  check_loss(lam, tau, start_epoch, stop_epoch)
+  method = base()
+
+  def init(params):
+    shape = (num_examples, epochs_ago + 1, num_classes)
+    return SafState(method.init(params), jnp.zeros(shape, jnp.float32))
+
+  def value_and_grad(
+    loss_fn,
+    params,
+    state,
+    batch,
+    example_ids=None,
+    *,
+    across=_devices.ONE,
+    **options,
+  ):
+    if example_ids is None:
+      raise ValueError(
+        "Given no example_ids. SAF reads each example's earlier logits. Call "
+        f'{CALL}.'
+      )
+    batch_size = example_ids.shape[0] * _devices.count(across)
+    per_epoch = max(1, num_examples // batch_size)
+    epoch = state.method.step // per_epoch
+    write, read = slots(epoch, epochs_ago)
+    weight = weight_at(lam, tau, epoch, start_epoch, stop_epoch)
+    earlier = state.bank[example_ids, read]
+
+    def with_divergence(params, batch):
+      losses, aux = loss_fn(params, batch)
+      logits = logits_of(aux)
+      return add(losses, weight, divergence(logits, earlier, tau)), aux
+
+    value, grads, method_state = method.value_and_grad(
+      with_divergence,
+      params,
+      state.method,
+      batch,
+      example_ids,
+      across=across,
+      **options,
+    )
+    ids, logits = _devices.gather(
+      across, (example_ids, logits_of(value[1]).astype(jnp.float32))
+    )
+    bank = state.bank.at[ids, write].set(logits, mode='drop')
+    return value, grads, SafState(method_state, bank)
+
+  return as_method(method, init, value_and_grad)
