@@ -73,6 +73,21 @@ def test_command(command, tmp_path):
     # The reader is to put a folder in the place of this word.
     assert run.returncode == 1
     assert 'FOLDER' in run.stderr
+  elif words[:3] == ['python', '-m', 'train.report']:
+    # There are no such runs here.
+    run = subprocess.run(
+      [sys.executable, *words[1:]], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert run.returncode == 1
+    assert words[3] in run.stderr
+  elif words[:3] == ['python', '-m', 'train.sweep']:
+    shrunk = [*words[1:], '--methods=sgd', '--seeds=1', '--config.steps=2']
+    shrunk += [f'--workdir={tmp_path}', '--config.model={"name": "mlp"}']
+    run = subprocess.run(
+      [sys.executable, *shrunk], cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / 'table.md').exists()
   else:
     assert words[:3] == ['python', '-m', 'train'], command
     shrunk = [word for word in words[1:] if not word.startswith('--workdir')]

@@ -3,14 +3,19 @@
 python -m train --config=configs/digits.py --workdir=runs/digits
 """
 
+import contextlib
 import json
 import pathlib
 import sys
+from collections.abc import Iterator
 
+import flax
 import jax
+import optax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+import sam_optax
 from train import config as train_config
 from train import data, log, loop, records, workdir
 from train.checkpoint import CheckpointError, Checkpoints, Stopped
@@ -25,8 +30,11 @@ _WORKDIR = flags.DEFINE_string(
   required=True,
 )
 
+# What a result depends on besides its config.
+_VERSIONS = (sam_optax, jax, optax, flax)
+
 # The status of a run that SIGTERM stopped: 128 + 15, as of a shell's commands.
-_STOPPED = 143
+STOPPED = 143
 
 
 def main(argv: list[str]) -> None:
@@ -39,7 +47,7 @@ def main(argv: list[str]) -> None:
     summary = train(_CONFIG.value, pathlib.Path(_WORKDIR.value))
   except Stopped as stopped:
     print(stopped, file=sys.stderr)
-    sys.exit(_STOPPED)
+    sys.exit(STOPPED)
   except (
     train_config.ConfigError,
     data.DataError,
@@ -51,13 +59,20 @@ def main(argv: list[str]) -> None:
   print(summary)
 
 
-def train(config, folder: pathlib.Path) -> str:
+def train(
+  config,
+  folder: pathlib.Path,
+  program: loop.Program | None = None,
+  bar: bool = True,
+) -> str:
   """Runs a config in a folder, from where the run stands there.
 
   Args:
     config: the config of the run.
     folder: where the run goes: a new folder, made once the config has proved
       good, or that of a run of the same config which was stopped.
+    program: of the same config but for its seed, to compile only once.
+    bar: whether to show the progress.
 
   Returns:
     What came out, for a person.
@@ -68,8 +83,9 @@ def train(config, folder: pathlib.Path) -> str:
       `train/checkpoint.py`.
   """
   workdir.check(folder, config)
-  dataset = data.load(config.data.name, config.data.dir, config.data.first)
-  program = loop.Program(config, dataset)
+  if program is None:
+    dataset = data.load(config.data.name, config.data.dir, config.data.first)
+    program = loop.Program(config, dataset)
   with (
     workdir.claimed(folder, config),
     _checkpoints(folder, program) as checkpoints,
@@ -78,13 +94,14 @@ def train(config, folder: pathlib.Path) -> str:
       program.init(config.seed), log.steps_logged(folder)
     )
     keep = start[1].step if start else 0
-    with log.Log(folder, program.total_steps, keep) as lines:
+    total_steps = program.total_steps if bar else None
+    with log.Log(folder, total_steps, keep) as lines:
       result = program.run(config.seed, lines, checkpoints, start)
       files = [folder / 'config.json', *lines.files, folder / 'result.json']
   record = {
     **result._asdict(),
     'device': jax.devices()[0].device_kind,
-    'jax': jax.__version__,
+    **{module.__name__: module.__version__ for module in _VERSIONS},
   }
   workdir.write(files[-1], json.dumps(record, indent=2))
   lines = [
@@ -115,8 +132,15 @@ def _checkpoints(folder, program):
 
 def parse_flags(argv: list[str]) -> list[str]:
   """Parses the flags; what the config refuses is an error, not a traceback."""
-  try:
+  with refusing():
     return flags.FLAGS(argv)
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[None]:
+  """Ends the process with what a config refuses of its overrides."""
+  try:
+    yield
   except AttributeError as error:  # an override of a key that is not there
     key = error.args[0]
     text = key.args[0] if isinstance(key, KeyError) else str(key)

@@ -98,6 +98,9 @@ class Checkpoints:
       signal.signal(signal.SIGTERM, self._handler)
       with self._writing():
         self._manager.close()
+      # One that came with the last step is for who handles it outside.
+      if self._stopping and exception[0] is None and callable(self._handler):
+        self._handler(signal.SIGTERM, None)
 
   def after_step(
     self, state: TrainState, progress: Progress, records: Records

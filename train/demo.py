@@ -3,80 +3,106 @@
 python -m train.demo --workdir=runs/demo
 """
 
-import importlib
+import argparse
 import pathlib
+import shutil
 import sys
+from collections.abc import Sequence
 
-from absl import app, flags, logging
+from absl import logging
 
-from train import data, loop, report
-from train.log import Log
-
-_CONFIG = flags.DEFINE_string(
-  'config', 'configs.digits', 'The module whose DEMO rows are trained.'
-)
-_METHODS = flags.DEFINE_string(
-  'methods',
-  None,
-  "Variants of the config, comma-separated, or 'all'; its DEMO by default.",
-)
-_SEEDS = flags.DEFINE_integer('seeds', 3, 'Runs of each method.', 1)
-_EPOCHS = flags.DEFINE_integer('epochs', None, "Instead of the config's.", 1)
-_WORKDIR = flags.DEFINE_string(
-  'workdir', 'runs/demo', 'Where the results go; what is there is replaced.'
-)
+from train import checkpoint, checks, curves, data, report, results, runs, sweep
+from train.__main__ import STOPPED
 
 
-def main(argv: list[str]) -> None:
-  """Trains, prints the table, writes table and picture."""
-  del argv
+def main(argv: Sequence[str] | None = None) -> int:
+  """Trains, prints the table, writes table and picture.
+
+  Args:
+    argv: the arguments; those of the process by default.
+
+  Returns:
+    The exit status.
+  """
   logging.set_verbosity(logging.ERROR)
-  workdir = pathlib.Path(_WORKDIR.value)
-  module = importlib.import_module(_CONFIG.value)
-  variants = module.DEMO
-  if _METHODS.value is not None:
-    chosen = _METHODS.value.split(',')
-    chosen = list(module.VARIANTS) if chosen == ['all'] else chosen
-    variants = {variant: variant for variant in chosen}
-  configs = {
-    label: module.get_config(variant) for label, variant in variants.items()
-  }
-  first = next(iter(configs.values()))
-  dataset = data.load(first.data.name, first.data.dir, first.data.first)
+  args = _parser().parse_args(argv)
+  try:
+    return _demo(args)
+  except (checks.ConfigError, data.DataError, OSError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 1
+  except (checkpoint.Stopped, KeyboardInterrupt):
+    return STOPPED
+
+
+def _demo(args: argparse.Namespace) -> int:
+  folder = args.workdir / 'runs'
+  module = runs.read(args.config)
+  labels = {variant: label for label, variant in module['DEMO'].items()}
+  if args.methods is not None:
+    labels = {name: name for name in runs.choose(module, args.methods)}
+  # Begun anew each time, so that there is nothing to go on from.
+  overrides = ['--config.checkpoint.every=0']
+  if args.epochs is not None:
+    overrides.append(f'--config.epochs={args.epochs}')
+  todo = runs.plan(
+    module, list(labels), args.seeds, folder, overrides=overrides
+  )
+  for run in todo:
+    shutil.rmtree(run.folder, ignore_errors=True)
+  sweep.prepare(todo)
+  config = todo[0].config
+  dataset = sweep.dataset(todo[0])
   print(
-    f'{first.data.name}: {len(dataset.train_images):,} training and '
-    f'{len(dataset.test_images):,} test images, model {first.model.name}, '
-    f'{_SEEDS.value} seeds for each of {len(configs)} methods'
+    f'{config.data.name}: {len(dataset.train_images):,} training and '
+    f'{len(dataset.test_images):,} test images, model {config.model.name}, '
+    f'{args.seeds} seeds for each of {len(labels)} methods'
   )
-  programs = {}
-  for label, config in configs.items():
-    if _EPOCHS.value is not None:
-      config.epochs = _EPOCHS.value
-    programs[label] = loop.Program(config, dataset)
-  runs = {label: [] for label in configs}
-  # One seed of every method before the next seed, so that a machine whose
-  # speed drifts slows them alike.
-  for seed in range(_SEEDS.value):
-    for label, program in programs.items():
-      folder = workdir / 'runs' / variants[label] / str(seed)
-      with Log(folder) as log:
-        result = program.run(seed, log)
-      runs[label].append(report.read(folder, result))
-      print(
-        f'  {label:14} seed {seed}   {result.test_accuracy:.2%} in '
-        f'{result.train_seconds:.1f} s + {result.compile_seconds:.1f} s to '
-        'compile',
-        flush=True,
-      )
-  text = report.table(runs)
-  (workdir / 'table.md').write_text(text + '\n')
-  report.picture(
-    runs,
-    f'{first.model.name} on {first.data.name}, {_SEEDS.value} seeds',
-    workdir / 'demo.png',
+  with sweep.stoppable():
+    sweep.go_through(todo)
+  wanted = {run.folder for run in todo}
+  found = [run for run in results.read(folder) if run.folder in wanted]
+  text = report.text(found, results.Names(labels))
+  (args.workdir / 'table.md').write_text(text + '\n')
+  curves.picture(
+    {
+      label: [curves.read(run.folder) for run in found if run.variant == name]
+      for name, label in labels.items()
+    },
+    f'{config.model.name} on {config.data.name}, {args.seeds} seeds',
+    args.workdir / 'demo.png',
+    when=True,
   )
-  print(f'\n{text}\n\nwrote {workdir}/table.md, {workdir}/demo.png')
+  print(f'\n{text}\n\nwrote {args.workdir}/table.md, {args.workdir}/demo.png')
+  return sweep.missing(todo)
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog='python -m train.demo', description=__doc__
+  )
+  parser.add_argument(
+    '--config',
+    default='configs.digits',
+    help='the module whose DEMO rows are trained (default: configs.digits)',
+  )
+  parser.add_argument(
+    '--methods', help="its variants, with commas, or 'all'; its DEMO by default"
+  )
+  parser.add_argument(
+    '--seeds', type=sweep.count, default=3, help='runs of each (default: 3)'
+  )
+  parser.add_argument(
+    '--epochs', type=sweep.count, help="in place of the config's"
+  )
+  parser.add_argument(
+    '--workdir',
+    type=pathlib.Path,
+    default=pathlib.Path('runs/demo'),
+    help='where the results go; what is there is replaced (default: runs/demo)',
+  )
+  return parser
 
 
 if __name__ == '__main__':
-  sys.exit(app.run(main))
+  sys.exit(main())

@@ -1,214 +1,163 @@
-"""From runs to a table and a picture."""
+"""From the folders of runs to a table, its numbers and its pictures.
 
+  python -m train.report runs/sweep --config=configs/digits.py
+
+It reads what the runs have written, finished or not, and nothing else. The
+config file gives the order of the rows, the title and the published numbers.
+"""
+
+import argparse
 import json
 import pathlib
-import statistics
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import sys
+from collections.abc import Sequence
 
-from train import loop
+from train import checks, curves, grid, runs, table, workdir
+from train.results import Names, Run, names_in, read, rows
 
-# As many as Matplotlib's default cycle has.
-_COLORS = 10
-
-
-class Run(NamedTuple):
-  """One run as it was written to its folder."""
-
-  result: loop.Result
-  steps: list[dict[str, Any]]  # the records of training steps
-  tests: list[dict[str, Any]]  # the records of tests
+_VERSIONS = ('sam_optax', 'jax', 'optax', 'flax')
 
 
-def read(folder: pathlib.Path, result: loop.Result) -> Run:
-  """Reads a run's records from its folder."""
-  lines = (folder / 'metrics.jsonl').read_text().splitlines()
-  records = [json.loads(line) for line in lines]
-  return Run(
-    result,
-    steps=[record for record in records if 'loss' in record],
-    tests=[record for record in records if 'test_accuracy' in record],
+def text(found: Sequence[Run], names: Names) -> str:
+  """The report in Markdown: title, tables, and what else there is to know."""
+  made = rows(found, names)
+  points = list(dict.fromkeys(row['point'] for row in made))
+  parts = [names.title]
+  if points == ['']:
+    parts.append(table.full(made))
+  else:
+    parts.append(table.overview(made, points))
+    for point in points:
+      here = [row for row in made if row['point'] == point]
+      parts += [f'{point or "As configured"}:', table.full(here)]
+  for row in made:
+    for seed, failure in row['failed'].items():
+      where = ' '.join(filter(None, (row['method'], row['point'])))
+      parts.append(f'{where} seed {seed} failed: {failure}')
+  parts.append(_changes(found, names))
+  made_with = ', '.join(
+    f'{name} {" and ".join(values)}'
+    for name, values in _made_with(found).items()
   )
+  if made_with:
+    parts.append(f'Made with {made_with}.')
+  return '\n\n'.join(filter(None, parts))
 
 
-def table(runs: Mapping[str, Sequence[Run]]) -> str:
-  """A Markdown table, a row per label; speeds are medians over the seeds.
+def write(
+  found: Sequence[Run], names: Names, folder: pathlib.Path
+) -> tuple[str, list[pathlib.Path]]:
+  """Writes the table, its numbers and the curves.
 
   Args:
-    runs: for each label its runs, one per seed. The first label is what the
-      speeds are relative to.
+    found: the runs.
+    names: of the rows.
+    folder: where the files go.
 
   Returns:
-    The table.
+    The table, and the files.
   """
-  lines = [
-    '| method | test accuracy | gradients/step | images/s | relative speed |',
-    '|---|---|---|---|---|',
-  ]
-  speeds = {
-    label: statistics.median(run.result.images_per_second for run in group)
-    for label, group in runs.items()
+  markdown, made = text(found, names), rows(found, names)
+  record = {
+    'title': names.title,
+    'made_with': _made_with(found),
+    'rows': made,
   }
-  reference = next(iter(speeds.values()))
-  for label, group in runs.items():
-    accuracies = [100 * run.result.test_accuracy for run in group]
-    accuracy = f'{statistics.mean(accuracies):.2f} %'
-    if len(group) > 1:
-      accuracy += f' ± {statistics.stdev(accuracies):.2f}'
-    evaluations = statistics.mean(
-      run.result.gradient_evaluations_per_step for run in group
-    )
-    lines.append(
-      f'| {label} | {accuracy} | {evaluations:.2f} | {speeds[label]:,.0f} '
-      f'| {speeds[label] / reference:.2f} |'
-    )
-  return '\n'.join(lines)
+  workdir.write(folder / 'table.md', markdown)
+  workdir.write(folder / 'table.json', json.dumps(record, indent=2))
+  files = [folder / 'table.md', folder / 'table.json']
+  if grid.picture(made, names.title, folder / 'grid.png'):
+    files.append(folder / 'grid.png')
+  for point in dict.fromkeys(row['point'] for row in made):
+    groups = {
+      row['method']: _curves(found, (point, row['variant']))
+      for row in made
+      if row['point'] == point
+    }
+    name = '-'.join(filter(None, ('curves', point.replace('/', ','))))
+    title = ' '.join(filter(None, (names.title, point)))
+    if curves.picture(groups, title, folder / f'{name}.png'):
+      files.append(folder / f'{name}.png')
+  return markdown, files
 
 
-def picture(
-  runs: Mapping[str, Sequence[Run]], title: str, path: pathlib.Path
-) -> None:
-  """Draws test error over steps, and the probability of those that adapt it.
+def _curves(found: Sequence[Run], kind: tuple[str, str]) -> list[curves.Curves]:
+  """Those of the finished runs, or else what there is so far."""
+  group = [run for run in found if run.kind == kind]
+  done = [run for run in group if run.result is not None]
+  return [curves.read(run.folder) for run in done or group]
 
-  More methods than colors are drawn as points instead: each one's test accuracy
-  and its gradients per step.
+
+def _changes(found: Sequence[Run], names: Names) -> str:
+  """In what the configs differ from those of the file, but for the grid."""
+  changed = {}
+  if names.get_config is not None:
+    for run in found:
+      if run.variant in names.labels:
+        own = workdir.as_json(names.get_config(run.variant))
+        differing = workdir.differing(run.config, own)
+        swept = [value.split('=')[0] for value in run.point.split('/')]
+        for key, (value, _) in differing.items():
+          if key not in ('seed', *swept):
+            changed[f'{key}={value}'] = None
+  kept = [
+    change for change in changed if not change.startswith(workdir.MAY_DIFFER)
+  ]
+  return f'Changed in the configs: {", ".join(kept)}.' if kept else ''
+
+
+def _made_with(found: Sequence[Run]) -> dict[str, list[str]]:
+  """Devices and versions of the finished runs: all of them if they differ."""
+  results = [run.result for run in found if run.result is not None]
+  made_with = {}
+  for name in ('device', *_VERSIONS):
+    values = sorted({str(result[name]) for result in results if name in result})
+    if values:
+      made_with[name] = values
+  return made_with
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command.
 
   Args:
-    runs: for each label its runs, one per seed.
-    title: what the runs are of.
-    path: the PNG file to write.
+    argv: its arguments; those of the process by default.
+
+  Returns:
+    The exit status.
   """
-  import matplotlib
-
-  matplotlib.use('Agg')
-  from matplotlib import pyplot as plt
-
-  if len(runs) > _COLORS:
-    figure = _draw_points(plt, runs)
-    figure.suptitle(title)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-    return
-  adaptive = {
-    label: group
-    for label, group in runs.items()
-    if 'probability' in group[0].steps[0]
-  }
-  count = 2 if adaptive else 1
-  figure, axes = plt.subplots(
-    1, count, figsize=(6.4 * count, 4.4), squeeze=False, layout='constrained'
+  parser = argparse.ArgumentParser(
+    prog='python -m train.report',
+    description=__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  colors = {label: f'C{i}' for i, label in enumerate(runs)}
-  _draw_errors(axes[0, 0], runs, colors)
-  if adaptive:
-    _draw_probabilities(axes[0, 1], adaptive, colors)
-  figure.suptitle(title)
-  figure.savefig(path, dpi=150)
-  plt.close(figure)
-
-
-def _draw_points(plt, runs) -> Any:
-  """A line per method, the best first: its seeds, their mean, its cost."""
-  accuracies = {
-    label: [100 * run.result.test_accuracy for run in group]
-    for label, group in runs.items()
-  }
-  labels = sorted(runs, key=lambda label: statistics.mean(accuracies[label]))
-  figure, (left, right) = plt.subplots(
-    1,
-    2,
-    figsize=(9, 0.8 + 0.22 * len(runs)),
-    sharey=True,
-    width_ratios=(3, 1),
-    layout='constrained',
+  parser.add_argument(
+    'folder', nargs='+', type=pathlib.Path, help='of a sweep, or of a run'
   )
-  for row, label in enumerate(labels):
-    values = accuracies[label]
-    left.plot(values, [row] * len(values), 'o', color='C0', alpha=0.35)
-    left.plot(statistics.mean(values), row, '|', color='C0', markersize=12)
-    right.plot(
-      statistics.mean(
-        run.result.gradient_evaluations_per_step for run in runs[label]
-      ),
-      row,
-      'o',
-      color='C1',
-    )
-  left.set_yticks(range(len(labels)), labels)
-  left.set(xlabel='test accuracy, %', title='Seeds and their mean')
-  right.set(xlabel='gradients per step', title='Cost', xlim=(0, None))
-  for axis in (left, right):
-    axis.grid(alpha=0.3)
-    axis.set_ylim(-0.7, len(labels) - 0.3)
-  return figure
-
-
-def _draw_errors(axis, runs, colors) -> None:
-  for label, group in runs.items():
-    steps = [test['step'] for test in group[0].tests]
-    errors = [[100 * (1 - t['test_accuracy']) for t in r.tests] for r in group]
-    mean = [statistics.mean(column) for column in zip(*errors, strict=True)]
-    axis.plot(steps, mean, color=colors[label], label=label, linewidth=2)
-    axis.fill_between(
-      steps,
-      [min(column) for column in zip(*errors, strict=True)],
-      [max(column) for column in zip(*errors, strict=True)],
-      color=colors[label],
-      alpha=0.12,
-      linewidth=0,
-    )
-  axis.set_yscale('log')
-  ticks = (0.5, 1, 2, 5, 10, 20, 50, 90)
-  axis.set_yticks(ticks, [f'{tick:g} %' for tick in ticks])
-  axis.minorticks_off()
-  axis.set(
-    xlabel='step',
-    ylabel='test error',
-    title='Test error: mean and range over the seeds',
+  parser.add_argument('--config', help='the config file of the runs')
+  parser.add_argument(
+    '--workdir',
+    type=pathlib.Path,
+    help='where table and pictures go (default: the first folder)',
   )
-  axis.grid(alpha=0.3)
-  axis.legend()
+  args = parser.parse_args(argv)
+  try:
+    found = [run for folder in args.folder for run in read(folder)]
+    if not found:
+      raise checks.ConfigError(
+        f'Given {args.folder[0]}. There is no run in it, that is, no folder '
+        'with a config.json. Give the --workdir of a sweep or of a run.'
+      )
+    module = runs.read(args.config) if args.config else {}
+    markdown, files = write(
+      found, names_in(module), args.workdir or args.folder[0]
+    )
+  except (checks.ConfigError, OSError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 1
+  print(markdown, *(f'wrote {path}' for path in files), sep='\n')
+  return 0
 
 
-def _draw_probabilities(axis, runs, colors) -> None:
-  ratio_axis = axis.twinx()
-  for label, group in runs.items():
-    run = group[0]
-    steps = [record['step'] for record in run.steps]
-    looked = [record for record in run.steps if record['looked']]
-    ratio_axis.plot(
-      [record['step'] for record in looked],
-      [record['ratio'] for record in looked],
-      '.',
-      color='gray',
-      markersize=4,
-    )
-    axis.plot(
-      steps,
-      [record['probability'] for record in run.steps],
-      color=colors[label],
-      linewidth=2,
-      label=f'{label}: sampling probability',
-    )
-    axis.plot(
-      steps,
-      [record['look_share'] for record in run.steps],
-      color=colors[label],
-      linestyle='--',
-      label=f'{label}: share of SAM steps so far',
-    )
-  axis.plot([], [], '.', color='gray', label='ratio ‖PSF‖/‖g‖ (right)')
-  axis.set(
-    xlabel='step',
-    ylabel='probability',
-    ylim=(0, 1.02),
-    title='When to look, seed 0',
-  )
-  ratio_axis.set_ylabel('ratio ‖PSF‖/‖g‖')
-  # Room above the dots for the legend.
-  ratio_axis.set_ylim(0, 1.5 * ratio_axis.get_ylim()[1])
-  axis.grid(alpha=0.3)
-  axis.legend(loc='upper right')
-  # The lines stay above the dots of the other axis.
-  axis.set_zorder(ratio_axis.get_zorder() + 1)
-  axis.patch.set_visible(False)
+if __name__ == '__main__':
+  sys.exit(main())

@@ -12,7 +12,13 @@ from train.config import Config, ConfigError
 
 # What may differ when a run goes on: it changes nothing that is computed.
 MAY_DIFFER = ('checkpoint', 'log_every')
+# What a sweep leaves in the folder of a run that failed.
+FAILURE = 'failure.json'
 _OF_A_RUN = ('metrics.jsonl', 'checkpoints')
+
+
+class Busy(ConfigError):
+  """A folder in which another process trains."""
 
 
 def check(folder: pathlib.Path, config: Config) -> None:
@@ -34,28 +40,67 @@ def check(folder: pathlib.Path, config: Config) -> None:
     )
   if not any((folder / name).exists() for name in _OF_A_RUN):
     return
-  try:
-    saved = json.loads((folder / 'config.json').read_text())
-  except OSError:
-    saved = {}
-  if not (saved.get('checkpoint', {}).get('every') and config.checkpoint.every):
+  saved = _saved(folder).get('checkpoint', {})
+  if not (saved.get('every') and config.checkpoint.every):
     raise ConfigError(
       f'{given}, which cannot go on without checkpoints and would be '
       'overwritten. Give another folder, or delete this one; with '
       'checkpoint.every above 0, a run can go on.'
     )
-  there, here = _flat(saved), _flat(json.loads(_json(config)))
+  check_same(folder, config)
+
+
+def check_same(folder: pathlib.Path, config: Config) -> None:
+  """Refuses a folder that holds a run of another config.
+
+  Args:
+    folder: the folder of a run.
+    config: the config that it should be of.
+
+  Raises:
+    ConfigError: if it is of another one, with the differences.
+  """
   differences = [
-    f'{key} is {there.get(key)!r} there and {here.get(key)!r} here'
-    for key in sorted({*there, *here})
-    if there.get(key) != here.get(key) and key.split('.')[0] not in MAY_DIFFER
+    f'{key} is {there!r} there and {here!r} here'
+    for key, (there, here) in differing(_saved(folder), as_json(config)).items()
+    if key.split('.')[0] not in MAY_DIFFER
   ]
   if differences:
     raise ConfigError(
-      f'{given} of another config: {"; ".join(differences)}. What came out '
-      'would be of neither. Give the same config to go on, or another folder; '
+      f'Given workdir={folder}. It already holds a run of another config: '
+      f'{"; ".join(differences)}. What came out would be of neither. Give the '
+      'same config to go on, or another folder; '
       f'only {" and ".join(MAY_DIFFER)} may differ.'
     )
+
+
+def differing(
+  one: Mapping[str, Any], two: Mapping[str, Any]
+) -> dict[str, tuple[Any, Any]]:
+  """The keys, with dots, in which two configs differ, and both values."""
+  one, two = _flat(one), _flat(two)
+  return {
+    key: (one.get(key), two.get(key))
+    for key in sorted({*one, *two})
+    if one.get(key) != two.get(key)
+  }
+
+
+def as_json(config: Config) -> dict[str, Any]:
+  """A config as `config.json` has it."""
+  return json.loads(_json(config))
+
+
+def is_busy(folder: pathlib.Path) -> bool:
+  """Whether a process trains in a folder at this moment."""
+  try:
+    with (folder / 'lock').open() as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    return True
+  except FileNotFoundError:
+    pass
+  return False
 
 
 @contextlib.contextmanager
@@ -70,7 +115,8 @@ def claimed(folder: pathlib.Path, config: Config) -> Iterator[None]:
     Nothing.
 
   Raises:
-    ConfigError: if a run goes on in it, or see `check`.
+    Busy: if a run goes on in it.
+    ConfigError: see `check`.
   """
   folder.mkdir(parents=True, exist_ok=True)
   # The system gives the lock back however the process ends.
@@ -78,13 +124,18 @@ def claimed(folder: pathlib.Path, config: Config) -> Iterator[None]:
     try:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-      raise ConfigError(
+      raise Busy(
         f'Given workdir={folder}. Another process trains in it. Wait for its '
         'end, or give another folder.'
       ) from error
     check(folder, config)
-    write(folder / 'config.json', _json(config))
+    write_config(folder, config)
     yield
+
+
+def write_config(folder: pathlib.Path, config: Config) -> None:
+  """Writes the config of a run into its folder."""
+  write(folder / 'config.json', _json(config))
 
 
 def write(path: pathlib.Path, text: str) -> None:
@@ -92,6 +143,13 @@ def write(path: pathlib.Path, text: str) -> None:
   part = path.with_name(path.name + '.part')
   part.write_text(text + '\n')
   os.replace(part, path)
+
+
+def _saved(folder: pathlib.Path) -> dict[str, Any]:
+  try:
+    return json.loads((folder / 'config.json').read_text())
+  except OSError:
+    return {}
 
 
 def _json(config: Config) -> str:

@@ -1,0 +1,233 @@
+"""Reports: numbers that were worked out by hand, from folders made by hand."""
+
+import json
+
+import pytest
+
+from tests import tiny_config
+from train import curves, report, results, workdir
+
+VERSIONS = {'sam_optax': '0.1.0', 'jax': '1.2', 'optax': '3.4', 'flax': '5.6'}
+MODULE = {
+  'TABLE': 'Table 1 of nobody.',
+  'VARIANTS': ['b', 'a'],
+  'PUBLISHED': {'a': (90.5, None), 'b': (80.25, 0.125)},
+}
+
+
+def write_run(folder, accuracy=None, speed=1.0, seed=0, share=0.5, config=None):
+  """A run of four steps, unfinished where it has no accuracy."""
+  folder.mkdir(parents=True)
+  saved = {'seed': seed, **(config or {})}
+  (folder / 'config.json').write_text(json.dumps(saved))
+  lines = []
+  for step in (1, 2, 3, 4):
+    looked = step <= 4 * share
+    lines.append(
+      {
+        'step': step,
+        'loss': 2 / step,
+        'looked': looked,
+        'look_share': min(1, 4 * share / step),
+        'gradient_evaluations': step + min(step, int(4 * share)),
+      }
+    )
+    if step % 2 == 0:
+      lines.append({'step': step, 'test_loss': 1.0, 'test_accuracy': step / 5})
+  text = ''.join(json.dumps(line) + '\n' for line in lines)
+  (folder / 'metrics.jsonl').write_text(text)
+  if accuracy is not None:
+    result = {
+      'test_accuracy': accuracy,
+      'test_loss': 0.0,
+      'images_per_second': speed,
+      'gradient_evaluations_per_step': 1 + share,
+      'look_share': share,
+      'steps': 4,
+      'train_seconds': 1.0,
+      'compile_seconds': 1.0,
+      'device': 'abacus',
+      **VERSIONS,
+    }
+    (folder / 'result.json').write_text(json.dumps(result))
+
+
+@pytest.fixture
+def folder(tmp_path):
+  """Three runs of one variant, and of another: one, one begun, one failed."""
+  for seed, (accuracy, speed) in enumerate(
+    [(0.9, 100.0), (0.8, 300.0), (0.7, 240.0)]
+  ):
+    write_run(tmp_path / 'a' / str(seed), accuracy, speed, seed)
+  write_run(tmp_path / 'b' / '0', 0.5, 120.0, 0, share=0.25)
+  write_run(tmp_path / 'b' / '1', seed=1)
+  write_run(tmp_path / 'b' / '2', seed=2)
+  failure = {'error': 'NotFinite', 'message': 'The loss is nan.'}
+  (tmp_path / 'b' / '2' / workdir.FAILURE).write_text(json.dumps(failure))
+  return tmp_path
+
+
+def cells(text):
+  return [
+    [cell.strip() for cell in line.split('|')[1:-1]]
+    for line in text.splitlines()
+    if line.startswith('| ')
+  ]
+
+
+def test_the_table_is_of_means_and_medians(folder):
+  text = report.text(results.read(folder), results.Names())
+  head, a, b = cells(text)
+  assert head == [
+    *('method', 'seeds', 'test accuracy', 'gradients/step'),
+    *('steps that looked', 'images/s', 'relative speed'),
+  ]
+  assert a == ['a', '3', '80.00 % ± 10.00', '1.50', '50 %', '240', '1.00']
+  assert b == [
+    *('b', '1 of 3, 1 failed', '50.00 %', '1.25', '25 %', '120', '0.50')
+  ]
+  assert 'b seed 2 failed: The loss is nan.' in text
+  assert 'device abacus, sam_optax 0.1.0, jax 1.2' in text
+
+
+def test_the_config_file_gives_order_title_and_published_numbers(folder):
+  text = report.text(results.read(folder), results.names_in(MODULE))
+  assert text.startswith('Table 1 of nobody.\n\n|')
+  head, b, a = cells(text)
+  assert head[2:4] == ['test accuracy', 'published']
+  assert a[2:4] == ['80.00 % ± 10.00', '90.50 %']
+  assert b[2:4] == ['50.00 %', '80.25 % ± 0.12']
+  # Speeds are relative to the first row.
+  assert (b[-1], a[-1]) == ('1.00', '2.00')
+
+
+def test_a_row_without_a_published_number_says_so(folder):
+  module = {**MODULE, 'PUBLISHED': {'a': (90.5, None)}}
+  text = report.text(results.read(folder), results.names_in(module))
+  assert [row[3] for row in cells(text)] == ['published', '-', '90.50 %']
+
+
+def test_a_variant_without_a_finished_run_has_a_row(tmp_path):
+  write_run(tmp_path / 'a' / '0')
+  write_run(tmp_path / 'b' / '0', 0.5)
+  _, a, b = cells(report.text(results.read(tmp_path), results.Names()))
+  assert a == ['a', '0 of 1', '-', '-', '-', '-', '-']
+  assert b[-1] == '1.00'
+
+
+def test_the_json_has_the_same_at_full_precision(folder):
+  found = results.read(folder)
+  report.write(found, results.names_in(MODULE), folder)
+  record = json.loads((folder / 'table.json').read_text())
+  assert record['title'] == 'Table 1 of nobody.'
+  assert record['made_with']['device'] == ['abacus']
+  assert record['made_with']['optax'] == ['3.4']
+  b, a = record['rows']
+  assert a['test_accuracy_percent']['mean'] == pytest.approx(80, abs=1e-12)
+  assert a['test_accuracy_percent']['std'] == pytest.approx(10, abs=1e-12)
+  assert a['test_accuracy_percent']['values'] == [90.0, 80.0, 70.0]
+  assert a['published_percent'] == {'mean': 90.5, 'std': None}
+  assert a['images_per_second'] == 240
+  assert b['seeds'] == [0] and b['planned_seeds'] == [0, 1, 2]
+  assert b['failed'] == {'2': 'The loss is nan.'}
+  assert b['test_accuracy_percent']['std'] is None
+
+
+@pytest.fixture
+def grid(tmp_path):
+  for value in ('1e1', 2, 0.5):
+    for seed in range(2):
+      place = tmp_path / 'a' / f'x.y={value}' / str(seed)
+      write_run(place, 0.1 + seed * 0.02 + float(value) / 100, seed=seed)
+  write_run(tmp_path / 'b' / 'x.y=2' / '0', 0.5)
+  write_run(tmp_path / 'b' / 'x.y=2' / '1', seed=1)
+  return tmp_path
+
+
+def test_a_grid_has_a_column_per_value(grid):
+  text = report.text(results.read(grid), results.Names())
+  rows = cells(text)
+  assert rows[0] == ['test accuracy', 'x.y=0.5', 'x.y=2', 'x.y=1e1']
+  spread = '± 1.41'
+  assert rows[1] == [
+    'a',
+    f'11.50 % {spread}',
+    f'13.00 % {spread}',
+    f'21.00 % {spread}',
+  ]
+  assert rows[2] == ['b', '-', '50.00 % (1 of 2 seeds)', '-']
+  # And all columns for each value.
+  assert [row[0] for row in rows[3:]] == ['method', 'a'] + [
+    'method',
+    'a',
+    'b',
+  ] + ['method', 'a']
+
+
+def test_a_grid_of_numbers_is_drawn(grid):
+  _, files = report.write(results.read(grid), results.Names(), grid)
+  names = [path.name for path in files]
+  assert names == [
+    *('table.md', 'table.json', 'grid.png', 'curves-x.y=0.5.png'),
+    *('curves-x.y=2.png', 'curves-x.y=1e1.png'),
+  ]
+  assert all(path.exists() for path in files)
+
+
+def test_the_report_says_what_was_changed_in_the_configs(tmp_path):
+  config = tiny_config.get_config('arsam')
+  config.update(epochs=9, log_every=3, seed=4)
+  config.data.label_noise = 0.2
+  saved = workdir.as_json(config)
+  write_run(
+    tmp_path / 'arsam' / 'data.label_noise=0.2' / '4', 0.5, config=saved
+  )
+  text = report.text(
+    results.read(tmp_path), results.names_in(vars(tiny_config))
+  )
+  assert 'Changed in the configs: epochs=9.' in text
+
+
+def test_the_command_reads_a_sweep_or_single_runs(folder, tmp_path, capsys):
+  out = tmp_path / 'out'
+  out.mkdir()
+  given = [str(folder / 'a' / '0'), str(folder / 'b'), f'--workdir={out}']
+  assert report.main(given) == 0
+  said = capsys.readouterr().out
+  assert (out / 'table.md').read_text() in said
+  assert [row[:2] for row in cells(said)[1:]] == [
+    ['a', '1'],
+    ['b', '1 of 3, 1 failed'],
+  ]
+  assert (out / 'curves.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_a_folder_without_runs_is_refused(tmp_path, capsys):
+  assert report.main([str(tmp_path)]) == 1
+  assert 'There is no run in it' in capsys.readouterr().err
+  assert report.main([str(tmp_path / 'none')]) == 1
+
+
+def test_records_are_read_as_far_as_they_are_whole(folder):
+  path = folder / 'a' / '0' / 'metrics.jsonl'
+  path.write_text(path.read_text()[:-9])
+  read = curves.read(path.parent)
+  assert list(read.steps['step']) == [1, 2, 3, 4]
+  assert list(read.tests['step']) == [2]
+  assert curves.read(folder / 'none').steps == {}
+
+
+def test_a_curve_is_drawn_as_means_of_equal_parts():
+  import numpy as np
+
+  assert list(curves._binned(np.arange(5.0))) == [0, 1, 2, 3, 4]
+  binned = curves._binned(np.arange(250.0))
+  np.testing.assert_allclose(binned, [1 + 3 * i for i in range(83)] + [249])
+
+
+@pytest.mark.parametrize('count', [1, 12])
+def test_pictures_of_few_and_of_many_methods(count, folder):
+  run = curves.read(folder / 'a' / '0')
+  groups = {f'method {i}': [run] * 2 for i in range(count)}
+  assert curves.picture(groups, 'title', folder / 'picture.png')
+  assert (folder / 'picture.png').read_bytes().startswith(b'\x89PNG')

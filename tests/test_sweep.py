@@ -1,0 +1,353 @@
+"""Sweeps: every run as it would be alone, whatever happens in between."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import types
+
+import pytest
+
+from tests.test_program import ROOT, npz, tiny  # noqa: F401
+from train import __main__ as command
+from train import jobs, log, loop, runs, sweep, workdir
+from train.config import ConfigError
+
+CONFIG = 'tests/tiny_config.py'
+MODULE = runs.read(CONFIG)
+
+
+# Optax's cosine schedule divides an integer by a number.
+@pytest.fixture(autouse=True)
+def _standard_promotion(standard_promotion):
+  yield
+
+
+@pytest.fixture
+def arguments(npz, tmp_path):  # noqa: F811
+  """Those of a sweep of two variants, two seeds each."""
+  return [
+    f'--config={CONFIG}',
+    f'--workdir={tmp_path / "sweep"}',
+    '--seeds=2',
+    f'--config.data.name={npz}',
+    '--config.batch_size=8',
+    '--config.steps=12',
+    '--config.log_every=4',
+    '--config.checkpoint.every=5',
+  ]
+
+
+@pytest.fixture
+def trained(monkeypatch):
+  """The folders that were trained in, in their order."""
+  folders, train = [], command.train
+
+  def spy(config, folder, *rest):
+    folders.append(folder)
+    return train(config, folder, *rest)
+
+  monkeypatch.setattr(command, 'train', spy)
+  return folders
+
+
+def metrics(folder):
+  return {
+    str(path.parent.relative_to(folder)): path.read_text()
+    for path in folder.rglob('metrics.jsonl')
+  }
+
+
+def result(folder):
+  return json.loads((folder / 'result.json').read_text())
+
+
+def test_every_run_is_as_it_would_be_alone(arguments, npz, tmp_path, capsys):  # noqa: F811
+  assert sweep.main(arguments) == 0
+  folder = tmp_path / 'sweep'
+  assert set(metrics(folder)) == {'sgd/0', 'sgd/1', 'arsam/0', 'arsam/1'}
+  config = tiny(data={'name': npz, 'dir': None}, log_every=4, seed=1)
+  config.checkpoint.every = 5
+  command.train(config, tmp_path / 'alone')
+  assert metrics(folder)['arsam/1'] == metrics(tmp_path / 'alone')['.']
+  workdir.check_same(folder / 'arsam' / '1', config)
+  # Compiled once for both seeds.
+  assert result(folder / 'arsam' / '0')['compile_seconds'] > 0
+  assert result(folder / 'arsam' / '1')['compile_seconds'] == 0
+  said = capsys.readouterr().out
+  table = json.loads((folder / 'table.json').read_text())
+  assert [row['method'] for row in table['rows']] == ['sgd', 'arsam']
+  assert (folder / 'table.md').read_text() in said
+  assert (folder / 'curves.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_what_is_finished_is_not_run_again(arguments, tmp_path, trained):
+  assert sweep.main([*arguments, '--methods=arsam', '--seeds=1']) == 0
+  before = metrics(tmp_path / 'sweep')
+  assert sweep.main(arguments) == 0
+  names = [str(path.relative_to(tmp_path / 'sweep')) for path in trained]
+  # A seed of every variant, then the next seed.
+  assert names == ['arsam/0', 'sgd/0', 'sgd/1', 'arsam/1']
+  assert metrics(tmp_path / 'sweep')['arsam/0'] == before['arsam/0']
+  assert sweep.main(arguments) == 0
+  assert len(trained) == 4
+
+
+@pytest.mark.parametrize(
+  ('number', 'at', 'said'),
+  [
+    (signal.SIGINT, 8, 'after step 8 of 12, which is saved'),
+    (signal.SIGTERM, 12, 'Run the same command again'),
+  ],
+)
+def test_a_signal_saves_and_the_same_command_goes_on(
+  number, at, said, arguments, tmp_path, trained, monkeypatch, capsys
+):
+  sweep.main([*arguments, f'--workdir={tmp_path / "whole"}', '--seeds=1'])
+  trained.clear()
+  step, seen = loop.Program.train_step, []
+
+  def interrupted(self, state, *rest):
+    seen.append(int(state.step))
+    if len(seen) == at:
+      signal.raise_signal(number)
+    return step(self, state, *rest)
+
+  monkeypatch.setattr(loop.Program, 'train_step', interrupted)
+  assert sweep.main([*arguments, '--seeds=1']) == 143
+  assert said in capsys.readouterr().err
+  assert len(trained) == 1
+  assert sweep.main([*arguments, '--seeds=1']) == 0
+  assert seen == [*range(12), *range(12)]  # no step twice
+  assert metrics(tmp_path / 'sweep') == metrics(tmp_path / 'whole')
+  # Nobody else's handler stays changed.
+  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+  assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_before_the_first_step_stops_too(
+  arguments, monkeypatch, trained, capsys
+):
+  def init(*_):
+    signal.raise_signal(signal.SIGTERM)
+
+  monkeypatch.setattr(loop.Program, '__init__', init)
+  assert sweep.main(arguments) == 143
+  assert 'the same command' in capsys.readouterr().err
+  assert not trained
+
+
+def test_processes_share_the_runs_and_stop_together(arguments, tmp_path):
+  folder, whole = tmp_path / 'sweep', tmp_path / 'whole'
+  longer = [*arguments, '--config.steps=3000', '--config.eval_every=99']
+  process = subprocess.Popen(
+    [sys.executable, '-m', 'train.sweep', *longer, '--jobs=2'],
+    cwd=ROOT,
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  begun = lambda: [path for path in folder.glob('*/*/metrics.jsonl')]
+  limit = time.monotonic() + 120
+  steps = lambda: [log.steps_logged(path.parent) for path in begun()]
+  while sum(step > 5 for step in steps()) < 2 and process.poll() is None:
+    assert time.monotonic() < limit
+    time.sleep(0.05)
+  process.terminate()
+  said = process.communicate(timeout=120)[1]
+  assert process.returncode == 143, said
+  # Each was in a variant of its own, and has saved.
+  assert {path.parent.parent.name for path in begun()} == {'sgd', 'arsam'}
+  assert said.count('which is saved') == 2
+  assert sweep.main(longer) == 0
+  assert sweep.main([*longer, f'--workdir={whole}']) == 0
+  assert metrics(folder) == metrics(whole)
+
+
+def test_a_run_that_fails_is_written_down_and_the_others_go_on(
+  arguments, tmp_path, trained, capsys
+):
+  grid = [
+    *arguments,
+    '--grid=optimizer.learning_rate=1e30,0.1',
+    '--config.optimizer.momentum=0.0',
+    '--methods=sgd',
+    '--seeds=1',
+  ]
+  assert sweep.main(grid) == 1
+  folder = tmp_path / 'sweep' / 'sgd'
+  bad, good = (
+    folder / f'optimizer.learning_rate={value}' / '0' for value in ('1e30', 0.1)
+  )
+  failure = json.loads((bad / 'failure.json').read_text())
+  assert failure['error'] == 'NotFinite'
+  assert 'The loss is' in failure['message']
+  assert result(good)['steps'] == 12
+  said = capsys.readouterr()
+  assert failure['message'] in said.out
+  assert '1 failed' in said.out
+  assert f'not finished: sgd optimizer.learning_rate=1e30 seed 0, {bad}' in (
+    said.err
+  )
+  # It would fail again at the same step.
+  assert sweep.main(grid) == 1
+  assert len(trained) == 2
+
+
+def test_a_run_that_the_machine_failed_is_tried_again(
+  arguments, tmp_path, monkeypatch
+):
+  def full(*_):
+    raise OSError(28, 'No space left on device')
+
+  one = [*arguments, '--methods=sgd', '--seeds=1']
+  with monkeypatch.context() as patched:
+    patched.setattr(command, 'train', full)
+    assert sweep.main(one) == 1
+  folder = tmp_path / 'sweep' / 'sgd' / '0'
+  assert 'No space' in (folder / 'failure.json').read_text()
+  assert sweep.main(one) == 0
+  assert not (folder / 'failure.json').exists()
+
+
+def test_a_run_in_another_process_is_passed_over(
+  arguments, tmp_path, trained, capsys
+):
+  todo = [*arguments, '--methods=sgd']
+  (run, _) = plan(todo, tmp_path)
+  with workdir.claimed(run.folder, run.config):
+    assert sweep.main(todo) == 1
+  assert [path.name for path in trained] == ['1']
+  assert capsys.readouterr().err.count('not finished: ') == 1
+  assert not (run.folder / 'failure.json').exists()
+
+
+def plan(arguments, tmp_path):
+  overrides = [a for a in arguments if a.startswith('--config.')]
+  return runs.plan(MODULE, ['sgd'], 2, tmp_path / 'sweep', overrides=overrides)
+
+
+def test_a_finished_run_of_another_config_is_refused(
+  arguments, tmp_path, trained, capsys
+):
+  assert sweep.main([*arguments, '--methods=arsam', '--seeds=1']) == 0
+  capsys.readouterr()
+  other = '--config.optimizer.learning_rate=0.2'
+  assert sweep.main([*arguments, other]) == 1
+  said = capsys.readouterr().err
+  assert 'optimizer.learning_rate is 0.1 there and 0.2 here' in said
+  # All runs are looked at before the first one begins.
+  assert len(trained) == 1
+  assert not (tmp_path / 'sweep' / 'sgd').exists()
+  assert sweep.main([*arguments, '--config.log_every=3']) == 0
+
+
+def test_a_grid_has_a_folder_for_each_combination(tmp_path):
+  points = runs.grid(['data.label_noise=0,0.2', 'data.name=a/b.npz'])
+  todo = runs.plan(
+    MODULE, ['sgd', 'arsam'], 1, tmp_path, points, ['--config.epochs=7']
+  )
+  folders = [str(run.folder.relative_to(tmp_path)) for run in todo]
+  assert folders == [
+    f'{variant}/data.label_noise={value}/data.name=a_b.npz/0'
+    for value in ('0', '0.2')
+    for variant in ('sgd', 'arsam')
+  ]
+  assert [run.config.data.label_noise for run in todo] == [0, 0, 0.2, 0.2]
+  assert {run.config.epochs for run in todo} == {7}
+  assert {run.config.data.name for run in todo} == {'a/b.npz'}
+  assert todo[1].config.method.name == 'arsam'
+
+
+def test_methods_may_be_patterns():
+  module = {'VARIANTS': ['sgd', 'fsam', 'sam', 'asam']}
+  assert runs.choose(module, 'sam,*sam') == ['sam', 'fsam', 'asam']
+  assert runs.choose(module, None) == runs.choose(module, 'all')
+
+
+@pytest.mark.parametrize(
+  ('given', 'expected'),
+  [
+    (['--methods=sgdd'], "Did you mean 'sgd'"),
+    (['--config=configs.digit'], 'Given --config=configs.digit'),
+    (['--config=no/such.py'], 'no/such.py'),
+    (['--config=train/config.py'], 'no VARIANTS'),
+    (['--grid=epochs'], 'Given --grid=epochs.'),
+    (['--grid=epochs=1,'], 'a value is empty'),
+    (['--grid=seed=1,2'], 'with --seeds'),
+    (['--config.seed=1'], 'with --seeds'),
+    (['--config.epochs=1', '--grid=epochs=1,2'], 'Given epochs twice'),
+    (['--grid=epochs=1', '--grid=epochs=2'], 'Given epochs twice'),
+    (['--sedes=3'], "Given '--sedes=3'"),
+    (['--config.epoch=1'], 'Did you mean "epochs"'),
+    (['--config.batch_size=71'], 'Use at most 70'),
+    (['--config.data.name=/no/such.npz'], '/no/such.npz'),
+  ],
+)
+def test_what_cannot_be_is_said_before_anything_is_written(
+  given, expected, arguments, tmp_path, capsys
+):
+  try:
+    assert sweep.main([*arguments, *given]) == 1
+    said = capsys.readouterr().err
+  except SystemExit as error:  # of a key that the config lacks
+    said = str(error.code)
+  assert said.startswith('error: ')
+  assert expected in said
+  assert not (tmp_path / 'sweep').exists()
+
+
+def test_each_process_begins_with_other_variants():
+  todo = [
+    runs.Run(variant, '', seed, None, None)
+    for seed in range(2)
+    for variant in 'abc'
+  ]
+  shares = [jobs.share(todo, index, 2) for index in range(2)]
+  names = [''.join(f'{r.variant}{r.seed}' for r in share) for share in shares]
+  assert names == ['a0a1b0b1c0c1', 'b0b1c0c1a0a1']
+
+
+@pytest.mark.parametrize(
+  ('found', 'ours', 'given', 'expected'),
+  [
+    ('gpu 4', {}, '2', [{'CUDA_VISIBLE_DEVICES': str(i)} for i in (0, 1)]),
+    (
+      'gpu 2',
+      {'CUDA_VISIBLE_DEVICES': '3,7'},
+      'all',
+      [{'CUDA_VISIBLE_DEVICES': '3'}, {'CUDA_VISIBLE_DEVICES': '7'}],
+    ),
+    (
+      'tpu 4',
+      {'TPU_VISIBLE_CHIPS': '2'},
+      '1',
+      [
+        {
+          'TPU_VISIBLE_CHIPS': '2',
+          'TPU_CHIPS_PER_PROCESS_BOUNDS': '1,1,1',
+          'TPU_PROCESS_BOUNDS': '1,1,1',
+        }
+      ],
+    ),
+    ('cpu 1', {'NPROC': '5'}, '3', [{'NPROC': '5'}] * 3),
+  ],
+)
+def test_each_process_sees_a_device_of_its_own(
+  found, ours, given, expected, monkeypatch
+):
+  for name in expected[0]:
+    monkeypatch.delenv(name, raising=False)
+  for name, value in ours.items():
+    monkeypatch.setenv(name, value)
+  answer = types.SimpleNamespace(stdout=f'{found}\n')
+  monkeypatch.setattr(jobs.subprocess, 'run', lambda *_, **__: answer)
+  assert jobs.environments(given) == expected
+
+
+def test_more_processes_than_devices_are_refused(monkeypatch):
+  answer = types.SimpleNamespace(stdout='gpu 2\n')
+  monkeypatch.setattr(jobs.subprocess, 'run', lambda *_, **__: answer)
+  with pytest.raises(ConfigError, match='Use at most --jobs=2'):
+    jobs.environments('3')

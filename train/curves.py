@@ -1,0 +1,275 @@
+"""The pictures of runs: how they got where they are."""
+
+import json
+import pathlib
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# As many as Matplotlib's default cycle has.
+COLORS = 10
+# Of a curve; a step's own loss says little, so that a point is a mean.
+_POINTS = 100
+
+
+class Curves(NamedTuple):
+  """A run's records: for each name the values, one per step or test."""
+
+  steps: Mapping[str, np.ndarray]
+  tests: Mapping[str, np.ndarray]
+
+
+Groups = Mapping[str, Sequence[Curves]]  # by label, a run per seed
+
+
+def read(folder: pathlib.Path) -> Curves:
+  """Reads the records in a run's folder, as far as they are whole."""
+  steps, tests = defaultdict(list), defaultdict(list)
+  for record in _records(folder / 'metrics.jsonl'):
+    columns = tests if 'test_accuracy' in record else steps
+    for name, value in record.items():
+      columns[name].append(value)
+  arrays = lambda columns: {name: np.array(columns[name]) for name in columns}
+  return Curves(arrays(steps), arrays(tests))
+
+
+def _records(path: pathlib.Path) -> Iterator[dict[str, Any]]:
+  if path.exists():
+    with path.open() as lines:
+      for line in lines:
+        try:
+          yield json.loads(line)
+        except ValueError:  # of a run that was killed, or that goes on
+          return
+
+
+def picture(
+  groups: Groups, title: str, path: pathlib.Path, when: bool = False
+) -> bool:
+  """Draws runs over their steps.
+
+  Test error, training loss, and how many steps looked, of the methods of which
+  it is neither none nor all. More methods than colors are drawn as points
+  instead: each one's test accuracy and its gradients per step.
+
+  Args:
+    groups: for each label its runs.
+    title: what the runs are of.
+    path: the PNG file to write.
+    when: draw the probability that decides when to look in place of loss and
+      share.
+
+  Returns:
+    Whether there was something to draw: a run that was tested.
+  """
+  groups = {
+    label: [run for run in group if run.tests]
+    for label, group in groups.items()
+    if any(run.tests for run in group)
+  }
+  if not groups:
+    return False
+  plt = pyplot()
+  if len(groups) > COLORS:
+    figure = _draw_points(plt, groups)
+  else:
+    panels = _panels(groups, when)
+    count = len(panels)
+    figure, axes = plt.subplots(
+      1, count, figsize=(6.4 * count, 4.4), squeeze=False, layout='constrained'
+    )
+    colors = {label: f'C{i}' for i, label in enumerate(groups)}
+    for axis, (draw, shown) in zip(axes[0], panels, strict=True):
+      draw(axis, shown, colors)
+  figure.suptitle(title)
+  figure.savefig(path, dpi=150)
+  plt.close(figure)
+  return True
+
+
+def _panels(
+  groups: Groups, when: bool
+) -> list[tuple[Callable[..., None], Groups]]:
+  pick = lambda test: {
+    label: group for label, group in groups.items() if test(group[0].steps)
+  }
+  adaptive = pick(lambda steps: {'probability', 'ratio'} <= set(steps))
+  if when:
+    return [
+      (_draw_errors, groups),
+      *([(_draw_probabilities, adaptive)] if adaptive else []),
+    ]
+  some = pick(lambda steps: 0 < np.mean(steps['looked']) < 1)
+  return [
+    (_draw_errors, groups),
+    (_draw_losses, groups),
+    *([(_draw_shares, some)] if some else []),
+  ]
+
+
+def pyplot() -> Any:
+  """Matplotlib, imported by what draws only, and without a screen."""
+  import matplotlib
+
+  matplotlib.use('Agg')
+  from matplotlib import pyplot
+
+  return pyplot
+
+
+def _draw_points(plt, groups) -> Any:
+  """A line per method, the best first: its seeds, their mean, its cost."""
+  last = lambda group, part, name: [
+    float(getattr(run, part)[name][-1]) for run in group
+  ]
+  accuracies = {
+    label: [100 * value for value in last(group, 'tests', 'test_accuracy')]
+    for label, group in groups.items()
+  }
+  labels = sorted(groups, key=lambda label: statistics.mean(accuracies[label]))
+  figure, (left, right) = plt.subplots(
+    1,
+    2,
+    figsize=(9, 0.8 + 0.22 * len(groups)),
+    sharey=True,
+    width_ratios=(3, 1),
+    layout='constrained',
+  )
+  for row, label in enumerate(labels):
+    values = accuracies[label]
+    left.plot(values, [row] * len(values), 'o', color='C0', alpha=0.35)
+    left.plot(statistics.mean(values), row, '|', color='C0', markersize=12)
+    evaluations = last(groups[label], 'steps', 'gradient_evaluations')
+    steps = last(groups[label], 'steps', 'step')
+    right.plot(sum(evaluations) / sum(steps), row, 'o', color='C1')
+  left.set_yticks(range(len(labels)), labels)
+  left.set(xlabel='test accuracy, %', title='Seeds and their mean')
+  right.set(xlabel='gradients per step', title='Cost', xlim=(0, None))
+  for axis in (left, right):
+    axis.grid(alpha=0.3)
+    axis.set_ylim(-0.7, len(labels) - 0.3)
+  return figure
+
+
+def _draw_errors(axis, groups, colors) -> None:
+  for label, group in groups.items():
+    _draw_range(
+      axis,
+      [(r.tests['step'], 100 * (1 - r.tests['test_accuracy'])) for r in group],
+      colors[label],
+      label,
+    )
+  axis.set_yscale('log')
+  ticks = (0.5, 1, 2, 5, 10, 20, 50, 90)
+  axis.set_yticks(ticks, [f'{tick:g} %' for tick in ticks])
+  axis.minorticks_off()
+  axis.set(
+    xlabel='step',
+    ylabel='test error',
+    title='Test error: mean and range over the seeds',
+  )
+  axis.grid(alpha=0.3)
+  axis.legend()
+
+
+def _draw_losses(axis, groups, colors) -> None:
+  for label, group in groups.items():
+    _draw_range(
+      axis,
+      [(_binned(r.steps['step']), _binned(r.steps['loss'])) for r in group],
+      colors[label],
+      label,
+    )
+  axis.set_yscale('log')
+  axis.set(
+    xlabel='step',
+    ylabel='training loss',
+    title='Training loss: mean and range over the seeds',
+  )
+  axis.grid(alpha=0.3)
+  axis.legend()
+
+
+def _draw_shares(axis, groups, colors) -> None:
+  for label, group in groups.items():
+    _draw_range(
+      axis,
+      [
+        (_binned(r.steps['step']), 100 * _binned(r.steps['look_share']))
+        for r in group
+      ],
+      colors[label],
+      label,
+    )
+  axis.set(
+    xlabel='step',
+    ylabel='share of steps that looked, %',
+    ylim=(0, 102),
+    title='SAM steps so far: mean and range over the seeds',
+  )
+  axis.grid(alpha=0.3)
+  axis.legend()
+
+
+def _draw_range(axis, lines, color, label) -> None:
+  """Draws the mean of some lines, as far as they all go, and their range."""
+  length = min(len(y) for _, y in lines)
+  values = np.stack([y[:length] for _, y in lines])
+  x = lines[0][0][:length]
+  axis.plot(x, values.mean(0), color=color, label=label, linewidth=2)
+  axis.fill_between(
+    x, values.min(0), values.max(0), color=color, alpha=0.12, linewidth=0
+  )
+
+
+def _binned(values: np.ndarray) -> np.ndarray:
+  """The means of equal parts of a curve, fewer points than it has."""
+  size = -(-len(values) // _POINTS)
+  parts = np.split(values, range(size, len(values), size))
+  return np.array([part.mean() for part in parts])
+
+
+def _draw_probabilities(axis, groups, colors) -> None:
+  ratio_axis = axis.twinx()
+  for label, group in groups.items():
+    steps = group[0].steps
+    looked = steps['looked'].astype(bool)
+    ratio_axis.plot(
+      steps['step'][looked],
+      steps['ratio'][looked],
+      '.',
+      color='gray',
+      markersize=4,
+    )
+    axis.plot(
+      steps['step'],
+      steps['probability'],
+      color=colors[label],
+      linewidth=2,
+      label=f'{label}: sampling probability',
+    )
+    axis.plot(
+      steps['step'],
+      steps['look_share'],
+      color=colors[label],
+      linestyle='--',
+      label=f'{label}: share of SAM steps so far',
+    )
+  axis.plot([], [], '.', color='gray', label='ratio ‖PSF‖/‖g‖ (right)')
+  axis.set(
+    xlabel='step',
+    ylabel='probability',
+    ylim=(0, 1.02),
+    title='When to look, seed 0',
+  )
+  ratio_axis.set_ylabel('ratio ‖PSF‖/‖g‖')
+  # Room above the dots for the legend.
+  ratio_axis.set_ylim(0, 1.5 * ratio_axis.get_ylim()[1])
+  axis.grid(alpha=0.3)
+  axis.legend(loc='upper right')
+  # The lines stay above the dots of the other axis.
+  axis.set_zorder(ratio_axis.get_zorder() + 1)
+  axis.patch.set_visible(False)
