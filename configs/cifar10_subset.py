@@ -32,6 +32,6 @@ def get_config(variant: str = 'sam'):
   name, changes = train_config.pick_variant(variant, VARIANTS)
   config = cifar10.get_config('sgd' if variant == 'sgd' else 'sam')
   config.data.first = (5_000, 2_000)
-  config.epochs = 10
+  config.epochs = 6
   config.method = train_config.method(name, **changes)
   return config
