@@ -17,7 +17,7 @@ from ml_collections import config_flags
 
 import sam_optax
 from train import config as train_config
-from train import data, log, loop, records, workdir
+from train import data, log, loop, processes, records, workdir
 from train.checkpoint import CheckpointError, Checkpoints, Stopped
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -33,8 +33,25 @@ _WORKDIR = flags.DEFINE_string(
 # What a result depends on besides its config.
 _VERSIONS = (sam_optax, jax, optax, flax)
 
-# The status of a run that SIGTERM stopped: 128 + 15, as of a shell's commands.
-STOPPED = 143
+_DISTRIBUTED = flags.DEFINE_bool(
+  'distributed',
+  False,
+  'One of several processes, which Slurm, GKE, Open MPI or a TPU pod started.',
+)
+_COORDINATOR = flags.DEFINE_string(
+  'coordinator',
+  None,
+  'HOST:PORT of the first of several processes, to name them by hand.',
+)
+_NUM_PROCESSES = flags.DEFINE_integer(
+  'num_processes', None, 'How many processes there are.', 1
+)
+_PROCESS_ID = flags.DEFINE_integer(
+  'process_id', None, 'The number of this process, from 0.', 0
+)
+
+# The status of a run that a signal ended, as a shell's: 128 and its number.
+_INTERRUPTED, STOPPED = 130, 143
 
 
 def main(argv: list[str]) -> None:
@@ -44,19 +61,41 @@ def main(argv: list[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f'Given {argv[1]!r}, which is not a flag.')
   try:
+    processes.start(
+      _DISTRIBUTED.value,
+      _COORDINATOR.value,
+      _NUM_PROCESSES.value,
+      _PROCESS_ID.value,
+    )
     summary = train(_CONFIG.value, pathlib.Path(_WORKDIR.value))
   except Stopped as stopped:
-    print(stopped, file=sys.stderr)
+    if processes.is_first():
+      print(stopped, file=sys.stderr)
     sys.exit(STOPPED)
+  # What all processes find, and what one finds by itself.
   except (
     train_config.ConfigError,
     data.DataError,
     records.NotFinite,
+    processes.Failed,
+  ) as error:
+    sys.exit(f'error: {error}')
+  except (
     CheckpointError,
     OSError,  # the log's: a full disk
   ) as error:
-    sys.exit(f'error: {error}')
-  print(summary)
+    processes.leave(f'error: {error}')
+  except jax.errors.JaxRuntimeError as error:
+    if not processes.are_several():
+      raise
+    reason = str(error).partition('\n')[0][:200]
+    processes.leave(
+      f'error: {reason}. Mostly another process has ended. {_again()}'
+    )
+  except KeyboardInterrupt:
+    processes.leave(f'\nInterrupted. {_again()}', _INTERRUPTED)
+  if processes.is_first():
+    print(summary)
 
 
 def train(
@@ -78,32 +117,40 @@ def train(
     What came out, for a person.
 
   Raises:
-    ConfigError, DataError, NotFinite, CheckpointError, Stopped: see
-      `train/config.py`, `train/data.py`, `train/records.py` and
-      `train/checkpoint.py`.
+    ConfigError, DataError, NotFinite, CheckpointError, Stopped, Failed: see
+      `train/config.py`, `train/data.py`, `train/records.py`,
+      `train/checkpoint.py` and `train/processes.py`.
   """
-  workdir.check(folder, config)
+  processes.in_first(lambda: workdir.check(folder, config))
   if program is None:
-    dataset = data.load(config.data.name, config.data.dir, config.data.first)
+    options = config.data
+    dataset = processes.in_turn(
+      lambda: data.load(options.name, options.dir, options.first)
+    )
     program = loop.Program(config, dataset)
-  with (
-    workdir.claimed(folder, config),
-    _checkpoints(folder, program) as checkpoints,
-  ):
+  with contextlib.ExitStack() as stack:
+    claimed = workdir.claimed(folder, config)
+    processes.in_first(lambda: stack.enter_context(claimed))
+    checkpoints = stack.enter_context(_checkpoints(folder, program))
     start = checkpoints.restore(
       program.init(config.seed), log.steps_logged(folder)
     )
     keep = start[1].step if start else 0
-    total_steps = program.total_steps if bar else None
-    with log.Log(folder, total_steps, keep) as lines:
+    lines = log.Log.nowhere()
+    if processes.is_first():
+      total_steps = program.total_steps if bar else None
+      lines = log.Log(folder, total_steps, keep)
+    with lines:
       result = program.run(config.seed, lines, checkpoints, start)
       files = [folder / 'config.json', *lines.files, folder / 'result.json']
   record = {
     **result._asdict(),
     'device': jax.devices()[0].device_kind,
+    'devices': program.devices.count,
     **{module.__name__: module.__version__ for module in _VERSIONS},
   }
-  workdir.write(files[-1], json.dumps(record, indent=2))
+  if processes.is_first():
+    workdir.write(files[-1], json.dumps(record, indent=2))
   lines = [
     f'test accuracy                  {result.test_accuracy:.2%}',
     f'images/s                       {result.images_per_second:,.0f}',
@@ -114,6 +161,13 @@ def train(
     *(f'wrote {path}' for path in files),
   ]
   return '\n'.join(lines)
+
+
+def _again() -> str:
+  """How to go on with a run that ended before it was saved."""
+  if not _CONFIG.value.checkpoint.every:
+    return 'Without checkpoints it cannot go on.'
+  return 'Run the same command again to go on from the last checkpoint.'
 
 
 def _checkpoints(folder, program):

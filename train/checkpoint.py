@@ -2,6 +2,10 @@
 
 A checkpoint has the whole training state, and where the run stands in its data,
 its log and its time. Orbax writes it in the background and keeps the last few.
+
+Of several processes the first one alone writes and reads, so that no folder
+needs to be shared; what it read it tells the others. The first process has the
+whole state in memory then, also where it is split over devices.
 """
 
 import contextlib
@@ -17,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from train import devices, processes
 from train.records import Records
 from train.step import TrainState
 
@@ -46,7 +51,8 @@ class Progress(NamedTuple):
 class Checkpoints:
   """Writes a run's checkpoints and reads them back.
 
-  While it is open, SIGTERM stops the run after the step under way.
+  While it is open, SIGTERM stops the run after the step under way; of several
+  processes it may come to any, and they agree on a step.
 
   Args:
     folder: where they go, None for none.
@@ -69,17 +75,25 @@ class Checkpoints:
     self._total_steps = total_steps
     self._pending: Any = None  # (state, progress) to be written
     self._stopping = False
-    if folder is not None:
+    self._manager: Any = None  # of the process that writes
+    if folder is not None and processes.is_first():
       # Imported here so that a run without checkpoints needs no Orbax.
       import orbax.checkpoint as ocp
 
+      several = processes.are_several()
+      if several:  # with active_processes Orbax does not make it
+        folder.mkdir(parents=True, exist_ok=True)
       self._args = ocp.args
       self._manager = ocp.CheckpointManager(
         folder.absolute(),
         options=ocp.CheckpointManagerOptions(
           max_to_keep=keep,
+          create=not several,
           # What a killed run had half written.
           cleanup_tmp_directories=True,
+          multiprocessing_options=ocp.options.MultiprocessingOptions(
+            active_processes={0} if several else None
+          ),
         ),
       )
 
@@ -89,13 +103,16 @@ class Checkpoints:
     return cls(None)
 
   def __enter__(self) -> 'Checkpoints':
-    if self.folder is not None:
+    if self.folder is None:
+      processes.end_at_sigterm()
+    elif not processes.are_several():
       self._handler = signal.signal(signal.SIGTERM, self._stop)
     return self
 
   def __exit__(self, *exception: Any) -> None:
-    if self.folder is not None:
+    if self.folder is not None and not processes.are_several():
       signal.signal(signal.SIGTERM, self._handler)
+    if self._manager is not None:
       with self._writing():
         self._manager.close()
       # One that came with the last step is for who handles it outside.
@@ -120,21 +137,22 @@ class Checkpoints:
     if self.folder is None:
       return
     step = progress.step
+    self._stopping |= processes.are_to_stop(step)
     now = self._stopping or step == self._total_steps
     if self._pending is not None and not now:
       late = step - self._pending[1].step >= self._lag
-      # A disk that is slower than the training gets fewer checkpoints.
-      if late and not self._manager.is_saving_in_progress():
+      if late and not self._is_busy():
         self._write(records, step)
     if now or (self._pending is None and step % self._every == 0):
       # A copy, because the next step is given the state's own memory.
-      self._pending = _to_arrays(state), progress
+      self._pending = devices.readable(_to_arrays(state)), progress
       for leaf in jax.tree.leaves(self._pending[0]):
         leaf.copy_to_host_async()
     if now:
       self._write(records, step)
-      with self._writing():
-        self._manager.wait_until_finished()
+      if self._manager is not None:
+        with self._writing():
+          self._manager.wait_until_finished()
     if self._stopping and step < self._total_steps:
       raise Stopped(
         f'Stopped by SIGTERM after step {step} of {self._total_steps}, which '
@@ -160,6 +178,16 @@ class Checkpoints:
     """
     if self.folder is None:
       return None
+    find = lambda: self._find(state, logged)
+    found = processes.told(processes.in_first(find))
+    if found is None:
+      return None
+    arrays, progress = found
+    return _from_arrays(arrays, state), progress
+
+  def _find(self, state: Any, logged: int) -> tuple[Any, Progress] | None:
+    """The arrays of the last checkpoint that is whole, and its progress."""
+    assert self.folder is not None, 'restore() asks only where there is one'
     steps = sorted(self._manager.all_steps(), reverse=True)
     for index, step in enumerate(steps):
       try:
@@ -188,20 +216,32 @@ class Checkpoints:
     )
     facts = read(progress=self._args.JsonRestore())['progress']
     shape, checksum = facts.pop('shape'), facts.pop('checksum')
+    shapes = jax.eval_shape(_to_arrays, state)
     like = {
-      'state': jax.tree.map(np.asarray, _to_arrays(state)),
+      'state': jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes),
       'order': np.zeros(shape, np.int32),
     }
     arrays = read(arrays=self._args.StandardRestore(like))['arrays']
     if _checksum(arrays, facts) != checksum:
       raise ValueError('its content is not what was written')
-    progress = Progress(order=arrays['order'], **facts)
-    return _from_arrays(arrays['state'], state), progress
+    return arrays['state'], Progress(order=arrays['order'], **facts)
+
+  def _is_busy(self):
+    """Whether the disk is not done with the last checkpoint.
+
+    One that is slower than the training gets fewer checkpoints. Several
+    processes wait for it, since they must save after the same steps.
+    """
+    if processes.are_several():
+      return False
+    return self._manager.is_saving_in_progress()
 
   def _write(self, records, step):
     state, progress = self._pending
     self._pending = None
     records.flush(keep=step - progress.step)
+    if self._manager is None:
+      return
     records.log.sync()
     arrays = {'state': jax.device_get(state), 'order': progress.order}
     facts = progress._asdict()
@@ -252,16 +292,17 @@ def _to_arrays(state: Any) -> Any:
 
 
 def _from_arrays(arrays: Any, state: Any) -> Any:
-  """The inverse, with the keys where another state has them."""
-  # Copied on the device: memory that NumPy owns cannot be given to a step.
-  arrays = _to_arrays(arrays)
+  """The inverse, with the keys where another state has them, and placed so."""
 
   def leaf(like, array):
     if not _is_key(like):
       return array
+    array = jnp.asarray(array)
     return jax.random.wrap_key_data(array, impl=jax.random.key_impl(like))
 
-  return jax.tree.map(leaf, state, arrays)
+  arrays = jax.tree.map(leaf, state, arrays)
+  shardings = jax.tree.map(lambda like: like.sharding, state)
+  return devices.place(arrays, shardings)
 
 
 def _checksum(arrays: Any, facts: Mapping[str, Any]) -> int:

@@ -31,7 +31,7 @@ def default() -> Config:
       'epochs': 10,
       # If set, the run ends after so many steps, whatever `epochs` says.
       'steps': config_dict.placeholder(int),
-      'batch_size': 128,
+      'batch_size': 128,  # of all devices together
       'eval_every': 1,  # epochs
       'log_every': 10,  # steps
       # Steps, 0 for none; and how many of the last checkpoints stay.
@@ -40,6 +40,15 @@ def default() -> Config:
       # lax.cond; 'auto' is device, but for a network with convolutions on CPU,
       # where XLA runs their gradient in a cond 40 times slower.
       'branch': 'auto',
+      # Many devices, see train/devices.py. The route of a step: 'pmap',
+      # 'shard_map' or 'jit'; None is pmap on all devices, but one device of a
+      # CPU. And how many devices the rows of a batch are split over, by jit
+      # also how many the parameters are: 4, or 4,2.
+      'parallel': config_dict.placeholder(str),
+      'mesh': config_dict.placeholder(tuple),
+      # See sam_optax.parallel: 'local' or 'synced'; None is local, but by jit.
+      'perturbation': config_dict.placeholder(str),
+      'examples_per_perturbation': config_dict.placeholder(int),
       'data': {
         'name': 'digits',  # see train/data.py
         'dir': config_dict.placeholder(str),

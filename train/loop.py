@@ -1,4 +1,4 @@
-"""The training loop: compiled steps, a data set on the device, one result.
+"""The training loop: compiled steps, a data set on the devices, one result.
 
 All of a run's randomness derives from its seed and the step number, so the
 same seed gives the same run, whatever was run before it.
@@ -20,6 +20,9 @@ from train.checkpoint import Checkpoints, Progress
 from train.log import Log
 from train.records import Records
 from train.step import Step, TrainState
+
+# The arguments of a step that are rows: the ids and the reference ids.
+_ROWS = (1, 3)
 
 
 class Result(NamedTuple):
@@ -58,7 +61,10 @@ class Program:
     self.method = self.step.method
     self.num_examples = self.step.num_examples
     self.total_steps = self.step.total_steps
-    self._train = jax.device_put((dataset.train_images, dataset.train_labels))
+    self.devices = self.step.devices
+    self._train = self.devices.copies(
+      (dataset.train_images, dataset.train_labels)
+    )
     self._test = dataset.test_images, dataset.test_labels
     slow_in_cond = jax.default_backend() == 'cpu' and self.step.convolves
     self.on_host = config.branch == 'host' or (
@@ -66,8 +72,10 @@ class Program:
     )
     self._compiled = {}
     self._init = jax.jit(self.step.init)
-    self._evaluate = jax.jit(self.step.evaluate)
+    self._evaluate = self.devices.jit(self.step.evaluate)
     self.compile_seconds = 0.0
+    if self.devices.count > 1:
+      self._try_out()
 
   def run(
     self,
@@ -144,7 +152,8 @@ class Program:
   def init(self, seed: int) -> TrainState:
     """The state before the first step."""
     model = self.step.model(seed)
-    return self._init(model.params, model.statistics, seed)
+    state = self._init(model.params, model.statistics, seed)
+    return self.devices.place(state)
 
   def start_epoch(
     self, state: TrainState, seed: int, epoch: int
@@ -164,7 +173,7 @@ class Program:
     included = np.arange(self.num_examples)
     if self.method.start_epoch is not None:
       method, weights = self._call(
-        'start_epoch', self.method.start_epoch, (0,), state.method
+        'start_epoch', self.method.start_epoch, state.method, donated=(0,)
       )
       state = state._replace(method=method)
       included = np.flatnonzero(weights)
@@ -214,30 +223,52 @@ class Program:
     Returns:
       The new state, and the step's scalars by name.
     """
-    arguments = [state, ids, self._train, self._reference_ids(ids)]
+    arguments = [state, *self._rows(ids)]
     if decisions is None:
       decisions = {}
-      if self.on_host and self.method.first_pass is not None:
+      alone = self.devices.count == 1
+      if self.on_host and alone and self.method.first_pass is not None:
         # The choice needs the first gradient: two compiled calls.
         first = self._call(
-          'first_pass', self.step.first_pass, (), *arguments[:3]
+          'first_pass', self.step.first_pass, *arguments[:3], rows=(1,)
         )
         decisions = self.method.decide(state.method, ids, first)
         arguments.append(first)
       elif self.on_host:
         decisions = self.method.decide(state.method, ids)
     kind = tuple(sorted(decisions.items()))
-    return self._call(kind, self.step.step, (0,), *arguments)
+    return self._call(
+      kind, self.step.step, *arguments, rows=_ROWS, donated=(0,)
+    )
 
-  def _call(self, name, function, donated, *arguments):
+  def _rows(self, ids: np.ndarray) -> tuple[Any, Any, Any]:
+    """What a step takes of its examples: ids, data, reference ids."""
+    batch = self.devices.batch
+    return batch(ids), self._train, batch(self._reference_ids(ids))
+
+  def _try_out(self) -> None:
+    """Refuses a method that these devices cannot run, before a compilation."""
+    model = self.step.model(self.config.seed)
+    state = jax.eval_shape(self.step.init, model.params, model.statistics, 0)
+    ids = np.zeros(self.config.batch_size, np.int32)
+    reference = self._reference_ids(ids)
+    try:
+      self.devices.try_out(
+        self.step.step, [state, ids, self._train, reference], _ROWS
+      )
+    except ValueError as error:
+      raise train_config.ConfigError(
+        f'In method, on {self.devices.count} devices: {error}'
+      ) from error
+
+  def _call(self, name, function, *arguments, rows=(), donated=()):
     """Calls the function compiled for a name, for all seeds alike."""
     if name not in self._compiled:
       start = time.perf_counter()
       decisions = dict(name) if isinstance(name, tuple) else {}
-      jitted = jax.jit(
-        functools.partial(function, **decisions), donate_argnums=donated
+      self._compiled[name] = self.devices.compile(
+        functools.partial(function, **decisions), arguments, rows, donated
       )
-      self._compiled[name] = jitted.lower(*arguments).compile()
       self.compile_seconds += time.perf_counter() - start
     return self._compiled[name](*arguments)
 
@@ -249,17 +280,17 @@ class Program:
   def test(self, state: TrainState) -> dict[str, float]:
     """Loss and accuracy over the whole test split."""
     images, labels = self._test
-    size = min(500, len(images))
+    count = self.devices.count
+    size = -(-min(500, len(images)) // count) * count
     sums = np.zeros(2)
     for start in range(0, len(images), size):
       # The last batch is filled up with the first images, which do not count.
       rows = np.arange(start, start + size)
       valid = (rows < len(images)).astype(np.float32)
       rows = rows % len(images)
+      batch = self.devices.split((images[rows], labels[rows], valid))
       sums += jax.device_get(
-        self._evaluate(
-          state.params, state.statistics, images[rows], labels[rows], valid
-        )
+        self._evaluate(state.params, state.statistics, *batch)
       )
     loss, accuracy = sums / len(images)
     return {'loss': float(loss), 'accuracy': float(accuracy)}

@@ -1,7 +1,8 @@
 """One training step as pure functions: what `loop.py` compiles.
 
 A step is a function of the training state, the ids of its examples and the
-data. Its randomness derives from the state's key and the step number.
+data. Its randomness derives from the state's key and the step number. On many
+devices it is what each of them does with its own examples, see `devices.py`.
 """
 
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import numpy as np
 import optax
 
 import sam_optax
-from train import augment, data, label_noise, losses, mixup, models
+from train import augment, data, devices, label_noise, losses, mixup, models
 from train import config as train_config
 
 # Keys are folded with these; the augmentation splits its own from the rest.
@@ -57,6 +58,7 @@ class Step:
     self.config = config
     self.num_examples = len(dataset.train_images)
     self.total_steps = train_config.check(config, self.num_examples)
+    self.devices = devices.choose(config)
     self.num_classes = dataset.num_classes
     optimizer = train_config.build_optimizer(config, self.total_steps)
     self._known = {
@@ -68,7 +70,7 @@ class Step:
       'base': optimizer,
     }
     # The key matters to a method's init only: it lives in the state.
-    self.method = self.build_method(0)
+    self.method = self.devices.parallel(self.build_method(0))
     # A method that is an optimizer returns minus its whole step.
     whole = self.method.is_optimizer
     self.optimizer = optax.sgd(1.0) if whole else optimizer
@@ -143,13 +145,13 @@ class Step:
       seed=options.noise_seed,
       over=options.noise_over,
     )
-    key = jax.random.fold_in(state.key, state.step)
+    key = self.devices.own(jax.random.fold_in(state.key, state.step))
     targets = jax.nn.one_hot(labels, self.num_classes)
     return self._augment(key, images[ids], targets)
 
   def loss_fn(self, state: TrainState):
     """(params, batch) -> (losses, aux), from the statistics of the state."""
-    before, _ = _split(state.statistics)
+    before = self.devices.own(_split(state.statistics)[0])
 
     def loss_fn(params, batch):
       images, targets = batch
@@ -194,13 +196,14 @@ class Step:
     updates, optimizer_state = self.optimizer.update(
       grads, state.optimizer, state.params
     )
+    before, average = _split(state.statistics)
+    statistics = self.devices.common(aux['statistics'], before)
     record = {
       'loss': loss,
-      'accuracy': aux['accuracy'],
+      'accuracy': self.devices.common(aux['accuracy'], None),
       **_scalars(method_state),
     }
     params = optax.apply_updates(state.params, updates)
-    statistics, (_, average) = aux['statistics'], _split(state.statistics)
     if average is not None:
       new = 1 - self.config.ema_decay
       average = optax.incremental_update(params, average, new)

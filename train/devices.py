@@ -1,0 +1,393 @@
+"""The devices of a run: who takes which rows, and what they average.
+
+A batch's rows are split over a mesh of devices, in order. By the routes `pmap`
+and `shard_map` each device takes the step on its own rows, and what differs is
+averaged; by `jit` the step is that of one device, which XLA splits up.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+import sam_optax
+from train import checks
+from train.config import Config, ConfigError
+
+ROUTES = ('pmap', 'shard_map', 'jit')
+# Of the mesh. Rows are split over both, parameters over the second.
+_AXES = ('data', 'shard')
+_WHOLE = PartitionSpec()
+
+
+class Devices(NamedTuple):
+  """The devices of a run, and the route by which a step runs on them.
+
+  Attributes:
+    mesh: None for one device without any: then nothing here does anything.
+    route: one of `ROUTES`.
+    perturbation: 'local' or 'synced', see `sam_optax.parallel`.
+    group: how many examples look along one gradient, None for all of a device.
+  """
+
+  mesh: Mesh | None = None
+  route: str = 'jit'
+  perturbation: str = 'local'
+  group: int | None = None
+
+  @property
+  def count(self) -> int:
+    """How many they are."""
+    return 1 if self.mesh is None else self.mesh.size
+
+  @property
+  def _axes(self) -> tuple[str, ...]:
+    """The axes that a step can average over: none where XLA splits it up."""
+    own = self.mesh is not None and self.route != 'jit'
+    return _AXES[:1] if own else ()
+
+  # What a step does on its own device.
+
+  def parallel(self, method: sam_optax.SharpnessAware):
+    """The method as these devices run it."""
+    axes = self._axes or None
+    if axes is None and self.group is None:
+      return method
+    try:
+      return sam_optax.parallel(method, axes, self.perturbation, self.group)
+    except ValueError as error:
+      raise ConfigError(f'In perturbation: {error}') from error
+
+  def own(self, tree: Any) -> Any:
+    """A tree whose keys are the device's own, so that draws differ."""
+    if not self._axes:
+      return tree
+    index = jax.lax.axis_index(self._axes).astype(jnp.uint32)
+    fold = lambda x: jax.random.fold_in(x, index) if _is_key(x) else x
+    return jax.tree.map(fold, tree)
+
+  def common(self, tree: Any, before: Any) -> Any:
+    """What a step made of the device's own rows, as one for all devices.
+
+    Numbers are averaged: BatchNorm normalises by the rows at hand, a device's
+    or a group's, and its running statistics are the means. By `jit` it
+    normalises by the whole batch.
+
+    Args:
+      tree: the device's own; of groups, with an axis of groups before.
+      before: the tree that it was made of, with the keys.
+
+    Returns:
+      A tree that is the same everywhere.
+    """
+    if not self._axes and self.group is None:
+      return tree
+
+    def one(x, before):
+      if _is_key(x):
+        return before
+      is_number = jnp.issubdtype(x.dtype, jnp.inexact)
+      if self.group is not None:
+        x = jnp.mean(x, axis=0) if is_number else x[0]
+      if self._axes:
+        # Counts are equal everywhere; by their maximum JAX knows it too.
+        over_all = jax.lax.pmean if is_number else jax.lax.pmax
+        x = over_all(x, self._axes)
+      return x
+
+    return jax.tree.map(one, tree, before)
+
+  # What the host does.
+
+  def compile(
+    self,
+    function: Callable[..., Any],
+    arguments: Sequence[Any],
+    rows: Sequence[int] = (),
+    donated: Sequence[int] = (),
+  ) -> Callable[..., Any]:
+    """Compiles a function for arguments like these.
+
+    Args:
+      function: what to compile.
+      arguments: placed as it will get them.
+      rows: the numbers of the arguments that `batch` placed; without any, all
+        devices do the same.
+      donated: the numbers of the arguments whose memory it is given.
+
+    Returns:
+      The compiled function. What it returns is placed as `place` does.
+    """
+    jit = functools.partial(jax.jit, donate_argnums=donated)
+    if self.mesh is None:
+      jitted = jit(function)
+    elif not rows or self.route == 'jit':
+      shapes = jax.eval_shape(function, *arguments)
+      jitted = jit(function, out_shardings=self._shardings(shapes))
+    elif self.route == 'shard_map':
+      jitted = jit(self._mapped(function, len(arguments), rows))
+    else:
+      jitted = jax.pmap(
+        function,
+        _AXES[0],
+        in_axes=tuple(0 if i in rows else None for i in range(len(arguments))),
+        out_axes=None,
+        devices=list(self.mesh.devices.flat),
+        donate_argnums=donated,
+      )
+    return jitted.lower(*arguments).compile()
+
+  def jit(self, function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of placed arguments, whose results every process can read."""
+    if self.mesh is None:
+      return jax.jit(function)
+    return jax.jit(function, out_shardings=self._sharding(_WHOLE))
+
+  def try_out(
+    self,
+    function: Callable[..., Any],
+    arguments: Sequence[Any],
+    rows: Sequence[int],
+  ) -> None:
+    """Traces a function as `compile` would, for what it may raise."""
+    if self._axes:
+      function = self._mapped(function, len(arguments), rows)
+    jax.eval_shape(function, *arguments)
+
+  def batch(self, tree: Any) -> Any:
+    """The rows of a step's batch, each on its device."""
+    if self.mesh is None:
+      return tree
+    if self.route == 'pmap':
+      split = lambda x: x.reshape(self.count, -1, *x.shape[1:])
+      tree = jax.tree.map(split, tree)
+    return self.split(tree)
+
+  def split(self, tree: Any) -> Any:
+    """Rows as `jit` takes them; their number is a multiple of the devices'."""
+    return self._put(tree, PartitionSpec(_AXES[: self._dimensions]))
+
+  def copies(self, tree: Any) -> Any:
+    """A copy on every device."""
+    if self.mesh is None:
+      return jax.device_put(tree)
+    return self._put(tree, _WHOLE)
+
+  def place(self, state: Any) -> Any:
+    """A training state: copies, or parameters split over the second axis."""
+    if self.mesh is None:
+      return state
+    return place(state, self._shardings(state))
+
+  @property
+  def _dimensions(self) -> int:
+    return 0 if self.mesh is None else len(self.mesh.axis_names)
+
+  def _put(self, tree, spec):
+    if self.mesh is None:
+      return tree
+    return jax.tree.map(lambda x: _put(x, self._sharding(spec)), tree)
+
+  def _sharding(self, spec: PartitionSpec) -> NamedSharding:
+    mesh: Any = self.mesh
+    return NamedSharding(mesh, spec)
+
+  def _shardings(self, tree):
+    """Where the arrays of a state go.
+
+    What has several axes, as a kernel and all that is kept for it, is split
+    along the longest of those that can be. Vectors are small, and some of them
+    (a table of examples) are what the host decides by.
+    """
+    mesh: Any = self.mesh
+
+    def sharding(x):
+      spec: list[Any] = [None] * x.ndim
+      if self._dimensions > 1 and x.ndim > 1:
+        size = mesh.shape[_AXES[1]]
+        fits = [axis for axis in range(x.ndim) if x.shape[axis] % size == 0]
+        if fits:
+          spec[max(fits, key=lambda axis: x.shape[axis])] = _AXES[1]
+      return self._sharding(PartitionSpec(*spec))
+
+    return jax.tree.map(sharding, tree)
+
+  def _mapped(self, function, number, rows):
+    split = PartitionSpec(_AXES[0])
+    return jax.shard_map(
+      function,
+      mesh=self.mesh,
+      in_specs=tuple(split if i in rows else _WHOLE for i in range(number)),
+      out_specs=_WHOLE,
+    )
+
+
+def choose(config: Config) -> Devices:
+  """The devices that a config asks for.
+
+  Args:
+    config: the config of the run.
+
+  Returns:
+    The devices. Unless the config says otherwise, they are all that there are,
+    by pmap; on the CPU of one process, one.
+
+  Raises:
+    ConfigError: if it cannot be run on the devices that there are.
+  """
+  there = jax.devices()
+  for name, known in (
+    ('parallel', ROUTES),
+    ('perturbation', ('local', 'synced')),
+  ):
+    if config[name] is not None:
+      checks.pick(name, config[name], dict.fromkeys(known))
+  shape = _shape(config, there)
+  several = len(shape) > 1
+  route = config.parallel or ('jit' if several else 'pmap')
+  if several and route != 'jit':
+    raise ConfigError(
+      f'Given mesh={shape} with parallel={route!r}. Over a second axis '
+      "parameters are split, which XLA does for 'jit' alone. Use "
+      "parallel='jit', or one axis."
+    )
+  count = math.prod(shape)
+  single = count == 1 and config.parallel is None
+  by_jit = route == 'jit' or single
+  if by_jit and count > 1 and config.perturbation == 'local':
+    raise ConfigError(
+      "Given perturbation='local' with parallel='jit'. There a step is that of "
+      "one device on the whole batch. Use 'pmap' or 'shard_map', or "
+      f'examples_per_perturbation={config.batch_size // count}, which is the '
+      'same without their number.'
+    )
+  group = config.examples_per_perturbation
+  if group is not None:
+    checks.at_least('examples_per_perturbation', group, 1)
+  if group is not None and config.perturbation == 'synced':
+    raise ConfigError(
+      f"Given examples_per_perturbation={group} with perturbation='synced'. "
+      'That is one perturbation for the whole batch. Leave one of them out.'
+    )
+  _check_sizes(config, count, 1 if by_jit else count)
+  if single:
+    return Devices(group=group)
+  mesh = jax.make_mesh(
+    shape,
+    _AXES[: len(shape)],
+    axis_types=(AxisType.Auto,) * len(shape),
+    devices=there[:count],
+  )
+  return Devices(mesh, route, config.perturbation or 'local', group)
+
+
+def _shape(config: Config, there: Sequence[Any]) -> tuple[int, ...]:
+  """How many devices along each axis."""
+  processes = jax.process_count()
+  if config.mesh is None:
+    asked = config.parallel is not None or processes > 1
+    return (len(there) if asked or there[0].platform != 'cpu' else 1,)
+  shape = tuple(config.mesh)
+  given = f'Given mesh={shape}'
+  sizes = all(isinstance(size, int) and size > 0 for size in shape)
+  if not sizes or len(shape) not in (1, 2):
+    raise ConfigError(
+      f'{given}. It is how many devices the rows are split over, and, with '
+      "parallel='jit', how many the parameters. Use one or two numbers from 1, "
+      f'such as {len(there)}.'
+    )
+  count = math.prod(shape)
+  if count > len(there):
+    more = ''
+    if there[0].platform == 'cpu':
+      more = f', or set JAX_NUM_CPU_DEVICES={count}'
+    raise ConfigError(
+      f'{given}, which is {count} devices. Here are only {len(there)}. Use at '
+      f'most so many{more}.'
+    )
+  if processes > 1 and count != len(there):
+    raise ConfigError(
+      f'{given}, which is {count} devices. The {processes} processes have '
+      f'{len(there)}, and none may be without work. Use all of them, or leave '
+      'mesh out.'
+    )
+  return shape
+
+
+def _check_sizes(config: Config, count: int, parts: int) -> None:
+  """Refuses rows that cannot be split evenly.
+
+  Args:
+    config: the config of the run.
+    count: how many devices there are.
+    parts: in how many parts a method sees the batch.
+  """
+  for name, size in (
+    ('batch_size', config.batch_size),
+    ('reference.batch_size', config.reference.batch_size),
+  ):
+    if size is not None and size % count:
+      raise ConfigError(
+        f'Given {name}={size} on {count} devices. Each takes as many rows. Use '
+        f'a multiple of {count}, such as {-(-size // count) * count}, or '
+        'another mesh.'
+      )
+  group, own = config.examples_per_perturbation, config.batch_size // parts
+  if group is not None and own % group:
+    raise ConfigError(
+      f'Given examples_per_perturbation={group}. A device has {own} examples '
+      f'of the batch, which are no whole number of such groups. Use a divisor '
+      f'of {own}.'
+    )
+
+
+def place(tree: Any, shardings: Any) -> Any:
+  """A tree that the host has, as arrays for a step.
+
+  Args:
+    tree: arrays of this process, the same in all of them.
+    shardings: of each array.
+
+  Returns:
+    The arrays, which may be donated.
+  """
+  there = jax.tree.map(_put, tree, shardings)
+  # Copied on the devices: memory that NumPy owns cannot be given to a step.
+  return jax.jit(_copy, out_shardings=shardings)(there)
+
+
+def readable(tree: Any) -> Any:
+  """Arrays of which every process can read the whole."""
+
+  def read(x):
+    if x.is_fully_addressable or x.is_fully_replicated:
+      return x
+    whole = NamedSharding(x.sharding.mesh, _WHOLE)
+    return jax.jit(jnp.copy, out_shardings=whole)(x)
+
+  return jax.tree.map(read, tree)
+
+
+def _put(x: Any, sharding: NamedSharding) -> jax.Array:
+  """Each device's part of an array, from the process that the device is of."""
+  x = x if _is_key(x) else np.asarray(x)
+  return jax.make_array_from_callback(x.shape, sharding, lambda part: x[part])
+
+
+def _copy(tree: Any) -> Any:
+  def copy(x):
+    if not _is_key(x):
+      return jnp.copy(x)
+    data = jnp.copy(jax.random.key_data(x))
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+
+  return jax.tree.map(copy, tree)
+
+
+def _is_key(leaf: Any) -> bool:
+  return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
