@@ -94,6 +94,8 @@ def test_command(command, tmp_path):
     shrunk += [f'--workdir={tmp_path / "run"}', '--config.steps=2']
     if 'cifar10' in command:
       shrunk += ['--config.data.name=digits', '--config.augment.cutout=2']
+    if '_table' in command:
+      shrunk += ['--config.model.widths=(8, 8)', '--config.model.blocks=(1, 1)']
     run = subprocess.run(
       [sys.executable, *shrunk], cwd=ROOT, capture_output=True, text=True
     )

@@ -14,7 +14,7 @@ import ml_collections
 from ml_collections import config_dict
 
 import sam_optax
-from train import checks, losses
+from train import checks, losses, varying
 from train.checks import ConfigError as ConfigError
 from train.optimizer import build_optimizer as build_optimizer
 from train.optimizer import build_schedule as build_schedule
@@ -115,7 +115,8 @@ def method(name: str, **changes: Any) -> Config:
 
   Args:
     name: a public method of `sam_optax`.
-    **changes: arguments that differ from the method's defaults.
+    **changes: arguments that differ from the method's defaults; a dict for
+      one that varies, see `train/varying.py`.
 
   Returns:
     The section. The program passes the run's seed as `key`, and what it knows
@@ -171,6 +172,14 @@ def build_method(
       raise ConfigError(
         f'Given method.{option}. {name} has no such argument. '
         f'{checks.nearest(option, names)}'
+      )
+    if isinstance(options[option], dict):
+      options[option] = varying.build(
+        option,
+        options[option],
+        config.optimizer.learning_rate,
+        known['learning_rate'],
+        known['total_steps'],
       )
   for option, value in {**known, 'key': key}.items():
     if option in names and options.get(option) is None:

@@ -1,0 +1,391 @@
+"""The config files: every row builds, and one of each kind trains."""
+
+import functools
+import importlib
+import inspect
+import json
+import math
+import pathlib
+import re
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from configs import settings
+from train import checks, data, loop, models, varying
+from train import config as train_config
+
+ROOT = pathlib.Path(__file__).parent.parent
+FILES = {
+  path.stem: importlib.import_module(f'configs.{path.stem}')
+  for path in sorted((ROOT / 'configs').glob('*.py'))
+  if 'def get_config' in path.read_text()
+}
+TABLES = {name: file for name, file in FILES.items() if hasattr(file, 'TABLE')}
+
+# The sets of the files that are no tables.
+OTHER_DATA = {
+  'digits': settings.Data('digits', 1437, 10, 8),
+  'cifar10': settings.DATA['cifar10'],
+}
+
+
+# Optax's schedules divide an integer by a number.
+@pytest.fixture(autouse=True)
+def _standard_promotion(standard_promotion):
+  yield
+
+
+@functools.cache
+def configs_of(name):
+  """Every row's config by its name."""
+  file = FILES[name]
+  return {variant: file.get_config(variant) for variant in file.VARIANTS}
+
+
+def data_of(name, variant, config):
+  """The data set of a row, without its images."""
+  row = FILES[name].VARIANTS[variant]
+  if isinstance(row, settings.Row):
+    return settings.DATA[row.data]
+  return OTHER_DATA[config.data.name]
+
+
+def build(config, images):
+  """Builds what a run is made of, but for arrays."""
+  total_steps = train_config.check(config, images.num_examples)
+  optimizer = train_config.build_optimizer(config, total_steps)
+  train_config.build_method(
+    config,
+    key=0,
+    num_examples=images.num_examples,
+    num_classes=images.num_classes,
+    total_steps=total_steps,
+    steps_per_epoch=images.num_examples // config.batch_size,
+    learning_rate=train_config.build_schedule(config, total_steps),
+    base=optimizer,
+  )
+
+
+@functools.cache
+def size_of(options, pixels):
+  """Parameters of a network for ten classes; its logits are traced too."""
+  options = json.loads(options)
+  create = models._MODELS[options.pop('name')]
+  shape = (pixels, pixels, 3)
+  model = nnx.eval_shape(
+    lambda: create(
+      num_classes=10, image_shape=shape, rngs=nnx.Rngs(0), **options
+    )
+  )
+  images = jax.ShapeDtypeStruct((2, *shape), np.float32)
+  logits = nnx.eval_shape(lambda model, images: model(images), model, images)
+  assert logits.shape == (2, 10)
+  params = nnx.state(model, nnx.Param)
+  return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+
+def network_of(config):
+  """A config's network as a key, without the weights that it starts from."""
+  options = config.model.to_dict()
+  options.pop('pretrained', None)
+  if options['name'] == 'pyramidnet':
+    options['depth'] = 20  # the whole one takes long to trace
+  return json.dumps(options, sort_keys=True)
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_every_row_builds(name):
+  for variant, config in configs_of(name).items():
+    images = data_of(name, variant, config)
+    build(config, images)
+    size_of(network_of(config), images.pixels)
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_no_two_rows_are_the_same(name):
+  texts = {}
+  for variant, config in configs_of(name).items():
+    text = json.dumps(config.to_dict(), sort_keys=True, default=str)
+    assert text not in texts, f'{variant} is {texts.get(text)}'
+    texts[text] = variant
+
+
+@pytest.mark.parametrize('name', TABLES)
+def test_a_table_says_what_it_is(name):
+  file = TABLES[name]
+  title = file.TABLE.partition(':')[0]
+  # 'F-SAM, table 1' is fsam_table1.
+  short = title.replace('-', '').replace(', ', '_').replace(' ', '')
+  assert short.lower() == name
+  assert file.__doc__.startswith(f'{title}:')
+  assert set(file.PUBLISHED) <= set(file.VARIANTS)
+  for accuracy, deviation in file.PUBLISHED.values():
+    assert 1 < accuracy <= 100
+    assert deviation is None or 0 < deviation < 10
+  # Without a name it is the first row.
+  assert file.get_config() == configs_of(name)[next(iter(file.VARIANTS))]
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_a_row_that_is_not_there(name):
+  with pytest.raises(checks.ConfigError, match='There is no such choice'):
+    FILES[name].get_config('resnet18-cifar10-smm')
+
+
+@pytest.mark.parametrize(
+  ('network', 'images', 'parameters', 'classes', 'features'),
+  [
+    ('resnet18', 'cifar10', 11_173_962, 10, 512),
+    ('resnet18', 'tiny', 11_173_962, 10, 512),
+    # torchvision's.
+    ('resnet50', 'imagenet', 25_557_032, 1000, 2048),
+    ('wrn28_10', 'cifar10', 36_479_194, 10, 640),
+    ('vgg16bn', 'cifar10', 14_728_266, 10, 512),
+    ('mobilenet', 'tiny', 3_217_226, 10, 1024),
+    # timm's; ViT-B/16 has a layer more before the head.
+    ('deit_s', 'cars', 22_050_664, 1000, 384),
+    ('vit_b16', 'imagenet', 86_567_656 + 768 * 769, 1000, 768),
+  ],
+)
+def test_a_name_is_the_published_network(
+  network, images, parameters, classes, features
+):
+  row = settings.Row(network, images, 'sgd')
+  config = settings.start(row, ('base', {}))
+  found = size_of(network_of(config), settings.DATA[images].pixels)
+  assert found + (classes - 10) * (features + 1) == parameters
+
+
+def test_the_pyramid_is_the_default_one():
+  # Its size is pinned in test_architectures.py, and takes long to trace.
+  defaults = inspect.signature(models.PyramidNet.__init__).parameters
+  options = dict(settings.NETWORKS['pyramidnet110'])
+  assert options.pop('name') == 'pyramidnet'
+  assert options == {name: defaults[name].default for name in options}
+  assert set(options) == {'depth', 'alpha'}
+
+
+def number(config, path):
+  for key in path.split('.'):
+    config = config[key]
+  return config
+
+
+@pytest.mark.parametrize(
+  ('name', 'variant', 'numbers'),
+  [
+    (
+      'fsam_table1',
+      'pyramidnet110-cifar10-fsam',
+      {'method.rho': 0.1, 'method.decay': 0.9, 'epochs': 300},
+    ),
+    (
+      'fsam_table2',
+      'resnet18-cifar100-fsam',
+      {
+        'method.rho': 0.2,
+        'method.decay': 0.6,
+        'epochs': 200,
+        'batch_size': 128,
+        'optimizer.learning_rate': 0.05,
+        'optimizer.weight_decay': 1e-3,
+        'label_smoothing': 0.0,
+        'augment.cutout': 16,
+      },
+    ),
+    ('fsam_table2', 'vgg16bn-cifar100-sgd', {'optimizer.weight_decay': 5e-4}),
+    ('fsam_table6', 'wrn28_10-cifar100-fasam', {'method.rho': 4.0}),
+    ('fsam_table6', 'wrn28_10-cifar10-asam', {'method.rho': 2.0}),
+    (
+      'fsam_table5',
+      'resnet18-cifar10-noise60-sam',
+      {'data.label_noise': 0.6, 'data.noise_over': 'all'},
+    ),
+    (
+      'arsam_table3',
+      'pyramidnet110-cifar100-arsam',
+      {
+        'method.rho': 0.2,
+        'method.alpha': 0.4,
+        'method.warmup_steps': 1170,
+        'optimizer.learning_rate': 0.1,
+        'optimizer.weight_decay': 5e-4,
+        'label_smoothing': 0.1,
+        'smoothing_over': 'wrong',
+      },
+    ),
+    ('arsam_table2', 'wrn28_10-cifar10-arsam_a', {'method.horizon': 0}),
+    ('arsam_table6', 'mobilenet-tiny-arsam', {'method.rho': 0.05}),
+    (
+      'ausam_table2',
+      'pyramidnet110-cifar10-ausam_keep0.6',
+      {'method.keep': 0.6, 'method.s_max': 1.0},
+    ),
+    ('ausam_table1', 'resnet18-cifar10-ausam_1', {'method.history': 'last'}),
+    (
+      'rsam_table3',
+      'vit_b16-imagenet-mixup-rsam',
+      {'method.rho.first': 2.5, 'method.rho.last': 1.5, 'augment.mixup': 0.5},
+    ),
+  ],
+)
+def test_numbers_that_the_papers_print(name, variant, numbers):
+  config = configs_of(name)[variant]
+  assert {path: number(config, path) for path in numbers} == numbers
+
+
+# What stands in for a network's sizes, by the program's name of the model.
+SMALL = {
+  'resnet': {'widths': (8,), 'blocks': (1,)},
+  'vgg': {'widths': (8,), 'blocks': (1,)},
+  'mobilenet': {'widths': (8,), 'blocks': (1,)},
+  'wrn': {'depth': 10, 'width': 1},
+  'pyramidnet': {'depth': 8, 'alpha': 6},
+  'vit': {'patch': 4, 'width': 8, 'depth': 1, 'heads': 2},
+}
+
+
+def traits(config):
+  """What a step is made of: the network's family, and each of the recipe."""
+  model, optimizer, augment = config.model, config.optimizer, config.augment
+  varies = any(isinstance(x, dict) for x in config.method.to_dict().values())
+  return set(
+    {
+      'network': (model.name, model.get('block')),
+      'optimizer': optimizer.name,
+      'schedule': optimizer.schedule,
+      'loss': config.loss,
+      'smoothing': bool(config.label_smoothing) and config.smoothing_over,
+      'noise': bool(config.data.label_noise),
+      'varies': varies,
+      **{key: bool(augment[key]) for key in ('pad', 'cutout', 'mixup')},
+      'randaugment': bool(augment.randaugment_layers),
+    }.items()
+  )
+
+
+def cover(rows):
+  """Rows among whose traits are those of all rows: the next has most new."""
+  left = set().union(*rows.values())
+  while left:
+    best = max(rows, key=lambda row: len(rows[row] & left))
+    yield best
+    left -= rows[best]
+
+
+SHRUNKEN = list(
+  cover(
+    {
+      (name, variant): traits(config)
+      for name in TABLES
+      for variant, config in configs_of(name).items()
+    }
+  )
+)
+
+
+def shrink(config, path):
+  """The same run with a tiny network on the images of a file, for two steps."""
+  config = config.copy_and_resolve_references()
+  options = config.model.to_dict()
+  options.pop('pretrained', None)
+  if 'representation' in options:
+    options['representation'] = 8
+  config.model = {**options, **SMALL[options['name']]}
+  config.data.name = str(path)
+  for key, value in {'stream': False, 'size': None, 'crop': 'none'}.items():
+    if key in config.data:
+      config.data[key] = value
+  config.update({'batch_size': 8, 'steps': 2})
+  config.checkpoint.every = 0
+  return config
+
+
+@pytest.fixture(scope='module')
+def images(tmp_path_factory):
+  path = tmp_path_factory.mktemp('data') / 'images.npz'
+  rng = np.random.default_rng(0)
+  arrays = {}
+  for split in ('train', 'test'):
+    arrays[f'{split}_x'] = rng.integers(0, 256, (32, 8, 8, 3)).astype(np.uint8)
+    arrays[f'{split}_y'] = np.arange(32) % 4
+  np.savez(path, **arrays)
+  return path
+
+
+@pytest.fixture
+def quick_compilation():
+  before = jax.config.read('jax_disable_most_optimizations')
+  jax.config.update('jax_disable_most_optimizations', True)
+  yield
+  jax.config.update('jax_disable_most_optimizations', before)
+
+
+@pytest.mark.parametrize(('name', 'variant'), SHRUNKEN)
+def test_a_shrunken_row_trains(name, variant, images, quick_compilation):
+  config = shrink(configs_of(name)[variant], images)
+  program = loop.Program(config, data.load(config.data.name))
+  state, order = program.start_epoch(program.init(0), 0, 0)
+  before = jax.tree.map(np.array, state.params)
+  for ids in order[:2]:
+    state, record = program.train_step(state, ids)
+    assert np.isfinite(record['loss'])
+  assert int(state.step) == 2
+  moved = jax.tree.map(lambda a, b: np.any(a != b), before, state.params)
+  assert any(jax.tree.leaves(moved))
+
+
+def test_the_readme_lists_the_tables():
+  text = (ROOT / 'README.md').read_text()
+  found = re.findall(
+    r'^\| `(\w+_(?:table|figure)\d)` .*\| (\d+) \|$', text, re.M
+  )
+  expected = [(name, str(len(file.VARIANTS))) for name, file in TABLES.items()]
+  assert sorted(found) == sorted(expected)
+
+
+# Arguments that vary
+
+
+def rate(step):
+  """Rises to 2 in two steps, and falls to 1 in eight more."""
+  return np.where(step < 2, step, 2 - (step - 2) / 8)
+
+
+def test_an_argument_follows_the_learning_rate():
+  section = {'follows': 'learning_rate', 'first': 0.5, 'last': 0.1}
+  rho = varying.build('rho', section, 2.0, rate, 10)
+  np.testing.assert_allclose(
+    [rho(2), rho(6), rho(10)], [0.5, 0.3, 0.1], rtol=1e-6
+  )
+
+
+def test_an_argument_follows_the_steps():
+  section = {'follows': 'steps', 'first': 0.5, 'last': 2.5}
+  gamma = varying.build('gamma', section, 2.0, rate, 10)
+  np.testing.assert_allclose(
+    [gamma(0), gamma(5), gamma(10)], [0.5, 1.5, 2.5], rtol=1e-6
+  )
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'follows': 'learning_rat'}, "Did you mean 'learning_rate'"),
+    ({'last': None}, 'first, follows, last'),
+    ({'from': 1.0}, 'first, follows, last'),
+    ({'first': 0.05}, 'method.rho.first=0.05'),
+    ({'last': -1.0}, 'method.rho.last=-1.0'),
+    ({'follows': 'steps', 'first': 0.0}, 'Use a number above 0'),
+  ],
+)
+def test_an_argument_that_cannot_vary_so(change, message):
+  section = {'follows': 'learning_rate', 'first': 0.5, 'last': 0.1} | change
+  section = {key: x for key, x in section.items() if x is not None}
+  config = FILES['rsam_table2'].get_config('resnet50-imagenet-sam')
+  config.method = train_config.method('sam', rho=section)
+  with pytest.raises(checks.ConfigError, match=message):
+    build(config, settings.DATA['imagenet'])
