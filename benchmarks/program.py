@@ -33,6 +33,7 @@ def make_config(
   config.batch_size = batch
   config.steps = steps
   config.eval_every = 10**9  # tests are not what is measured
+  config.dtype = 'float32'  # but for a network whose options say otherwise
   config.model = dict(model)
   config.augment.pad = 4
   config.augment.flip = True

@@ -9,6 +9,7 @@ from sam_optax import ascent as ascent
 from sam_optax import cadence as cadence
 from sam_optax import descent as descent
 from sam_optax import selection as selection
+from sam_optax._accumulate import accumulate as accumulate
 from sam_optax._alias.beyond import late_sam as late_sam
 from sam_optax._alias.beyond import lpfsgd as lpfsgd
 from sam_optax._alias.beyond import multi_step_sam as multi_step_sam
@@ -44,7 +45,10 @@ from sam_optax._alias.whom import sam_random as sam_random
 from sam_optax._chain import chain as chain
 from sam_optax._core import SharpnessAware as SharpnessAware
 from sam_optax._core import sharpness_aware as sharpness_aware
+from sam_optax._if_finite import IfFiniteState as IfFiniteState
+from sam_optax._if_finite import if_finite as if_finite
 from sam_optax._parallel import parallel as parallel
+from sam_optax._scale_loss import scale_loss as scale_loss
 from sam_optax._step import SharpnessAwareState as SharpnessAwareState
 from sam_optax.optimizers import bsam as bsam
 from sam_optax.optimizers import wsam_decoupled as wsam_decoupled

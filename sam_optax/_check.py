@@ -92,7 +92,7 @@ def not_in_multi_steps() -> None:
       raise ValueError(
         'Given a sharpness-aware method inside optax.MultiSteps. Its second '
         'gradient would be of the last micro-batch only. Accumulate inside '
-        'grad_fn instead, for instance jax.grad of a loss that is averaged '
-        'over micro-batches by jax.lax.scan, and drop MultiSteps.'
+        'grad_fn instead, with loss_fn = sam_optax.accumulate(loss_fn, '
+        'micro_batch_size) and jax.grad of its mean, and drop MultiSteps.'
       )
     frame = frame.f_back

@@ -62,10 +62,15 @@ def seen() -> tuple[list[Any], list[int], list[int]]:
   return Probe.points, sorted(Probe.gradients), sorted(forward.elements())
 
 
-def probe(params: Any, batch: Any = None) -> Any:
-  """The identity; its forward and its backward pass are noted by the host."""
+def probe(params: Any, batch: Any = None, tag: Any = None) -> Any:
+  """The identity; its forward and its backward pass are noted by the host.
+
+  What is noted is the number of examples, with the tag before it if there is
+  one.
+  """
   sizes = [len(leaf) for leaf in jax.tree.leaves(batch)]
-  return _probe(sizes[0] if sizes else 0, params)
+  size = sizes[0] if sizes else 0
+  return _probe(size if tag is None else (tag, size), params)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -350,7 +355,9 @@ def run(name: str, door: str = 'update', how: str = 'eager') -> list[Step]:
 
 def inner(state: Any) -> Any:
   """The `SharpnessAwareState`: the state, or inside it."""
-  return getattr(state, 'method', state)
+  while hasattr(state, 'method'):
+    state = state.method
+  return state
 
 
 def values(tree: Any) -> list[np.ndarray]:

@@ -226,33 +226,6 @@ def test_apply_if_finite_leaves_the_state_alone_at_a_nan(standard_promotion):
   )
 
 
-def test_accumulation_inside_grad_fn_is_the_full_batch():
-  tx = optax.chain(sam_optax.sam(RHO), optax.sgd(RATE))
-
-  def accumulated(params, batch):
-    def add(total, micro_batch):
-      grads = jax.grad(plain_loss)(params, micro_batch)
-      return jax.tree.map(jnp.add, total, grads), None
-
-    micro_batches = jax.tree.map(lambda x: x.reshape(4, 2, *x.shape[1:]), batch)
-    total, _ = jax.lax.scan(add, optax.tree.zeros_like(params), micro_batches)
-    return jax.tree.map(lambda g: g / 4, total)
-
-  @jax.jit
-  def step(params, state, batch):
-    grad_fn = functools.partial(accumulated, batch=batch)
-    updates, state = tx.update(grad_fn(params), state, params, grad_fn=grad_fn)
-    return optax.apply_updates(params, updates), state
-
-  params = plain_params()
-  state = tx.init(params)
-  for t in range(4):
-    params, state = step(params, state, data(t))
-  assert_close(params, run(tx), rtol=1e-6, atol=1e-6)
-  # Two gradients a step, however many micro-batches.
-  assert int(optax.tree.get(state, 'gradient_evaluations')) == 8
-
-
 @pytest.mark.parametrize(
   'make',
   [
@@ -519,63 +492,77 @@ def test_linen_train_state_serves_plain_transformations():
 # Loss scaling.
 
 
-def half_loss(params, batch):
-  """The loss computed in float16, of float32 parameters."""
-  return plain_loss(*optax.tree.cast((params, batch), jnp.float16))
+def half_losses(params, batch):
+  """The losses computed in float16, of float32 parameters."""
+  losses, aux = plain_losses(*optax.tree.cast((params, batch), jnp.float16))
+  return losses.astype(jnp.float32), aux
 
 
-def scaled_step(tx, params, state, scale, batch):
+def scaled_step(method, base, losses, params, states, scale, batch):
   """One step under DynamicScale; a step that overflows changes nothing."""
-  value_and_grad = scale.value_and_grad(lambda p: half_loss(p, batch))
-  next_scale, finite, loss, grads = value_and_grad(params)
-  updates, next_state = tx.update(
-    grads, state, params, grad_fn=lambda p: value_and_grad(p).grad
-  )
-  # The second pass may overflow where the first did not.
-  finite &= jnp.all(
-    jnp.stack([jnp.all(jnp.isfinite(u)) for u in jax.tree.leaves(updates)])
-  )
-  next_params = optax.apply_updates(params, updates)
-  params, state = jax.tree.map(
-    lambda new, old: jnp.where(finite, new, old),
-    (next_params, next_state),
-    (params, state),
-  )
-  return params, state, next_scale, loss
+  state, base_state = states
+  loss_fn = sam_optax.scale_loss(losses, scale.scale)
+  (loss, _), grads, state = method.value_and_grad(loss_fn, params, state, batch)
+  updates, base_state = base.update(grads, base_state, params)
+  one = lambda x: x * jnp.where(state.finite, 1.0, jnp.nan)
+  scale = scale.value_and_grad(one)(1.0).dynamic_scale
+  return optax.apply_updates(params, updates), (state, base_state), scale, loss
+
+
+def train_scaled(start, losses=half_losses):
+  method = sam_optax.if_finite(sam_optax.fsam(RHO, decay=0.6))
+  base = optax.apply_if_finite(optax.sgd(RATE, momentum=0.9), 8)
+  step = jax.jit(functools.partial(scaled_step, method, base, losses))
+  params = plain_params()
+  states = method.init(params), base.init(params)
+  scale = dynamic_scale.DynamicScale(scale=start)
+  history = []
+  for _ in range(8):
+    params, states, scale, loss = step(params, states, scale, data())
+    history.append(float(loss))
+  return params, states, scale, history
 
 
 def test_dynamic_scale_in_float16(standard_promotion):
+  params, _, _, history = train_scaled(2.0**8)
+  assert history[-1] < history[0]
+  # A power of two scales exactly: the ascent and the step are the same.
+  assert_close(train_scaled(2.0**4)[0], params, rtol=1e-2, atol=1e-3)
+  # And they are those of float32, to the precision of float16.
   tx = optax.chain(
     sam_optax.fsam(RHO, decay=0.6), optax.sgd(RATE, momentum=0.9)
   )
-  step = jax.jit(functools.partial(scaled_step, tx))
-
-  def train(start):
-    params = plain_params()
-    state = tx.init(params)
-    scale = dynamic_scale.DynamicScale(scale=start)
-    losses = []
-    for _ in range(8):
-      params, state, scale, loss = step(params, state, scale, data())
-      losses.append(float(loss))
-    return params, state, scale, losses
-
-  params, _, _, losses = train(2.0**8)
-  assert losses[-1] < losses[0]
-  # A power of two scales exactly: the ascent and the step are the same.
-  assert_close(train(2.0**4)[0], params, rtol=1e-2, atol=1e-3)
-  # And they are those of float32, to the precision of float16.
   expected = plain_params()
   state = tx.init(expected)
   for _ in range(8):
     expected, state = plain_step(tx, expected, state, data())
   assert_close(params, expected, rtol=5e-2, atol=5e-3)
-  # From a scale that overflows, steps are left out and not half taken.
-  _, state, scale, _ = train(2.0**20)
+
+
+def test_a_scale_that_overflows_falls_and_its_steps_are_left_out(
+  standard_promotion,
+):
+  _, (state, base_state), scale, _ = train_scaled(2.0**20)
   skipped = 20 - int(np.log2(scale.scale))
   assert 0 < skipped < 8
-  assert int(state[0].step) == 8 - skipped
+  assert int(state.skipped) == int(base_state.total_notfinite) == skipped
+  assert int(state.method.step) == 8 - skipped
   assert all(np.isfinite(_comparable(x)).all() for x in jax.tree.leaves(state))
+
+
+def test_a_scale_falls_by_the_second_gradient_too(standard_promotion):
+  start = plain_params()
+
+  def steeper_elsewhere(params, batch):
+    # In float16 a factor of 1000 overflows at a scale that is fine without it.
+    losses, aux = plain_losses(params, batch)
+    moved = jnp.any(params['head']['kernel'] != start['head']['kernel'])
+    steep = (1e-3 * losses).astype(jnp.float16) * jnp.float16(1e3)
+    return jnp.where(moved, steep.astype(jnp.float32), losses), aux
+
+  _, (state, _), scale, _ = train_scaled(2.0**12, steeper_elsewhere)
+  assert int(state.skipped) > 0
+  assert scale.scale == 2.0 ** (12 - int(state.skipped))
 
 
 def test_the_ascent_does_not_see_the_scale_of_the_loss():

@@ -282,7 +282,9 @@ def test_multi_steps_shows_how_to_accumulate(name, chained):
   for init in [tx.init, tx.gradient_transformation().init, jax.jit(tx.init)]:
     with pytest.raises(ValueError) as error:
       init(driving.start())
-    assert_three_beats(error, 'MultiSteps', 'grad_fn', 'jax.grad', 'lax.scan')
+    assert_three_beats(
+      error, 'MultiSteps', 'grad_fn', 'jax.grad', 'accumulate('
+    )
 
 
 @pytest.mark.parametrize(

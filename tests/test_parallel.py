@@ -1,8 +1,6 @@
-"""Many devices: every method on four of them, against one or against a loop.
+"""Many devices: perturbations of each one's own, and what crosses devices.
 
-`jax.pmap` and `jax.shard_map` differ in whose gradient a gradient is, and
-plain `jax.jit` on a sharded batch needs no wrapper at all. All rows of a route
-are one program: compiled one by one they take three times as long.
+That synced perturbations are one device's is in `test_matrix.py`.
 """
 
 import functools
@@ -16,186 +14,42 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding
 
 import sam_optax
 from tests import driving, problems
-from tests.methods import BATCH_SIZE, METHODS, NUM_CLASSES, NUM_EXAMPLES, method
+from tests.methods import METHODS, NUM_CLASSES, NUM_EXAMPLES, method
 from tests.problems import GOLDEN
-
-NUM_DEVICES, NUM_STEPS = 4, 4
-OWN_SIZE = BATCH_SIZE // NUM_DEVICES
-P = PartitionSpec
-
-# What is run a few times is compiled quickly rather than well.
-jit = functools.partial(
-  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
+from tests.routes import (
+  NUM_DEVICES,
+  NUM_STEPS,
+  OWN_SIZE,
+  P,
+  assert_agree,
+  in_pmap,
+  in_shard_map,
+  jit,
+  losses,
+  mesh,
+  on_one,
+  plain_losses,
+  steps,
+  together,
+  unchecked,
+  wrapped,
 )
-
-
-def mesh(shape=(NUM_DEVICES,), names=('batch',)):
-  size = int(np.prod(shape))
-  return jax.make_mesh(
-    shape,
-    names,
-    devices=jax.devices()[:size],
-    axis_types=(AxisType.Auto,) * len(shape),
-  )
-
-
-def losses(params, batch):
-  """Least squares; as logits, something that follows the outputs."""
-  x, y = batch
-  outputs = jnp.tanh(x @ params['w'] + params['b'][0]) + params['b'][1]
-  logits = outputs[:, None] * jnp.arange(NUM_CLASSES, dtype='float32')[None]
-  return (outputs - y) ** 2, {'logits': logits}
-
-
-def plain_losses(params, batch):
-  return losses(params, batch)[0], None
-
-
-def train(door, method, params, state, batches, ids):
-  """Some steps on the batches that are given: all of them, or a device's."""
-  base = driving.base_of(method)
-  loss_fn = losses if method.reads_logits else plain_losses
-
-  def step(carry, examples):
-    params, state, base_state = carry
-    batch, ids = examples
-    given = driving.keywords(loss_fn, batch, ids)
-    if door == 'update':
-      loss = None
-      grads, state = method.update(
-        given['grad_fn'](params), state, params, **given
-      )
-    else:
-      (loss, _), grads, state = method.value_and_grad(
-        loss_fn,
-        params,
-        state,
-        batch,
-        ids,
-        reference_grad_fn=given['reference_grad_fn'],
-      )
-    updates, base_state = base.update(grads, base_state, params)
-    params = optax.apply_updates(params, updates)
-    looked = driving.inner(state).looked
-    return (params, state, base_state), (grads, params, looked, loss)
-
-  (_, state, _), trajectory = jax.lax.scan(
-    step, (params, state, base.init(params)), (batches, ids)
-  )
-  return trajectory, state
-
-
-def steps():
-  """[steps, batch] of examples and of their ids."""
-  batches, ids = zip(*map(driving.batch_at, range(NUM_STEPS)), strict=True)
-  return jax.tree.map(lambda *x: jnp.stack(x), *batches), jnp.stack(ids)
-
-
-def together(door, made):
-  """(a program that trains with all methods, its arguments)."""
-  params = driving.start()
-  states = {name: made[name].init(params) for name in made}
-
-  def run(params, states, batches, ids):
-    return {
-      name: train(door, made[name], params, states[name], batches, ids)
-      for name in made
-    }
-
-  return run, (params, states, *steps())
-
-
-def on_one(door, made):
-  run, arguments = together(door, made)
-  return jit(run)(*arguments)
-
-
-def in_jit(door, made):
-  run, (params, states, *examples) = together(door, made)
-  sharding = NamedSharding(mesh(), P(None, 'batch'))
-  return jit(run)(params, states, *jax.device_put(examples, sharding))
-
-
-def in_pmap(door, made):
-  run, (params, states, *examples) = together(door, made)
-  shards = jax.tree.map(
-    lambda x: x.reshape(NUM_STEPS, NUM_DEVICES, OWN_SIZE, *x.shape[2:]),
-    examples,
-  )
-  results = jax.pmap(
-    run,
-    'batch',
-    in_axes=(None, None, 1, 1),
-    devices=jax.devices()[:NUM_DEVICES],
-  )(params, states, *shards)
-  first, *others = (
-    jax.tree.map(lambda x, k=k: x[k], results) for k in range(NUM_DEVICES)
-  )
-  assert all(driving.equal(other, first) for other in others)
-  return first
-
-
-def in_shard_map(door, made, *, check_vma=True, **shape):
-  # With check_vma=True these out_specs are a proof that gradients and states
-  # are the same on all devices.
-  run, arguments = together(door, made)
-  layout = mesh(**shape)
-  examples = P(None, layout.axis_names)
-  mapped = jax.shard_map(
-    run,
-    mesh=layout,
-    in_specs=(P(), P(), examples, examples),
-    out_specs=P(),
-    check_vma=check_vma,
-  )
-  return jit(mapped)(*arguments)
-
-
-unchecked = functools.partial(in_shard_map, check_vma=False)
-
-
-def wrapped(made, *args, **options):
-  return {
-    name: sam_optax.parallel(made[name], *args, **options) for name in made
-  }
 
 
 @functools.cache
 def rows(route):
   """The results of every row, by name."""
   made = {name: method(name) for name in METHODS}
-  synced = wrapped(made, perturbation='synced')
-  local = wrapped(made)
   groups = wrapped(made, None, examples_per_perturbation=OWN_SIZE)
   return {
     'one': lambda: on_one('value_and_grad', made),
-    'jit': lambda: in_jit('value_and_grad', made),
-    'shard_map': lambda: in_shard_map('update', synced),
-    'shard_map, unchecked': lambda: unchecked('update', synced),
-    'pmap': lambda: in_pmap('value_and_grad', synced),
-    'local': lambda: in_shard_map('value_and_grad', local),
+    'local': lambda: in_shard_map('value_and_grad', wrapped(made)),
     'groups': lambda: on_one('value_and_grad', groups),
-  }[route]()
-
-
-def assert_agree(results, expected):
-  (*results, loss), state = results
-  (*expected, expected_loss), expected_state = expected
-  driving.assert_close((results, state), (expected, expected_state))
-  if loss is not None:
-    driving.assert_close(loss, expected_loss)
-
-
-@pytest.mark.parametrize('name', METHODS)
-@pytest.mark.parametrize(
-  'route', ['shard_map', 'shard_map, unchecked', 'pmap', 'jit']
-)
-def test_four_devices_agree_with_one(name, route):
-  assert_agree(rows(route)[name], rows('one')[name])
+  }[route]()()
 
 
 @pytest.mark.parametrize('name', METHODS)
@@ -355,7 +209,7 @@ def local(route):
     'shard_map': lambda made: in_shard_map('update', made),
     'shard_map, unchecked': lambda made: unchecked('value_and_grad', made),
     'pmap': lambda made: in_pmap('update', made),
-  }[route](wrapped(made))
+  }[route](wrapped(made))()
 
 
 @pytest.mark.parametrize('name', RULES)
@@ -411,9 +265,9 @@ def in_another_shape(shape):
   if shape == 'two axes, synced':
     names = ('host', 'batch')
     made = wrapped(made, names, perturbation='synced')
-    return in_shard_map('value_and_grad', made, shape=(2, 2), names=names)
+    return in_shard_map('value_and_grad', made, shape=(2, 2), names=names)()
   made = wrapped(made, examples_per_perturbation=OWN_SIZE)
-  return in_shard_map('update', made, shape=(2,))
+  return in_shard_map('update', made, shape=(2,))()
 
 
 @pytest.mark.parametrize('name', SOME)
@@ -469,9 +323,10 @@ def test_nothing_is_computed_or_sent_twice(perturbation, averages, check_vma):
 
 DIVERGING = """
 import tests.conftest
-from tests.test_parallel import in_pmap, method, wrapped
+from tests.methods import method
+from tests.routes import in_pmap, wrapped
 made = {name: method(name) for name in ('aesam', 'arsam')}
-for (_, _, looked, _), _ in in_pmap('update', wrapped(made)).values():
+for (_, _, looked, _), _ in in_pmap('update', wrapped(made))().values():
   print(looked.any() and not looked.all())
 """
 
@@ -544,7 +399,7 @@ def test_a_table_of_examples_may_be_sharded():
     return NamedSharding(layout, P('data') if is_table else P())
 
   placed = jax.device_put(states, jax.tree.map(place, states))
-  results = jit(run)(params, placed, *examples)
+  results = jit(run)(params, placed, *examples, 0)
   assert_agree(results['ausam'], rows('one')['ausam'])
 
 
@@ -596,7 +451,7 @@ def step_of(made, **changes):
         wrapped(
           {'sam_random': sam_optax.sam_random(keep=0.75)}, perturbation='synced'
         ),
-      ),
+      )(),
       'equal number',
     ),
   ],

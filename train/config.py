@@ -19,6 +19,8 @@ from train.checks import ConfigError as ConfigError
 from train.optimizer import build_optimizer as build_optimizer
 from train.optimizer import build_schedule as build_schedule
 
+DTYPES = ('auto', 'float32', 'bfloat16')
+
 # An ml_collections.ConfigDict; its keys have no static types.
 Config: TypeAlias = Any
 
@@ -32,6 +34,13 @@ def default() -> Config:
       # If set, the run ends after so many steps, whatever `epochs` says.
       'steps': config_dict.placeholder(int),
       'batch_size': 128,  # of all devices together
+      # If set, gradients are summed over parts of the batch of at most so many
+      # examples. BatchNorm normalises each part by itself; its running
+      # statistics move once a step, by the mean over the parts.
+      'micro_batch': config_dict.placeholder(int),
+      # Of the network's products: 'float32', 'bfloat16', or 'auto', bfloat16 on
+      # GPU and TPU. The parameters are float32.
+      'dtype': 'auto',
       'eval_every': 1,  # epochs
       'log_every': 10,  # steps
       # Steps, 0 for none; and how many of the last checkpoints stay.
@@ -197,6 +206,13 @@ def build_method(
     raise ConfigError(f'In method ({name}): {error}') from error
 
 
+def compute_dtype(dtype: str, backend: str) -> str:
+  """What 'auto' is on a backend: CPUs are slower in bfloat16."""
+  if dtype != 'auto':
+    return dtype
+  return 'float32' if backend == 'cpu' else 'bfloat16'
+
+
 def check(config: Config, num_examples: int) -> int:
   """Checks the numbers of a run, and gives its length.
 
@@ -217,6 +233,9 @@ def check(config: Config, num_examples: int) -> int:
   checks.pick(
     'branch', config.branch, dict.fromkeys(('auto', 'host', 'device'))
   )
+  checks.pick('dtype', config.dtype, dict.fromkeys(DTYPES))
+  if config.micro_batch is not None:
+    checks.at_least('micro_batch', config.micro_batch, 1)
   if config.reference.batch_size is not None:
     checks.at_least('reference.batch_size', config.reference.batch_size, 1)
   _check_labels(config)

@@ -103,6 +103,10 @@ class Step:
     """A freshly initialised model."""
     options = self.config.model.to_dict()
     name = options.pop('name')
+    backend = jax.default_backend()
+    dtype = train_config.compute_dtype(self.config.dtype, backend)
+    if dtype != 'float32':  # which is every model's own default
+      options.setdefault('dtype', dtype)
     try:
       model = models.create(
         name,
@@ -162,7 +166,9 @@ class Step:
         aux['logits'] = logits
       return self._losses(logits, targets), aux
 
-    return loss_fn
+    if self.config.micro_batch is None:
+      return loss_fn
+    return sam_optax.accumulate(loss_fn, self.config.micro_batch)
 
   def first_pass(self, state: TrainState, ids, train):
     """The first pass, for a method that decides by its gradient."""

@@ -1,0 +1,122 @@
+"""A loss in micro-batches: the memory of one, the gradient of the batch."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from sam_optax import _base, _check, _tree
+
+
+def accumulate(loss_fn: _base.LossFn, micro_batch_size: int) -> _base.LossFn:
+  r"""A loss function that takes its batch in parts, one after another.
+
+  .. math::
+    \nabla \frac1n \sum_i l_i = \frac1n \sum_k \sum_{i \in B_k} \nabla l_i
+
+  Where its gradient is taken, one micro-batch's forward pass at a time is held
+  in memory, and run once more for that. So both passes of a method see the
+  whole batch, at both doors and inside `parallel`, and a method that chooses
+  examples gets every loss.
+
+  `optax.microbatch` around `jax.checkpoint(loss_fn)` does the same in float32,
+  for equal parts and an aux whose leaves are declared. Here they are told apart
+  by their shapes, and gradients of narrower parameters are summed in float32.
+
+  It is for accelerators: on CPU, XLA runs the gradient of a convolution inside
+  a loop many times slower than outside.
+
+  Args:
+    loss_fn: (params, batch) -> (losses of shape [batch], aux). Every leaf of
+      the batch has the examples as its first axis.
+    micro_batch_size: the most examples at a time, at least 1. The last
+      micro-batch has what is left; a batch that is no larger goes in whole.
+
+  Returns:
+    (params, batch) -> (losses, aux), the losses in the batch's order. A leaf
+    of aux with an axis of examples (logits) is that of the batch. Another that
+    is a float (BatchNorm's running statistics, which every micro-batch moves
+    from where the step found them) is the micro-batches' mean, by their sizes;
+    the rest (the count of a random stream) is the last one's.
+
+  Raises:
+    ValueError: if micro_batch_size is no number of examples.
+
+  Example:
+    >>> import jax, jax.numpy as jnp, sam_optax
+    >>> loss_fn = lambda w, x: (jnp.tanh(x @ w) ** 2, None)
+    >>> in_parts = sam_optax.accumulate(loss_fn, micro_batch_size=2)
+    >>> grad = lambda f: jax.grad(lambda w: jnp.mean(f(w, jnp.eye(5))[0]))
+    >>> w = jnp.arange(5.0)
+    >>> bool(jnp.allclose(grad(in_parts)(w), grad(loss_fn)(w)))
+    True
+  """
+  _check.number(
+    'micro_batch_size',
+    micro_batch_size,
+    1,
+    static=True,
+    why='it is a number of examples',
+  )
+
+  def accumulated(params, batch):
+    number = jax.tree.leaves(batch)[0].shape[0]
+    size = int(micro_batch_size)
+    if number <= size:
+      return loss_fn(params, batch)
+    count = number // size
+    rest = number - count * size
+    narrow, wide = params, _tree.promote(params)
+
+    # Of float32 parameters, so that their gradients are summed in float32.
+    def of_wide(wide, part):
+      return loss_fn(_tree.cast_like(wide, narrow), part)
+
+    # In a loop nothing could be merged with the first forward pass.
+    of_wide = jax.checkpoint(of_wide, prevent_cse=rest > 0)
+    whole = jax.eval_shape(loss_fn, params, batch)
+    _, parts = jax.lax.scan(
+      lambda _, part: (None, of_wide(wide, part)),
+      None,
+      jax.tree.map(lambda x: _split(x[: number - rest], count), batch),
+    )
+    left = None
+    if rest:
+      left = of_wide(wide, jax.tree.map(lambda x: x[-rest:], batch))
+    return jax.tree.map(
+      lambda like, *leaves: _joined(number, rest, like, *leaves),
+      whole,
+      parts,
+      *(() if left is None else (left,)),
+    )
+
+  return accumulated
+
+
+def _split(x: Any, count: int) -> Any:
+  """Rows as [count, size]: every count-th row is in the same micro-batch.
+
+  Of rows that are spread over devices, each micro-batch then has its share on
+  every device.
+  """
+  return x.reshape(-1, count, *x.shape[1:]).swapaxes(0, 1)
+
+
+def _joined(
+  number: int,
+  rest: int,
+  like: jax.ShapeDtypeStruct,
+  parts: jax.Array,
+  left: jax.Array | None = None,
+) -> jax.Array:
+  """One leaf of the batch, from its micro-batches [count, ...] and the rest."""
+  if parts.shape[1:] != like.shape:  # it has an axis of examples
+    rows = parts.swapaxes(0, 1).reshape(number - rest, *parts.shape[2:])
+    return rows if left is None else jnp.concatenate([rows, left])
+  if not jnp.issubdtype(like.dtype, jnp.inexact):
+    return parts[-1] if left is None else left
+  mean = jnp.mean(_tree.promote(parts), axis=0)
+  if left is not None:
+    share = jnp.asarray(rest / number, mean.dtype)
+    mean = mean + share * (_tree.promote(left) - mean)
+  return mean.astype(like.dtype)

@@ -1,0 +1,162 @@
+"""Gradients that are not finite, and the scale of a float16 loss."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import sam_optax
+from tests import driving, routes
+from tests.methods import METHODS, method
+
+# Which gradients of a step have an infinite entry, and which step has such.
+NONE, ALL, ELSEWHERE = 0, 1, 2
+TRAPPED, NUM_STEPS = 2, 4
+
+
+def with_trap(loss_fn, home, trap):
+  """A loss of the same value, and of a slope that one entry has in a trap.
+
+  The entry is in a leaf that `sam_on` leaves alone, and so do some steps of
+  `esam`.
+  """
+
+  def trapped(params, batch):
+    values, aux = loss_fn(params, batch)
+    moved = jax.tree.map(lambda x, y: jnp.any(x != y), params, home)
+    elsewhere = functools.reduce(jnp.logical_or, jax.tree.leaves(moved))
+    sprung = (trap == ALL) | ((trap == ELSEWHERE) & elsewhere)
+    # The root has an infinite slope at 0.
+    start = jnp.where(sprung, 0.0, 1.0)
+    change = params['b'][0] - jax.lax.stop_gradient(params['b'][0])
+    return values + jnp.sqrt(start + change) - jnp.sqrt(start), aux
+
+  return trapped
+
+
+@functools.cache
+def program(door):
+  """trap -> {name: [(params, method's state, base state) of each step]}."""
+  made = {name: sam_optax.if_finite(method(name)) for name in METHODS}
+  bases = {
+    name: optax.apply_if_finite(driving.base_of(made[name]), NUM_STEPS)
+    for name in made
+  }
+
+  def train(name, trap):
+    method, base = made[name], bases[name]
+    loss_fn = routes.losses if method.reads_logits else routes.plain_losses
+
+    def step(carry, inputs):
+      params, state, base_state = carry
+      batch, ids, trap = inputs
+      given = driving.keywords(with_trap(loss_fn, params, trap), batch, ids)
+      if door == 'update':
+        grads, state = method.update(
+          given['grad_fn'](params), state, params, **given
+        )
+      else:
+        _, grads, state = method.value_and_grad(
+          given['loss_fn'],
+          params,
+          state,
+          batch,
+          ids,
+          reference_grad_fn=given['reference_grad_fn'],
+        )
+      updates, base_state = base.update(grads, base_state, params)
+      carry = optax.apply_updates(params, updates), state, base_state
+      return carry, carry
+
+    params = driving.start()
+    traps = jnp.zeros(NUM_STEPS, jnp.int32).at[TRAPPED].set(trap)
+    carry = params, method.init(params), base.init(params)
+    return jax.lax.scan(step, carry, (*routes.steps(), traps))[1]
+
+  compiled = routes.jit(lambda trap: {name: train(name, trap) for name in made})
+  return functools.cache(lambda trap: compiled(jnp.int32(trap)))
+
+
+@pytest.mark.parametrize('name', METHODS)
+@pytest.mark.parametrize('trap', [ALL, ELSEWHERE])
+@pytest.mark.parametrize('door', ['update', 'value_and_grad'])
+def test_a_step_with_a_broken_gradient_is_skipped_whole(name, trap, door):
+  at = lambda trap, step: jax.tree.map(
+    lambda x: x[step], program(door)(trap)[name]
+  )
+  before, after, clean = at(trap, 1), at(trap, TRAPPED), at(NONE, TRAPPED)
+  _, state, base_state = after
+  assert clean[1].skipped == 0 and clean[1].finite
+  if trap == ALL or driving.inner(clean[1]).looked:
+    kept = lambda carry: (carry[0], carry[1].method, carry[2].inner_state)
+    assert driving.equal(kept(after), kept(before))
+    assert state.skipped == 1 and not state.finite
+    assert base_state.total_notfinite == 1
+  else:  # no gradient was elsewhere
+    assert driving.equal(after, clean)
+  params, state, _ = at(trap, NUM_STEPS - 1)
+  assert driving.is_finite(params) and state.finite
+  assert not driving.equal(params, after[0])
+
+
+def test_what_surrounds_a_method_is_passed_on():
+  for name in METHODS:
+    made = sam_optax.if_finite(method(name))
+    assert made.reads_logits == method(name).reads_logits
+    assert made.is_optimizer == method(name).is_optimizer
+    assert made.plan is None  # a skipped step is taken again
+    for door in ('first_pass', 'start_epoch'):
+      has = getattr(method(name), door) is not None
+      assert (getattr(made, door) is not None) == has
+
+
+def test_an_epoch_is_pruned_through_it():
+  made = sam_optax.if_finite(method('sam_infobatch'))
+  state, weights = made.start_epoch(made.init(driving.start()))
+  assert isinstance(state, sam_optax.IfFiniteState)
+  assert weights.shape == (driving.NUM_EXAMPLES,)
+
+
+def test_a_host_decides_through_it():
+  # By the first gradient, which is as watched as the others.
+  made = sam_optax.if_finite(method('aesam'))
+  params, (batch, ids) = driving.start(), driving.batch_at(0)
+  state = made.init(params)
+  loss_fn = with_trap(routes.plain_losses, params, ALL)
+  first = made.first_pass(loss_fn, params, batch)
+  decided = made.decide(state, ids, first)
+  _, _, after = made.value_and_grad(
+    loss_fn, params, state, batch, first=first, **decided
+  )
+  assert after.skipped == 1
+  assert driving.equal(after.method, state.method)
+
+
+def test_the_scale_of_a_loss_is_not_to_be_seen():
+  # In float32 a power of two scales exactly, also what goes by the aux.
+  def gradient(loss_fn):
+    def objective(params):
+      values, aux = loss_fn(params, driving.batch_at(0)[0])
+      return jnp.sum(values) + jnp.sum(aux['logits'] ** 2)
+
+    return jax.value_and_grad(objective)(driving.start())
+
+  scaled = sam_optax.scale_loss(routes.losses, 2.0**12)
+  assert driving.equal(gradient(scaled), gradient(routes.losses))
+
+
+def test_a_scale_saves_what_float16_would_round_to_zero():
+  def losses(params, batch):
+    values, _ = routes.losses(params, batch, jnp.float16)
+    return 1e-7 * values, None
+
+  params, (batch, _) = driving.start(), driving.batch_at(0)
+  mean = lambda f: jax.grad(lambda p: jnp.mean(f(p, batch)[0]))(params)
+  expected = jax.tree.map(lambda g: 1e-7 * g, mean(routes.plain_losses))
+  scaled = mean(sam_optax.scale_loss(losses, 2.0**20))
+  driving.assert_close(scaled, expected, rtol=0.05, atol=0)
+  lost = mean(losses)
+  assert not np.allclose(lost['w'], expected['w'], rtol=0.3, atol=0)

@@ -1,0 +1,196 @@
+"""The matrix: every method on every route in every precision.
+
+What all are compared with is one device on the whole batch in float32, whose
+parameters are rounded after each step as the other dtype stores them.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+import sam_optax
+from tests import driving, routes
+from tests.methods import LOOKING, METHODS, method
+
+# One micro-batch of three is smaller than the others, and so is one of the
+# chosen half of a batch.
+MICRO_BATCH = 3
+
+
+class Precision(NamedTuple):
+  """A column of the table.
+
+  Attributes:
+    dtype: of the parameters.
+    stored: its number in `store`.
+    scale: of the loss, in float16.
+    rtol: of the comparison.
+    atol: of the comparison.
+  """
+
+  dtype: Any
+  stored: int
+  scale: float
+  rtol: float
+  atol: float
+
+
+BFLOAT16 = 4 * float(jnp.finfo(jnp.bfloat16).eps)
+FLOAT16 = 4 * float(jnp.finfo(jnp.float16).eps)
+PRECISIONS = {
+  'float32': Precision(jnp.float32, 0, 1.0, 1e-4, 1e-5),
+  'bfloat16': Precision(jnp.bfloat16, 1, 1.0, 0, BFLOAT16),
+  'float16': Precision(jnp.float16, 2, 1.0, 0, FLOAT16),
+  'float16, scaled': Precision(jnp.float16, 2, 256.0, 0, FLOAT16),
+}
+
+
+class Route(NamedTuple):
+  """A row of the table.
+
+  Attributes:
+    run: a route of `routes`.
+    door: what it calls.
+    synced: whether the methods go into `parallel`.
+    micro_batch: how many examples the loss sees at a time, if not all.
+  """
+
+  run: Callable[..., Any]
+  door: str
+  synced: bool = False
+  micro_batch: int | None = None
+
+
+ROUTES = {
+  'one device': Route(routes.on_one, 'update'),
+  'accumulated': Route(routes.on_one, 'value_and_grad', False, MICRO_BATCH),
+  'jit': Route(routes.in_jit, 'value_and_grad'),
+  'shard_map': Route(routes.in_shard_map, 'update', True),
+  'shard_map, unchecked': Route(routes.unchecked, 'update', True),
+  'pmap': Route(routes.in_pmap, 'value_and_grad', True),
+}
+
+
+def store(params, number):
+  """Float32 parameters as a precision stores them."""
+
+  def rounded(x):
+    return jax.lax.select_n(
+      number,
+      x,
+      jax.lax.reduce_precision(x, exponent_bits=8, mantissa_bits=7),
+      jax.lax.reduce_precision(x, exponent_bits=5, mantissa_bits=10),
+    )
+
+  return jax.tree.map(rounded, params)
+
+
+def counted(name, loss_fn):
+  """The loss; the host hears of each gradient, under the method's name."""
+  return lambda params, batch: loss_fn(
+    driving.probe(params, batch, name), batch
+  )
+
+
+def run_and_count(run, setting):
+  """(the results, the sizes of the gradients that executed, by name)."""
+  driving.reset()
+  results = jax.block_until_ready(run(setting))
+  sizes = {name: [] for name in METHODS}
+  for name, size in driving.Probe.gradients:
+    sizes[name].append(size)
+  return results, sizes
+
+
+@functools.cache
+def reference_program():
+  made = {name: method(name) for name in METHODS}
+  run = routes.on_one(
+    'value_and_grad',
+    made,
+    wrap=lambda name, loss_fn, _: counted(name, loss_fn),
+    store=store,
+  )
+  return run
+
+
+@functools.cache
+def reference(stored):
+  return run_and_count(reference_program(), jnp.int32(stored))
+
+
+@functools.cache
+def program(route, dtype):
+  """The compiled program of a route: scale of the loss -> results."""
+  run, door, synced, micro_batch = ROUTES[route]
+  made = {name: method(name) for name in METHODS}
+  scaled = dtype == jnp.float16
+  if scaled:
+    made = {name: sam_optax.if_finite(made[name]) for name in made}
+  if synced:
+    made = routes.wrapped(made, perturbation='synced')
+
+  def wrap(name, loss_fn, scale):
+    if micro_batch is not None:
+      loss_fn = counted(name, loss_fn)
+    if scaled:
+      loss_fn = sam_optax.scale_loss(loss_fn, scale)
+    if micro_batch is not None:
+      loss_fn = sam_optax.accumulate(loss_fn, micro_batch)
+    return loss_fn
+
+  computed = jnp.float16 if scaled else jnp.float32
+  return run(door, made, dtype=dtype, computed=computed, wrap=wrap)
+
+
+@functools.cache
+def results(route, precision):
+  dtype, _, scale, *_ = PRECISIONS[precision]
+  return run_and_count(program(route, dtype), jnp.float32(scale))
+
+
+def distance(x, y):
+  return optax.tree.norm(
+    jax.tree.map(lambda x, y: x.astype(jnp.float32) - y, x, y)
+  )
+
+
+@pytest.mark.parametrize('name', METHODS)
+@pytest.mark.parametrize('precision', PRECISIONS)
+@pytest.mark.parametrize('route', ROUTES)
+def test_it_is_one_device_in_float32(name, precision, route):
+  dtype, stored, _, rtol, atol = PRECISIONS[precision]
+  *expected, expected_loss = reference(stored)[0][name][0]
+  *actual, loss = results(route, precision)[0][name][0]
+  grads, params, _ = actual
+  for leaf in jax.tree.leaves((grads, params)):
+    assert leaf.dtype == dtype
+  driving.assert_close(actual, expected, rtol, atol)
+  if loss is not None:
+    driving.assert_close(loss, expected_loss, rtol, atol)
+  if name in LOOKING:  # the second gradient was taken somewhere else
+    base = reference(stored)[0]['base'][0][0]
+    assert distance(grads, expected[0]) < distance(base, expected[0]) / 4
+
+
+@pytest.mark.parametrize('name', METHODS)
+@pytest.mark.parametrize('route', ROUTES)
+def test_its_state_is_that_of_one_device(name, route):
+  expected = reference(0)[0][name][1]
+  driving.assert_close(results(route, 'float32')[0][name][1], expected)
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_micro_batches_are_the_batch_to_six_digits(name):
+  full, parts = reference(0), results('accumulated', 'float32')
+  driving.assert_close(
+    parts[0][name][0], full[0][name][0], rtol=1e-6, atol=1e-6
+  )
+  # In every pass: as many examples as before, at most three at a time.
+  assert sum(parts[1][name]) == sum(full[1][name]) > 0
+  assert max(parts[1][name]) == MICRO_BATCH
