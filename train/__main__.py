@@ -12,7 +12,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from train import config as train_config
-from train import data, log, loop, records, workdir
+from train import data, log, loop, records, sets, workdir
 from train.checkpoint import CheckpointError, Checkpoints, Stopped
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -68,7 +68,7 @@ def train(config, folder: pathlib.Path) -> str:
       `train/checkpoint.py`.
   """
   workdir.check(folder, config)
-  dataset = data.load(config.data.name, config.data.dir)
+  dataset = sets.open_set(config.data)
   program = loop.Program(config, dataset)
   with (
     workdir.claimed(folder, config),

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from train import config as train_config
-from train import data
+from train import data, feed, stream
 from train.checkpoint import Checkpoints, Progress
 from train.log import Log
 from train.records import Records
@@ -50,7 +50,7 @@ class Program:
   def __init__(
     self,
     config: train_config.Config,
-    dataset: data.Dataset,
+    dataset: data.Dataset | stream.Streamed,
     step: Step | None = None,
   ):
     self.config = config
@@ -58,8 +58,7 @@ class Program:
     self.method = self.step.method
     self.num_examples = self.step.num_examples
     self.total_steps = self.step.total_steps
-    self._train = jax.device_put((dataset.train_images, dataset.train_labels))
-    self._test = dataset.test_images, dataset.test_labels
+    self.feed = feed.make(dataset)
     slow_in_cond = jax.default_backend() == 'cpu' and self.step.convolves
     self.on_host = config.branch == 'host' or (
       config.branch == 'auto' and slow_in_cond
@@ -114,7 +113,7 @@ class Program:
         )
       left = progress.order[progress.position :]
       left = left[: self.total_steps - progress.step]
-      for after, record in self.steps(state, left):
+      for after, record in self.steps(state, left, seed, progress.epoch - 1):
         state, step = after, progress.step + 1
         progress = progress._replace(step=step, position=progress.position + 1)
         records.add(record)
@@ -175,7 +174,7 @@ class Program:
     return state, np.resize(order, (steps, size)).astype(np.int32)
 
   def steps(
-    self, state: TrainState, order: np.ndarray
+    self, state: TrainState, order: np.ndarray, seed: int = 0, epoch: int = 0
   ) -> Iterator[tuple[TrainState, dict[str, jax.Array]]]:
     """Takes a step on each of some batches.
 
@@ -185,17 +184,20 @@ class Program:
     Args:
       state: the training state, which is donated.
       order: the examples of each step, int32 [steps, batch_size].
+      seed: of the run, for what is random in reading the examples.
+      epoch: the order's, likewise.
 
     Yields:
       After each step, the new state and the step's scalars by name.
     """
     plan = self.method.plan if self.on_host else None
     planned = []
-    for position, ids in enumerate(order):
+    fed = self.feed.train(order, seed, epoch)
+    for position, (ids, examples) in enumerate(zip(order, fed, strict=True)):
       if plan is not None and not planned:
         planned = plan(state.method, order[position:])
       decisions = planned.pop(0) if planned else None
-      state, record = self.train_step(state, ids, decisions)
+      state, record = self.train_step(state, ids, decisions, examples)
       yield state, record
 
   def train_step(
@@ -203,6 +205,7 @@ class Program:
     state: TrainState,
     ids: np.ndarray,
     decisions: dict[str, bool] | None = None,
+    examples: feed.Examples | None = None,
   ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Takes one step; compiles it when it is the first of its kind.
 
@@ -210,11 +213,14 @@ class Program:
       state: the training state, which is donated.
       ids: the examples of this step, int32 [batch_size].
       decisions: the branches that the step takes, where they are known.
+      examples: where the examples are, if they are fed ahead.
 
     Returns:
       The new state, and the step's scalars by name.
     """
-    arguments = [state, ids, self._train, self._reference_ids(ids)]
+    if examples is None:
+      examples = next(self.feed.train(ids[None]))
+    arguments = [state, ids, examples, self._reference_ids(ids)]
     if decisions is None:
       decisions = {}
       if self.on_host and self.method.first_pass is not None:
@@ -248,20 +254,20 @@ class Program:
 
   def test(self, state: TrainState) -> dict[str, float]:
     """Loss and accuracy over the whole test split."""
-    images, labels = self._test
-    size = min(500, len(images))
+    count = self.feed.num_tested
+    size = min(500, count)
+    positions = np.arange(-(-count // size) * size).reshape(-1, size)
+    # The last batch is filled up with the first images, which do not count.
+    valid = (positions < count).astype(np.float32)
     sums = np.zeros(2)
-    for start in range(0, len(images), size):
-      # The last batch is filled up with the first images, which do not count.
-      rows = np.arange(start, start + size)
-      valid = (rows < len(images)).astype(np.float32)
-      rows = rows % len(images)
+    batches = self.feed.test(positions % count)
+    for (images, labels), valid_here in zip(batches, valid, strict=True):
       sums += jax.device_get(
         self._evaluate(
-          state.params, state.statistics, images[rows], labels[rows], valid
+          state.params, state.statistics, images, labels, valid_here
         )
       )
-    loss, accuracy = sums / len(images)
+    loss, accuracy = sums / count
     return {'loss': float(loss), 'accuracy': float(accuracy)}
 
   def _reference_ids(self, ids: np.ndarray) -> np.ndarray | None:

@@ -11,7 +11,7 @@ from typing import Any
 from train.config import Config, ConfigError
 
 # What may differ when a run goes on: it changes nothing that is computed.
-MAY_DIFFER = ('checkpoint', 'log_every')
+MAY_DIFFER = ('checkpoint', 'log_every', 'data.workers')
 _OF_A_RUN = ('metrics.jsonl', 'checkpoints')
 
 
@@ -48,13 +48,13 @@ def check(folder: pathlib.Path, config: Config) -> None:
   differences = [
     f'{key} is {there.get(key)!r} there and {here.get(key)!r} here'
     for key in sorted({*there, *here})
-    if there.get(key) != here.get(key) and key.split('.')[0] not in MAY_DIFFER
+    if there.get(key) != here.get(key) and not key.startswith(MAY_DIFFER)
   ]
   if differences:
     raise ConfigError(
       f'{given} of another config: {"; ".join(differences)}. What came out '
       'would be of neither. Give the same config to go on, or another folder; '
-      f'only {" and ".join(MAY_DIFFER)} may differ.'
+      f'only {", ".join(MAY_DIFFER)} may differ.'
     )
 
 
