@@ -92,17 +92,14 @@ def if_finite(method: SharpnessAware) -> SharpnessAware:
   def decide(state, *arguments):
     return method.decide(state.method, *arguments)
 
-  first_pass: Any = method.first_pass
-  if first_pass is not None:
-    first_pass = lambda loss_fn, *arguments: method.first_pass(
-      _watched_loss(loss_fn), *arguments
-    )
-  start_epoch: Any = method.start_epoch
-  if start_epoch is not None:
+  inner: Any = method
 
-    def start_epoch(state):
-      inner, weights = method.start_epoch(state.method)
-      return state._replace(method=inner), weights
+  def first_pass(loss_fn, *arguments):
+    return inner.first_pass(_watched_loss(loss_fn), *arguments)
+
+  def start_epoch(state):
+    after, weights = inner.start_epoch(state.method)
+    return state._replace(method=after), weights
 
   return SharpnessAware(
     init,
@@ -110,8 +107,8 @@ def if_finite(method: SharpnessAware) -> SharpnessAware:
     value_and_grad,
     decide,
     None,
-    first_pass,
-    start_epoch,
+    first_pass if method.first_pass else None,
+    start_epoch if method.start_epoch else None,
     method.reads_logits,
     method.is_optimizer,
   )

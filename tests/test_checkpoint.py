@@ -48,11 +48,11 @@ class Program(loop.Program):
 
   happening = {}
 
-  def train_step(self, state, ids, decisions=None):
+  def train_step(self, state, ids, *arguments):
     step = int(state.step)
     if step in self.happening:
       self.happening.pop(step)()
-    return super().train_step(state, ids, decisions)
+    return super().train_step(state, ids, *arguments)
 
 
 class Checkpoints(checkpoint.Checkpoints):

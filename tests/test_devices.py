@@ -12,7 +12,7 @@ import pytest
 
 from tests import driving
 from tests.test_program import make_dataset, tiny
-from train import checkpoint, devices, loop
+from train import checkpoint, devices, feed, loop
 from train import config as train_config
 from train.log import Log
 from train.records import Records
@@ -125,7 +125,7 @@ def test_the_devices_draw_their_own_augmentation_but_by_jit(route, differ):
 
   def images(**given):
     step = Step(make_config(**changes, **given), alike)
-    data = step.devices.copies((alike.train_images, alike.train_labels))
+    data = feed.Resident(alike, step.devices).whole
     ids = step.devices.batch(np.arange(8, dtype=np.int32))
     draw = lambda state, ids, data: step.examples(state, ids, data)[0]
     return gathered(step, draw, program.init(0), ids, data)
@@ -181,7 +181,7 @@ def test_running_statistics_are_the_means_over_devices_or_groups():
 
   @jax.jit
   def of_own(ids):
-    examples = step.examples(state, ids, program._train)
+    examples = step.examples(state, ids, program.feed.whole)
     aux = step.loss_fn(state)(state.params, examples)[1]
     return aux['statistics'], aux['accuracy']
 

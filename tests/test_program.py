@@ -185,7 +185,8 @@ def test_each_epoch_is_a_new_order_of_distinct_examples():
 def test_the_test_scores_are_of_every_test_image_once():
   program = loop.Program(tiny(), make_dataset(test=501))
   state = program.init(seed=0)
-  images, labels = program._test
+  dataset = make_dataset(test=501)
+  images, labels = dataset.test_images, dataset.test_labels
   logits, _ = program.step.apply(
     state.params,
     state.statistics,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests import tiny_config
-from train import augment, data, label_noise, loop, losses, mixup
+from train import augment, data, feed, label_noise, loop, losses, mixup
 from train import config as train_config
 from train.step import Averaged, Step
 
@@ -146,7 +146,7 @@ def test_noise_is_of_the_data_and_never_in_the_test():
     loop.Program(make_config(changes), dataset) for changes in (changes, {})
   )
   ids = np.arange(24, dtype=np.int32)
-  train = (dataset.train_images, jnp.asarray(dataset.train_labels))
+  train = feed.Resident(dataset).whole
   examples = jax.jit(lambda state: noised.step.examples(state, ids, train)[1])
   targets = [examples(noised.init(seed)) for seed in (0, 1)]
   expected = noise(dataset.train_labels, ids, share=0.7, seed=3)
@@ -254,7 +254,7 @@ def test_the_average_of_the_weights_is_what_is_tested():
 
 def test_mixup_blends_what_a_step_sees():
   dataset = make_dataset()
-  train = (dataset.train_images, jnp.asarray(dataset.train_labels))
+  train = feed.Resident(dataset).whole
   ids = np.arange(8, dtype=np.int32)
   mixed, plain = (
     Step(make_config({'augment.mixup': alpha}), dataset) for alpha in (0.4, 0.0)

@@ -17,8 +17,9 @@ from ml_collections import config_flags
 
 import sam_optax
 from train import config as train_config
-from train import data, log, loop, processes, records, workdir
+from train import log, loop, processes, records, sets, workdir
 from train.checkpoint import CheckpointError, Checkpoints, Stopped
+from train.checks import DataError
 
 _CONFIG = config_flags.DEFINE_config_file(
   'config', None, 'A file in configs/, with :VARIANT if it has variants.'
@@ -75,7 +76,7 @@ def main(argv: list[str]) -> None:
   # What all processes find, and what one finds by itself.
   except (
     train_config.ConfigError,
-    data.DataError,
+    DataError,
     records.NotFinite,
     processes.Failed,
   ) as error:
@@ -123,10 +124,7 @@ def train(
   """
   processes.in_first(lambda: workdir.check(folder, config))
   if program is None:
-    options = config.data
-    dataset = processes.in_turn(
-      lambda: data.load(options.name, options.dir, options.first)
-    )
+    dataset = processes.in_turn(lambda: sets.open_set(config.data))
     program = loop.Program(config, dataset)
   with contextlib.ExitStack() as stack:
     claimed = workdir.claimed(folder, config)

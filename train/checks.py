@@ -1,4 +1,4 @@
-"""Checks of a config's values, and the error that they raise."""
+"""Checks of a config's values, and the errors of a run that cannot be."""
 
 import difflib
 from collections.abc import Sequence
@@ -7,6 +7,10 @@ from typing import Any
 
 class ConfigError(ValueError):
   """A run that cannot be built: what was given, why not, what would work."""
+
+
+class DataError(ValueError):
+  """A data set that cannot be used: what was given, why, and what to do."""
 
 
 def at_least(name: str, value: float, minimum: float) -> None:

@@ -63,6 +63,15 @@ def default() -> Config:
         'dir': config_dict.placeholder(str),
         # Only the first so many training and test images: (5000, 2000).
         'first': config_dict.placeholder(tuple),
+        # The side in pixels to which images of many shapes are cut and resized:
+        # their middle, or with crop 'inception' a random part of them.
+        'size': config_dict.placeholder(int),
+        'crop': 'none',
+        # Read from disk batch by batch (True), kept in memory (False), or
+        # decided by size and crop (None): see train/sets.py. And read by how
+        # many processes, 0 for threads.
+        'stream': config_dict.placeholder(bool),
+        'workers': 0,
         # Symmetric noise on the training labels, see train/label_noise.py:
         # the share that is drawn anew, from 'all' classes or the 'wrong' ones.
         'label_noise': 0.0,

@@ -1,7 +1,18 @@
-"""The Inception crop, on the host: decoded images of any size to one size."""
+"""Crops on the host, from images of any size to squares of one size."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image
+
+from train.image import opened
+
+if TYPE_CHECKING:
+  from PIL import Image
+
+# Of the area, and of width over height: what the papers take.
+SCALE = (0.08, 1.0)
+RATIO = (3 / 4, 4 / 3)
 
 _ATTEMPTS = 10
 
@@ -10,8 +21,8 @@ def inception_crop(
   generator: np.random.Generator,
   image: np.ndarray,
   size: int,
-  scale: tuple[float, float] = (0.08, 1.0),
-  ratio: tuple[float, float] = (3 / 4, 4 / 3),
+  scale: tuple[float, float] = SCALE,
+  ratio: tuple[float, float] = RATIO,
 ) -> np.ndarray:
   """Cuts a random rectangle out of an image and resizes it to a square.
 
@@ -38,13 +49,69 @@ def inception_crop(
     <https://arxiv.org/abs/1409.4842>`_, 2014
   """
   _check(image, size, scale, ratio)
-  left, top, width, height = draw_box(generator, image.shape, scale, ratio)
-  cut = image[top : top + height, left : left + width]
-  grey = cut.shape[-1] == 1
-  resized = Image.fromarray(cut[..., 0] if grey else cut).resize(
-    (size, size), Image.Resampling.BILINEAR
-  )
-  return np.asarray(resized).reshape(size, size, image.shape[-1])
+  box = draw_box(generator, image.shape, scale, ratio)
+  with opened(image, 'the image') as whole:
+    return cut(whole, box, size)
+
+
+def cut(
+  image: 'Image.Image', box: Sequence[int], size: int, mode: str | None = None
+) -> np.ndarray:
+  """Cuts a rectangle out of an image and resizes it to a square.
+
+  Args:
+    image: of 8 bits a channel. Of a JPEG that is not decoded yet only as much
+      is, where the rectangle is at least twice the square: JPEGs are decoded
+      to a half, a quarter or an eighth of their sides at less cost.
+    box: left, top, width and height in pixels.
+    size: side of the result in pixels.
+    mode: Pillow's name for the result's channels, ``'L'`` or ``'RGB'``; the
+      image's own by default.
+
+  Returns:
+    uint8 ``[size, size, c]``, bilinear; where pixels become fewer each is the
+    mean of those that it covers, weighed by their distance.
+  """
+  # Here, so that an .npz file can be read where Pillow is not installed.
+  from PIL.Image import Resampling
+
+  left, top, width, height = _drafted(image, box, size)
+  piece = image.crop((left, top, left + width, top + height))
+  # Of the piece, which has fewer pixels.
+  piece = piece.convert(mode) if mode else piece
+  pixels = np.asarray(piece.resize((size, size), Resampling.BILINEAR), np.uint8)
+  return pixels.reshape(size, size, -1)
+
+
+def _drafted(
+  image: 'Image.Image', box: Sequence[int], size: int
+) -> Sequence[int]:
+  """Lets a JPEG be decoded to fewer pixels; the box in these."""
+  columns, rows = image.size
+  factor = min(box[2:]) // size
+  if factor > 1:
+    # Does nothing where the format cannot.
+    image.draft(None, (columns // factor, rows // factor))
+  if image.size == (columns, rows):
+    return box
+  across, down = image.size[0] / columns, image.size[1] / rows
+  left, right = (round(x * across) for x in (box[0], box[0] + box[2]))
+  top, bottom = (round(x * down) for x in (box[1], box[1] + box[3]))
+  return left, top, right - left, bottom - top
+
+
+def central_box(
+  shape: Sequence[int], share: float = 1.0
+) -> tuple[int, int, int, int]:
+  """The square in the middle: left, top, width and height in whole pixels.
+
+  Args:
+    shape: of the image, height first.
+    share: of the image's shorter side that the square's side is.
+  """
+  height, width = shape[:2]
+  side = max(1, round(share * min(height, width)))
+  return (width - side) // 2, (height - side) // 2, side, side
 
 
 def draw_box(

@@ -54,8 +54,8 @@ def _demo(args: argparse.Namespace) -> int:
   config = todo[0].config
   dataset = sweep.dataset(todo[0])
   print(
-    f'{config.data.name}: {len(dataset.train_images):,} training and '
-    f'{len(dataset.test_images):,} test images, model {config.model.name}, '
+    f'{config.data.name}: {dataset.num_examples:,} training and '
+    f'{dataset.num_tested:,} test images, model {config.model.name}, '
     f'{args.seeds} seeds for each of {len(labels)} methods'
   )
   with sweep.stoppable():

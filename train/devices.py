@@ -159,18 +159,40 @@ class Devices(NamedTuple):
       function = self._mapped(function, len(arguments), rows)
     jax.eval_shape(function, *arguments)
 
-  def batch(self, tree: Any) -> Any:
-    """The rows of a step's batch, each on its device."""
+  def own_rows(self, size: int) -> np.ndarray:
+    """Which of so many rows the devices of this process take, in order."""
+    if self.mesh is None:
+      return np.arange(size)
+    places = self._sharding(self._over_rows).addressable_devices_indices_map(
+      (size,)
+    )
+    rows = [np.arange(size)[place] for place in places.values()]
+    return np.unique(np.concatenate(rows))
+
+  def batch(self, tree: Any, size: int | None = None) -> Any:
+    """The rows of a step's batch, each on its device.
+
+    Args:
+      tree: all rows; or only `own_rows(size)`, if a size is given.
+      size: of the whole batch.
+
+    Returns:
+      The rows as a step takes them by this route.
+    """
     if self.mesh is None:
       return tree
     if self.route == 'pmap':
-      split = lambda x: x.reshape(self.count, -1, *x.shape[1:])
-      tree = jax.tree.map(split, tree)
-    return self.split(tree)
+      count = self.count
 
-  def split(self, tree: Any) -> Any:
+      def split(x):
+        return x.reshape(-1, (size or len(x)) // count, *x.shape[1:])
+
+      tree, size = jax.tree.map(split, tree), size and count
+    return self.split(tree, size)
+
+  def split(self, tree: Any, size: int | None = None) -> Any:
     """Rows as `jit` takes them; their number is a multiple of the devices'."""
-    return self._put(tree, PartitionSpec(_AXES[: self._dimensions]))
+    return self._put(tree, self._over_rows, size)
 
   def copies(self, tree: Any) -> Any:
     """A copy on every device."""
@@ -188,10 +210,15 @@ class Devices(NamedTuple):
   def _dimensions(self) -> int:
     return 0 if self.mesh is None else len(self.mesh.axis_names)
 
-  def _put(self, tree, spec):
+  @property
+  def _over_rows(self) -> PartitionSpec:
+    return PartitionSpec(_AXES[: self._dimensions])
+
+  def _put(self, tree, spec, size=None):
     if self.mesh is None:
       return tree
-    return jax.tree.map(lambda x: _put(x, self._sharding(spec)), tree)
+    own = None if size is None else _Own(self.own_rows(size), size)
+    return jax.tree.map(lambda x: _put(x, self._sharding(spec), own), tree)
 
   def _sharding(self, spec: PartitionSpec) -> NamedSharding:
     mesh: Any = self.mesh
@@ -225,6 +252,9 @@ class Devices(NamedTuple):
       in_specs=tuple(split if i in rows else _WHOLE for i in range(number)),
       out_specs=_WHOLE,
     )
+
+
+ONE = Devices()
 
 
 def choose(config: Config) -> Devices:
@@ -373,10 +403,31 @@ def readable(tree: Any) -> Any:
   return jax.tree.map(read, tree)
 
 
-def _put(x: Any, sharding: NamedSharding) -> jax.Array:
-  """Each device's part of an array, from the process that the device is of."""
+class _Own(NamedTuple):
+  """The rows that a process has of an array."""
+
+  rows: np.ndarray  # their numbers, ascending
+  size: int  # how many there are in all processes
+
+
+def _put(x: Any, sharding: NamedSharding, own: _Own | None = None) -> jax.Array:
+  """Each device's part of an array, from the process that the device is of.
+
+  Args:
+    x: the array, or only some of its rows.
+    sharding: where its parts go.
+    own: which rows, None for all.
+
+  Returns:
+    The whole array.
+  """
   x = x if _is_key(x) else np.asarray(x)
-  return jax.make_array_from_callback(x.shape, sharding, lambda part: x[part])
+  if own is None:
+    return jax.make_array_from_callback(x.shape, sharding, lambda part: x[part])
+  numbers = np.arange(own.size)
+  here = lambda part: x[np.searchsorted(own.rows, numbers[part[0]])]
+  shape = (own.size, *x.shape[1:])
+  return jax.make_array_from_callback(shape, sharding, here)
 
 
 def _copy(tree: Any) -> Any:

@@ -15,14 +15,15 @@ import numpy as np
 import optax
 
 from train import config as train_config
-from train import data
+from train import data, feed, stream
 from train.checkpoint import Checkpoints, Progress
 from train.log import Log
 from train.records import Records
 from train.step import Step, TrainState
 
-# The arguments of a step that are rows: the ids and the reference ids.
-_ROWS = (1, 3)
+# The arguments of a step that are rows: the ids, the examples where each batch
+# brings its own, and the reference ids.
+_ROWS = (1, 2, 3)
 
 
 class Result(NamedTuple):
@@ -53,7 +54,7 @@ class Program:
   def __init__(
     self,
     config: train_config.Config,
-    dataset: data.Dataset,
+    dataset: data.Dataset | stream.Streamed,
     step: Step | None = None,
   ):
     self.config = config
@@ -62,10 +63,10 @@ class Program:
     self.num_examples = self.step.num_examples
     self.total_steps = self.step.total_steps
     self.devices = self.step.devices
-    self._train = self.devices.copies(
-      (dataset.train_images, dataset.train_labels)
+    self.feed = feed.make(dataset, self.devices)
+    self._split_rows = tuple(
+      row for row in _ROWS if row != 2 or self.feed.splits
     )
-    self._test = dataset.test_images, dataset.test_labels
     slow_in_cond = jax.default_backend() == 'cpu' and self.step.convolves
     self.on_host = config.branch == 'host' or (
       config.branch == 'auto' and slow_in_cond
@@ -122,7 +123,7 @@ class Program:
         )
       left = progress.order[progress.position :]
       left = left[: self.total_steps - progress.step]
-      for after, record in self.steps(state, left):
+      for after, record in self.steps(state, left, seed, progress.epoch - 1):
         state, step = after, progress.step + 1
         progress = progress._replace(step=step, position=progress.position + 1)
         records.add(record)
@@ -184,7 +185,7 @@ class Program:
     return state, np.resize(order, (steps, size)).astype(np.int32)
 
   def steps(
-    self, state: TrainState, order: np.ndarray
+    self, state: TrainState, order: np.ndarray, seed: int = 0, epoch: int = 0
   ) -> Iterator[tuple[TrainState, dict[str, jax.Array]]]:
     """Takes a step on each of some batches.
 
@@ -194,17 +195,20 @@ class Program:
     Args:
       state: the training state, which is donated.
       order: the examples of each step, int32 [steps, batch_size].
+      seed: of the run, for what is random in reading the examples.
+      epoch: the order's, likewise.
 
     Yields:
       After each step, the new state and the step's scalars by name.
     """
     plan = self.method.plan if self.on_host else None
     planned = []
-    for position, ids in enumerate(order):
+    fed = self.feed.train(order, seed, epoch)
+    for position, (ids, examples) in enumerate(zip(order, fed, strict=True)):
       if plan is not None and not planned:
         planned = plan(state.method, order[position:])
       decisions = planned.pop(0) if planned else None
-      state, record = self.train_step(state, ids, decisions)
+      state, record = self.train_step(state, ids, decisions, examples)
       yield state, record
 
   def train_step(
@@ -212,6 +216,7 @@ class Program:
     state: TrainState,
     ids: np.ndarray,
     decisions: dict[str, bool] | None = None,
+    examples: feed.Examples | None = None,
   ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Takes one step; compiles it when it is the first of its kind.
 
@@ -219,18 +224,24 @@ class Program:
       state: the training state, which is donated.
       ids: the examples of this step, int32 [batch_size].
       decisions: the branches that the step takes, where they are known.
+      examples: where the examples are, if they are fed ahead.
 
     Returns:
       The new state, and the step's scalars by name.
     """
-    arguments = [state, *self._rows(ids)]
+    if examples is None:
+      examples = next(self.feed.train(ids[None]))
+    arguments = [state, *self._rows(ids, examples)]
     if decisions is None:
       decisions = {}
       alone = self.devices.count == 1
       if self.on_host and alone and self.method.first_pass is not None:
         # The choice needs the first gradient: two compiled calls.
         first = self._call(
-          'first_pass', self.step.first_pass, *arguments[:3], rows=(1,)
+          'first_pass',
+          self.step.first_pass,
+          *arguments[:3],
+          rows=self._split_rows[:-1],
         )
         decisions = self.method.decide(state.method, ids, first)
         arguments.append(first)
@@ -238,13 +249,13 @@ class Program:
         decisions = self.method.decide(state.method, ids)
     kind = tuple(sorted(decisions.items()))
     return self._call(
-      kind, self.step.step, *arguments, rows=_ROWS, donated=(0,)
+      kind, self.step.step, *arguments, rows=self._split_rows, donated=(0,)
     )
 
-  def _rows(self, ids: np.ndarray) -> tuple[Any, Any, Any]:
-    """What a step takes of its examples: ids, data, reference ids."""
+  def _rows(self, ids: np.ndarray, examples: feed.Examples) -> Any:
+    """What a step takes of its examples: ids, where they are, reference ids."""
     batch = self.devices.batch
-    return batch(ids), self._train, batch(self._reference_ids(ids))
+    return batch(ids), examples, batch(self._reference_ids(ids))
 
   def _try_out(self) -> None:
     """Refuses a method that these devices cannot run, before a compilation."""
@@ -254,7 +265,9 @@ class Program:
     reference = self._reference_ids(ids)
     try:
       self.devices.try_out(
-        self.step.step, [state, ids, self._train, reference], _ROWS
+        self.step.step,
+        [state, ids, self.feed.like(len(ids)), reference],
+        self._split_rows,
       )
     except ValueError as error:
       raise train_config.ConfigError(
@@ -279,20 +292,24 @@ class Program:
 
   def test(self, state: TrainState) -> dict[str, float]:
     """Loss and accuracy over the whole test split."""
-    images, labels = self._test
-    count = self.devices.count
-    size = -(-min(500, len(images)) // count) * count
+    count = self.feed.num_tested
+    devices = self.devices.count
+    size = -(-min(500, count) // devices) * devices
+    positions = np.arange(-(-count // size) * size).reshape(-1, size)
+    # The last batch is filled up with the first images, which do not count.
+    valid = (positions < count).astype(np.float32)
     sums = np.zeros(2)
-    for start in range(0, len(images), size):
-      # The last batch is filled up with the first images, which do not count.
-      rows = np.arange(start, start + size)
-      valid = (rows < len(images)).astype(np.float32)
-      rows = rows % len(images)
-      batch = self.devices.split((images[rows], labels[rows], valid))
+    batches = self.feed.test(positions % count)
+    for batch, valid_here in zip(batches, valid, strict=True):
       sums += jax.device_get(
-        self._evaluate(state.params, state.statistics, *batch)
+        self._evaluate(
+          state.params,
+          state.statistics,
+          *batch,
+          self.devices.split(valid_here),
+        )
       )
-    loss, accuracy = sums / len(images)
+    loss, accuracy = sums / count
     return {'loss': float(loss), 'accuracy': float(accuracy)}
 
   def _reference_ids(self, ids: np.ndarray) -> np.ndarray | None:

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from train import data
+from train import data, tfds_sets
 
 
 def digits(data_dir: str | None = None) -> str:
@@ -30,7 +30,7 @@ def digits(data_dir: str | None = None) -> str:
   Raises:
     train.data.DataError: when it cannot be done.
   """
-  data.import_tfds('digits')
+  tfds_sets.import_tfds('digits')
   from train import builders
 
   return _prepare(builders.Digits(data_dir=data_dir))
@@ -49,7 +49,7 @@ def cifar10(folder: str, data_dir: str | None = None) -> str:
   Raises:
     train.data.DataError: when it cannot be done.
   """
-  tfds = data.import_tfds('cifar10')
+  tfds = tfds_sets.import_tfds('cifar10')
   from train import builders
 
   present = tfds.builder('cifar10', data_dir=data_dir)
@@ -138,7 +138,7 @@ def _run(name: str, folder: str | None, data_dir: str | None) -> str:
     )
   raise data.DataError(
     f'Cannot prepare {name!r}. Only digits and cifar10 are prepared without'
-    f' TensorFlow. {data.how_to_prepare(name, data_dir)}'
+    f' TensorFlow. {tfds_sets.how_to_prepare(name, data_dir)}'
   )
 
 

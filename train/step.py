@@ -13,7 +13,17 @@ import numpy as np
 import optax
 
 import sam_optax
-from train import augment, data, devices, label_noise, losses, mixup, models
+from train import (
+  augment,
+  data,
+  devices,
+  feed,
+  label_noise,
+  losses,
+  mixup,
+  models,
+  stream,
+)
 from train import config as train_config
 
 # Keys are folded with these; the augmentation splits its own from the rest.
@@ -54,9 +64,14 @@ class Step:
     ConfigError: if the config cannot be run on this data set.
   """
 
-  def __init__(self, config: train_config.Config, dataset: data.Dataset):
+  def __init__(
+    self,
+    config: train_config.Config,
+    dataset: data.Dataset | stream.Streamed,
+  ):
+    _check_reference(config, dataset)
     self.config = config
-    self.num_examples = len(dataset.train_images)
+    self.num_examples = dataset.num_examples
     self.total_steps = train_config.check(config, self.num_examples)
     self.devices = devices.choose(config)
     self.num_classes = dataset.num_classes
@@ -79,9 +94,9 @@ class Step:
     self.mean, self.std = _normalisation(
       self._options.pop('mean', None),
       self._options.pop('std', None),
-      dataset.train_images,
+      dataset,
     )
-    self.image_shape = dataset.train_images.shape[1:]
+    self.image_shape = dataset.image_shape
     model = self.model(config.seed)
     self.apply = model.apply
     image = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.float32)
@@ -137,13 +152,13 @@ class Step:
       optimizer=self.optimizer.init(params),
     )
 
-  def examples(self, state: TrainState, ids, train):
-    """This step's augmented images and their targets."""
-    images, labels = train
+  def examples(self, state: TrainState, batch: Any, train: feed.Examples):
+    """The augmented images and the targets of (a part of) this step's batch."""
+    rows = train.rows(batch)
     options = self.config.data
     labels = label_noise.noisy(
-      labels[ids],
-      ids,
+      rows.labels,
+      rows.ids,
       num_classes=self.num_classes,
       share=options.label_noise,
       seed=options.noise_seed,
@@ -151,7 +166,7 @@ class Step:
     )
     key = self.devices.own(jax.random.fold_in(state.key, state.step))
     targets = jax.nn.one_hot(labels, self.num_classes)
-    return self._augment(key, images[ids], targets)
+    return self._augment(key, rows.images, targets)
 
   def loss_fn(self, state: TrainState):
     """(params, batch) -> (losses, aux), from the statistics of the state."""
@@ -170,9 +185,9 @@ class Step:
       return loss_fn
     return sam_optax.accumulate(loss_fn, self.config.micro_batch)
 
-  def first_pass(self, state: TrainState, ids, train):
+  def first_pass(self, state: TrainState, ids, train: feed.Examples):
     """The first pass, for a method that decides by its gradient."""
-    examples = self.examples(state, ids, train)
+    examples = self.examples(state, train.batch(ids), train)
     first_pass: Any = self.method.first_pass
     return first_pass(self.loss_fn(state), state.params, examples)
 
@@ -180,13 +195,13 @@ class Step:
     self,
     state: TrainState,
     ids,
-    train,
+    train: feed.Examples,
     reference_ids,
     first=None,
     **decisions,
   ) -> tuple[TrainState, dict[str, jax.Array]]:
     """The state after a step, and the step's scalars by name."""
-    prepare = lambda ids: self.examples(state, ids, train)
+    prepare = lambda batch: self.examples(state, batch, train)
     loss_fn = self.loss_fn(state)
     options = {'prepare': prepare, **decisions}
     if first is not None:
@@ -197,7 +212,7 @@ class Step:
         lambda params: jnp.mean(loss_fn(params, other)[0])
       )
     (loss, aux), grads, method_state = self.method.value_and_grad(
-      loss_fn, state.params, state.method, ids, ids, **options
+      loss_fn, state.params, state.method, train.batch(ids), ids, **options
     )
     updates, optimizer_state = self.optimizer.update(
       grads, state.optimizer, state.params
@@ -262,12 +277,12 @@ def _split(statistics: Any) -> tuple[Any, Any]:
 
 
 def _normalisation(
-  mean: Any, std: Any, images: np.ndarray
+  mean: Any, std: Any, dataset: data.Dataset | stream.Streamed
 ) -> tuple[np.ndarray, np.ndarray]:
   """The given constants, or what the images have."""
   if mean is None and std is None:
-    return augment.statistics(images)
-  channels = images.shape[-1]
+    return augment.statistics(dataset.sample())
+  channels = dataset.image_shape[-1]
   values = [np.asarray(x, np.float32).ravel() for x in (mean, std)]
   whole = all(len(x) == channels and np.all(x <= 1) for x in values)
   if not (whole and np.all(values[0] >= 0) and np.all(values[1] > 0)):
@@ -278,6 +293,19 @@ def _normalisation(
       'computed.'
     )
   return values[0], values[1]
+
+
+def _check_reference(
+  config: train_config.Config, dataset: data.Dataset | stream.Streamed
+) -> None:
+  streamed = isinstance(dataset, stream.Streamed)
+  if streamed and config.reference.batch_size is not None:
+    raise train_config.ConfigError(
+      f'Given reference.batch_size={config.reference.batch_size} and a set '
+      'that is streamed from disk. The second gradient source has examples of '
+      'its own in each step, which only a set in memory has at hand. Use '
+      'data.stream=False, without data.crop, or another method.'
+    )
 
 
 def _scalars(state: Any) -> dict[str, jax.Array]:

@@ -21,6 +21,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 
+import ml_collections
 from absl import logging
 
 from train import __main__ as command
@@ -33,14 +34,14 @@ from train import (
   report,
   results,
   runs,
+  sets,
+  stream,
   workdir,
 )
 from train import config as train_config
 
 # What would only happen again, since the same run is the same to the last bit.
 _FINAL = records.NotFinite.__name__
-
-_load = functools.cache(data.load)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -104,7 +105,7 @@ def prepare(todo: Sequence[runs.Run]) -> None:
       workdir.check_same(run.folder, run.config)
     elif not workdir.is_busy(run.folder):
       workdir.check(run.folder, run.config)
-      train_config.check(run.config, len(dataset(run).train_images))
+      train_config.check(run.config, dataset(run).num_examples)
   for run in todo:
     failure = run.folder / workdir.FAILURE
     if failure.exists() and json.loads(failure.read_text())['error'] != _FINAL:
@@ -153,10 +154,14 @@ def _train(
     _say(run)
 
 
-def dataset(run: runs.Run) -> data.Dataset:
+def dataset(run: runs.Run) -> data.Dataset | stream.Streamed:
   """The data set of a run, which others may share."""
-  options = run.config.data
-  return _load(options.name, options.dir, options.first)
+  return _open(run.config.data.to_json())
+
+
+@functools.cache
+def _open(options: str) -> data.Dataset | stream.Streamed:
+  return sets.open_set(ml_collections.ConfigDict(json.loads(options)))
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 from train.config import Config, ConfigError
 
 # What may differ when a run goes on: it changes nothing that is computed.
-MAY_DIFFER = ('checkpoint', 'log_every')
+MAY_DIFFER = ('checkpoint', 'log_every', 'data.workers')
 # What a sweep leaves in the folder of a run that failed.
 FAILURE = 'failure.json'
 _OF_A_RUN = ('metrics.jsonl', 'checkpoints')
@@ -63,14 +63,14 @@ def check_same(folder: pathlib.Path, config: Config) -> None:
   differences = [
     f'{key} is {there!r} there and {here!r} here'
     for key, (there, here) in differing(_saved(folder), as_json(config)).items()
-    if key.split('.')[0] not in MAY_DIFFER
+    if not key.startswith(MAY_DIFFER)
   ]
   if differences:
     raise ConfigError(
       f'Given workdir={folder}. It already holds a run of another config: '
       f'{"; ".join(differences)}. What came out would be of neither. Give the '
       'same config to go on, or another folder; '
-      f'only {" and ".join(MAY_DIFFER)} may differ.'
+      f'only {", ".join(MAY_DIFFER)} may differ.'
     )
 
 
