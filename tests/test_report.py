@@ -164,14 +164,21 @@ def test_a_grid_has_a_column_per_value(grid):
   ] + ['method', 'a']
 
 
-def test_a_grid_of_numbers_is_drawn(grid):
+def test_a_grid_of_numbers_is_drawn(grid, monkeypatch):
+  drawn = []
+  monkeypatch.setattr(
+    curves, 'picture', lambda *arguments: drawn.append(arguments) or True
+  )
   _, files = report.write(results.read(grid), results.Names(), grid)
   names = [path.name for path in files]
   assert names == [
     *('table.md', 'table.json', 'grid.png', 'curves-x.y=0.5.png'),
     *('curves-x.y=2.png', 'curves-x.y=1e1.png'),
   ]
-  assert all(path.exists() for path in files)
+  assert (grid / 'grid.png').read_bytes().startswith(b'\x89PNG')
+  assert [(len(groups), len(groups['a'])) for groups, _, _ in drawn] == [
+    *((1, 2), (2, 2), (1, 2))
+  ]
 
 
 def test_the_report_says_what_was_changed_in_the_configs(tmp_path):
