@@ -215,6 +215,14 @@ def test_a_folder_without_runs_is_refused(tmp_path, capsys):
   assert report.main([str(tmp_path / 'none')]) == 1
 
 
+def test_the_same_run_twice_is_refused(tmp_path, capsys):
+  for name in ('one', 'two'):
+    write_run(tmp_path / name / 'a' / '0', 0.5)
+  given = [str(tmp_path / name) for name in ('one', 'two')]
+  assert report.main(given) == 1
+  assert 'would be the same run' in capsys.readouterr().err
+
+
 def test_records_are_read_as_far_as_they_are_whole(folder):
   path = folder / 'a' / '0' / 'metrics.jsonl'
   path.write_text(path.read_text()[:-9])

@@ -146,7 +146,9 @@ def _draw_points(plt, groups) -> Any:
     left.plot(statistics.mean(values), row, '|', color='C0', markersize=12)
     evaluations = last(groups[label], 'steps', 'gradient_evaluations')
     steps = last(groups[label], 'steps', 'step')
-    right.plot(sum(evaluations) / sum(steps), row, 'o', color='C1')
+    right.plot(
+      sum(evaluations) / sum(steps), row, 'o', color='C1', clip_on=False
+    )
   left.set_yticks(range(len(labels)), labels)
   left.set(xlabel='test accuracy, %', title='Seeds and their mean')
   right.set(xlabel='gradients per step', title='Cost', xlim=(0, None))

@@ -124,6 +124,23 @@ def _made_with(found: Sequence[Run]) -> dict[str, list[str]]:
   return made_with
 
 
+def _check(found: Sequence[Run], folders: Sequence[pathlib.Path]) -> None:
+  given = f'Given {", ".join(map(str, folders))}'
+  if not found:
+    raise checks.ConfigError(
+      f'{given}. There is no run in it, that is, no folder with a config.json. '
+      'Give the --workdir of a sweep or of a run.'
+    )
+  places = {}
+  for run in found:
+    other = places.setdefault((run.kind, run.seed), run.folder)
+    if other != run.folder:
+      raise checks.ConfigError(
+        f'{given}. {run.folder} and {other} would be the same run. Give '
+        'folders whose runs differ in their variant, their grid or their seed.'
+      )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command.
 
@@ -150,11 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   args = parser.parse_args(argv)
   try:
     found = [run for folder in args.folder for run in read(folder)]
-    if not found:
-      raise checks.ConfigError(
-        f'Given {args.folder[0]}. There is no run in it, that is, no folder '
-        'with a config.json. Give the --workdir of a sweep or of a run.'
-      )
+    _check(found, args.folder)
     module = runs.read(args.config) if args.config else {}
     markdown, files = write(
       found, names_in(module), args.workdir or args.folder[0]
