@@ -81,12 +81,18 @@ def result(folder):
   return json.loads((folder / 'result.json').read_text())
 
 
-def test_every_run_is_as_it_would_be_alone(arguments, npz, tmp_path, capsys):  # noqa: F811
-  # Of a length that no other test has compiled.
-  assert sweep.main([*arguments, '--config.steps=13']) == 0
+def test_every_run_is_as_it_would_be_alone(
+  arguments,
+  npz,  # noqa: F811
+  tmp_path,
+  monkeypatch,
+  capsys,
+):
+  monkeypatch.setattr(loop, 'Program', Program)
+  assert sweep.main(arguments) == 0
   folder = tmp_path / 'sweep'
   assert set(metrics(folder)) == {'sgd/0', 'sgd/1', 'arsam/0', 'arsam/1'}
-  config = tiny(data={'name': npz, 'dir': None}, steps=13, log_every=4, seed=1)
+  config = tiny(data={'name': npz, 'dir': None}, log_every=4, seed=1)
   config.checkpoint.every = 5
   command.train(config, tmp_path / 'alone')
   assert metrics(folder)['arsam/1'] == metrics(tmp_path / 'alone')['.']
@@ -231,14 +237,18 @@ def test_a_run_that_the_machine_failed_is_tried_again(
   assert not (folder / 'failure.json').exists()
 
 
+@pytest.mark.parametrize('since', ['before', 'a moment ago'])
 def test_a_run_in_another_process_is_passed_over(
-  arguments, tmp_path, trained, capsys
+  since, arguments, tmp_path, monkeypatch, capsys
 ):
   todo = [*arguments, '--methods=sgd']
   (run, _) = plan(todo, tmp_path)
   with workdir.claimed(run.folder, run.config):
+    if since == 'a moment ago':
+      monkeypatch.setattr(workdir, 'is_busy', lambda folder: False)
     assert sweep.main(todo) == 1
-  assert [path.name for path in trained] == ['1']
+  assert not (run.folder / 'metrics.jsonl').exists()
+  assert result(run.folder.with_name('1'))['steps'] == 12
   assert capsys.readouterr().err.count('not finished: ') == 1
   assert not (run.folder / 'failure.json').exists()
 
