@@ -164,14 +164,21 @@ def test_a_grid_has_a_column_per_value(grid):
   ] + ['method', 'a']
 
 
-def test_a_grid_of_numbers_is_drawn(grid):
+def test_a_grid_of_numbers_is_drawn(grid, monkeypatch):
+  drawn = []
+  monkeypatch.setattr(
+    curves, 'picture', lambda *arguments: drawn.append(arguments) or True
+  )
   _, files = report.write(results.read(grid), results.Names(), grid)
   names = [path.name for path in files]
   assert names == [
     *('table.md', 'table.json', 'grid.png', 'curves-x.y=0.5.png'),
     *('curves-x.y=2.png', 'curves-x.y=1e1.png'),
   ]
-  assert all(path.exists() for path in files)
+  assert (grid / 'grid.png').read_bytes().startswith(b'\x89PNG')
+  assert [(len(groups), len(groups['a'])) for groups, _, _ in drawn] == [
+    *((1, 2), (2, 2), (1, 2))
+  ]
 
 
 def test_the_report_says_what_was_changed_in_the_configs(tmp_path):
@@ -206,6 +213,14 @@ def test_a_folder_without_runs_is_refused(tmp_path, capsys):
   assert report.main([str(tmp_path)]) == 1
   assert 'There is no run in it' in capsys.readouterr().err
   assert report.main([str(tmp_path / 'none')]) == 1
+
+
+def test_the_same_run_twice_is_refused(tmp_path, capsys):
+  for name in ('one', 'two'):
+    write_run(tmp_path / name / 'a' / '0', 0.5)
+  given = [str(tmp_path / name) for name in ('one', 'two')]
+  assert report.main(given) == 1
+  assert 'would be the same run' in capsys.readouterr().err
 
 
 def test_records_are_read_as_far_as_they_are_whole(folder):

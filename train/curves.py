@@ -11,6 +11,8 @@ import numpy as np
 
 # As many as Matplotlib's default cycle has.
 COLORS = 10
+# Means further apart than this, as a ratio, are drawn on a logarithmic axis.
+_FAR = 5
 # Of a curve; a step's own loss says little, so that a point is a mean.
 _POINTS = 100
 
@@ -84,7 +86,7 @@ def picture(
     colors = {label: f'C{i}' for i, label in enumerate(groups)}
     for axis, (draw, shown) in zip(axes[0], panels, strict=True):
       draw(axis, shown, colors)
-  figure.suptitle(title)
+  figure.suptitle(title, wrap=True)
   figure.savefig(path, dpi=150)
   plt.close(figure)
   return True
@@ -144,7 +146,9 @@ def _draw_points(plt, groups) -> Any:
     left.plot(statistics.mean(values), row, '|', color='C0', markersize=12)
     evaluations = last(groups[label], 'steps', 'gradient_evaluations')
     steps = last(groups[label], 'steps', 'step')
-    right.plot(sum(evaluations) / sum(steps), row, 'o', color='C1')
+    right.plot(
+      sum(evaluations) / sum(steps), row, 'o', color='C1', clip_on=False
+    )
   left.set_yticks(range(len(labels)), labels)
   left.set(xlabel='test accuracy, %', title='Seeds and their mean')
   right.set(xlabel='gradients per step', title='Cost', xlim=(0, None))
@@ -162,10 +166,7 @@ def _draw_errors(axis, groups, colors) -> None:
       colors[label],
       label,
     )
-  axis.set_yscale('log')
-  ticks = (0.5, 1, 2, 5, 10, 20, 50, 90)
-  axis.set_yticks(ticks, [f'{tick:g} %' for tick in ticks])
-  axis.minorticks_off()
+  _scale(axis, '{:g} %')
   axis.set(
     xlabel='step',
     ylabel='test error',
@@ -183,7 +184,7 @@ def _draw_losses(axis, groups, colors) -> None:
       colors[label],
       label,
     )
-  axis.set_yscale('log')
+  _scale(axis, '{:g}')
   axis.set(
     xlabel='step',
     ylabel='training loss',
@@ -212,6 +213,18 @@ def _draw_shares(axis, groups, colors) -> None:
   )
   axis.grid(alpha=0.3)
   axis.legend()
+
+
+def _scale(axis, form: str) -> None:
+  """A logarithmic axis where the values are far apart."""
+  from matplotlib import ticker
+
+  means = np.concatenate([line.get_ydata() for line in axis.lines])
+  if means.min() > 0 and means.max() > _FAR * means.min():
+    axis.set_yscale('log')
+    axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+    axis.minorticks_off()
+  axis.yaxis.set_major_formatter(lambda value, _: form.format(value))
 
 
 def _draw_range(axis, lines, color, label) -> None:

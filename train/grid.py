@@ -56,7 +56,7 @@ def picture(
   )
   axis.grid(alpha=0.3)
   axis.legend()
-  figure.suptitle(title)
+  figure.suptitle(title, wrap=True)
   figure.savefig(path, dpi=150)
   plt.close(figure)
   return True

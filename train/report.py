@@ -10,7 +10,8 @@ import argparse
 import json
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from train import checks, curves, grid, runs, table, workdir
 from train.results import Names, Run, names_in, read, rows
@@ -65,8 +66,9 @@ def write(
   }
   workdir.write(folder / 'table.md', markdown)
   workdir.write(folder / 'table.json', json.dumps(record, indent=2))
+  title = names.title or _title(found[0].config)
   files = [folder / 'table.md', folder / 'table.json']
-  if grid.picture(made, names.title, folder / 'grid.png'):
+  if grid.picture(made, title, folder / 'grid.png'):
     files.append(folder / 'grid.png')
   for point in dict.fromkeys(row['point'] for row in made):
     groups = {
@@ -75,10 +77,15 @@ def write(
       if row['point'] == point
     }
     name = '-'.join(filter(None, ('curves', point.replace('/', ','))))
-    title = ' '.join(filter(None, (names.title, point)))
-    if curves.picture(groups, title, folder / f'{name}.png'):
+    here = ', '.join(filter(None, (title, point)))
+    if curves.picture(groups, here, folder / f'{name}.png'):
       files.append(folder / f'{name}.png')
   return markdown, files
+
+
+def _title(config: Mapping[str, Any]) -> str:
+  name = lambda section: str(config.get(section, {}).get('name', ''))
+  return f'{name("model")} on {pathlib.Path(name("data")).name}'
 
 
 def _curves(found: Sequence[Run], kind: tuple[str, str]) -> list[curves.Curves]:
@@ -117,6 +124,23 @@ def _made_with(found: Sequence[Run]) -> dict[str, list[str]]:
   return made_with
 
 
+def _check(found: Sequence[Run], folders: Sequence[pathlib.Path]) -> None:
+  given = f'Given {", ".join(map(str, folders))}'
+  if not found:
+    raise checks.ConfigError(
+      f'{given}. There is no run in it, that is, no folder with a config.json. '
+      'Give the --workdir of a sweep or of a run.'
+    )
+  places = {}
+  for run in found:
+    other = places.setdefault((run.kind, run.seed), run.folder)
+    if other != run.folder:
+      raise checks.ConfigError(
+        f'{given}. {run.folder} and {other} would be the same run. Give '
+        'folders whose runs differ in their variant, their grid or their seed.'
+      )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command.
 
@@ -143,11 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   args = parser.parse_args(argv)
   try:
     found = [run for folder in args.folder for run in read(folder)]
-    if not found:
-      raise checks.ConfigError(
-        f'Given {args.folder[0]}. There is no run in it, that is, no folder '
-        'with a config.json. Give the --workdir of a sweep or of a run.'
-      )
+    _check(found, args.folder)
     module = runs.read(args.config) if args.config else {}
     markdown, files = write(
       found, names_in(module), args.workdir or args.folder[0]
