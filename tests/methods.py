@@ -65,6 +65,8 @@ class Row(NamedTuple):
       there, which value_and_grad returns, is one more forward pass.
     settles: the step from which `asked` and `forward` hold; before it every
       gradient is of one batch and there is no other forward pass.
+    rounding: how many times as large as in SAM a gradient's rounding error is
+      in the direction.
     takes_empty: whether it works on a tree without leaves.
     needs_reference: whether it needs reference_grad_fn.
     needs_examples: whether it needs loss_fn and batch.
@@ -99,6 +101,7 @@ class Row(NamedTuple):
   forward: int = 0
   loss_costs: bool = False
   settles: int = 0
+  rounding: float = 1.0
   takes_empty: bool = True
   needs_reference: bool = False
   needs_examples: bool = False
@@ -353,6 +356,7 @@ METHODS = {
       'gamma': Number(0.6, is_schedule=False, maximum=1.0),
     },
     also=(('gnp', {'gamma': 0.75}, {'alpha': 3.0}),),
+    rounding=9.0,  # gamma / (1 - gamma)
   ),
   'aesam': Row(
     sam_optax.aesam,

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from tests import driving
-from tests.methods import METHODS, build, method
+from tests.methods import LOOKING, METHODS, build, method
 
 every_method = pytest.mark.parametrize('name', METHODS)
 WITH_RADIUS = [n for n, r in METHODS.items() if r.plain_radius is not None]
@@ -139,6 +139,18 @@ def test_narrow_params_are_perturbed_by_rho(name, door, dtype):
   # At params of about 1 an adaptive radius is a plain one, to some percent.
   assert np.linalg.norm(offset) == pytest.approx(rho, rel=0.05)
   assert np.mean(offset != 0) > 0.95
+
+
+@pytest.mark.parametrize('name', [n for n in LOOKING if n not in WITH_RADIUS])
+@pytest.mark.parametrize('dtype', [jnp.float16, jnp.bfloat16])
+def test_a_perturbation_of_any_length_is_not_rounded(name, dtype):
+  (step,) = driving.drive(
+    method(name), 1, door='value_and_grad', params=driving.start(dtype)
+  )
+  point = jax.tree.map(np.asarray, step.points[-1])
+  for leaf in jax.tree.leaves(point):
+    assert leaf.dtype == np.float32
+    assert np.all(leaf != leaf.astype(dtype).astype(np.float32))
 
 
 @pytest.mark.parametrize('name', WITH_RADIUS)
