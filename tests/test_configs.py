@@ -218,7 +218,14 @@ def number(config, path):
       },
     ),
     ('arsam_table2', 'wrn28_10-cifar10-arsam_a', {'method.horizon': 0}),
-    ('arsam_table6', 'mobilenet-tiny-arsam', {'method.rho': 0.05}),
+    (
+      'arsam_table6',
+      'mobilenet-tiny-arsam',
+      {'method.rho': 0.05, 'model.stem_stride': 2},
+    ),
+    ('ausam_table3', 'resnet50-tiny-ausam', {'model.stem': 'tiny'}),
+    ('fsam_figure4', 'resnet18-cifar100-batch64-sam', {'batch_size': 64}),
+    ('fsam_figure3', 'resnet18-cifar10-rho0.8-fsam', {'method.rho': 0.8}),
     (
       'ausam_table2',
       'pyramidnet110-cifar10-ausam_keep0.6',
