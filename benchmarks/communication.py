@@ -12,14 +12,12 @@ communication.md and communication.json.
 import functools
 import json
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import tqdm
 from absl import app, flags, logging
 
-from benchmarks import measure, one_step, ring, rows
+from benchmarks import measure, one_step, ring, rows, traffic
 
 _ROWS = flags.DEFINE_string(
   'rows', 'all', "Rows of the benchmark, comma-separated, 'main' or 'all'."
@@ -45,66 +43,6 @@ _WORKDIR = flags.DEFINE_string(
   'workdir', 'runs/communication', 'Where the results go.'
 )
 
-# Whose steps the arithmetic is of.
-_EXAMPLES = ('sgd', 'sam', 'fsam', 'arsam')
-
-
-def table(
-  counted: dict[str, Any], cell: Callable[[dict[str, Any]], str]
-) -> str:
-  """A Markdown table with a row for each method and a column for each route."""
-  lines = [
-    '| row | gradients | ' + ' | '.join(one_step.ROUTES) + ' |',
-    '|---' * (2 + len(one_step.ROUTES)) + '|',
-  ]
-  for name, row in counted.items():
-    steps = row['steps'].values()
-    cells = [name, ', '.join(str(step['gradients']) for step in steps)]
-    cells += [
-      ', '.join(cell(step['routes'][route]) for step in steps)
-      for route in one_step.ROUTES
-    ]
-    lines.append('| ' + ' | '.join(cells) + ' |')
-  return '\n'.join(lines)
-
-
-def copies(sent: dict[str, Any]) -> str:
-  """Copies of the parameters, and the kilobytes of examples if there are any.
-
-  What is gathered and what is reduced are apart where both happen.
-  """
-  counts = [f'{count:.2f}'.rstrip('0').rstrip('.') for count in _by_kind(sent)]
-  extra = sent['other_bytes'] / 1000
-  return ' + '.join(counts) + (f' ({extra:.1f} kB)' if extra >= 0.1 else '')
-
-
-def _by_kind(sent: dict[str, Any]) -> Sequence[float]:
-  kinds = sorted(sent['copies'], reverse=True)
-  return [sent['copies'][kind] for kind in kinds] or [0.0]
-
-
-def operations(sent: dict[str, Any]) -> str:
-  """Operations that send parameters, and in them arrays; single numbers."""
-  return f'{sent["operations"]} ({sent["arrays"]}) + {sent["scalars"]}'
-
-
-def works(counted: dict[str, Any], share: float) -> dict[str, ring.Work]:
-  """The mean step of the rows that the arithmetic is of."""
-  made = {}
-  for name in (name for name in _EXAMPLES if name in counted):
-    steps = counted[name]['steps']
-    shares = {kind: 1.0 for kind in steps}
-    if len(steps) > 1:
-      shares = {'look': share, 'skip': 1 - share}
-    for route in ('local', 'synced'):
-      made[f'{name}, {route}'] = ring.Work(
-        sum(shares[kind] * steps[kind]['gradients'] for kind in steps),
-        sum(
-          shares[kind] * steps[kind]['routes'][route]['total'] for kind in steps
-        ),
-      )
-  return made
-
 
 def main(argv: list[str]) -> None:
   """Counts; prints and writes the tables."""
@@ -122,19 +60,9 @@ def main(argv: list[str]) -> None:
   assumed = ring.Assumptions(
     _PARAMETERS.value, _COMPUTE.value, _BANDWIDTH.value, _LATENCY.value
   )
-  summed = works(counted, _SHARE.value)
+  works = traffic.works(counted, _SHARE.value)
   sizes = [int(size) for size in _SIZES.value]
-  text = '\n\n'.join(
-    [
-      '## Copies of the parameters that a step sends',
-      table(counted, copies),
-      '## Operations (arrays of parameters in them) + single numbers',
-      table(counted, operations),
-      '## Arithmetic, not a measurement: ms per step on a ring, and over the '
-      'first row',
-      ring.markdown(summed, sizes, assumed),
-    ]
-  )
+  text = traffic.report(counted, works, sizes, assumed)
   print(text, flush=True)
   workdir = pathlib.Path(_WORKDIR.value)
   workdir.mkdir(parents=True, exist_ok=True)
@@ -143,7 +71,7 @@ def main(argv: list[str]) -> None:
     'devices': len(devices),
     'rows': counted,
     'assumed': assumed._asdict(),
-    'works': {name: work._asdict() for name, work in summed.items()},
+    'works': {name: work._asdict() for name, work in works.items()},
   }
   (workdir / 'communication.json').write_text(
     json.dumps(written, indent=1) + '\n'

@@ -2,9 +2,6 @@
 
 import functools
 import json
-import pathlib
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +9,12 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 import sam_optax
-from benchmarks import collectives, communication, one_step, ring, rows
+from benchmarks import collectives, one_step, ring, rows, traffic
 from benchmarks.collectives import Array, Collective
 from tests import driving
 from tests.methods import METHODS, NUM_CLASSES, method
 from tests.test_parallel import mesh
 
-ROOT = pathlib.Path(__file__).parent.parent
 P = PartitionSpec
 
 # Every method has parameters of its own number, by which what it sends is
@@ -259,7 +255,7 @@ def test_the_mean_step_is_of_looks_and_skips():
       }
     },
   }
-  assert communication.works(counted, share=0.25) == {
+  assert traffic.works(counted, share=0.25) == {
     'sgd, local': ring.Work(1, 1),
     'sgd, synced': ring.Work(1, 1),
     'arsam, local': ring.Work(1.25, 1.5),
@@ -282,21 +278,10 @@ def test_the_kinds_of_steps_are_found(name, looks):
   assert one_step.kinds(made, one_step.make_problem(8)) == looks
 
 
-def test_the_command(tmp_path):
-  done = subprocess.run(
-    [
-      *(sys.executable, '-m', 'benchmarks.communication', '--rows=sgd'),
-      *('--devices=2', f'--workdir={tmp_path}'),
-    ],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-  )
-  assert done.returncode == 0, done.stderr
-  table = (tmp_path / 'communication.md').read_text()
-  assert table in done.stdout and 'not a measurement' in table
-  written = json.loads((tmp_path / 'communication.json').read_text())
-  step = written['rows']['sgd']['steps']['skip']
+def test_a_row_is_counted_and_reported():
+  devices = jax.devices()[:2]
+  counted = {'sgd': one_step.count(rows.specs()['sgd'], devices)}
+  step = counted['sgd']['steps']['skip']
   assert step['gradients'] == 1
   for route in ('local', 'synced', 'jit'):
     sent = step['routes'][route]
@@ -305,3 +290,9 @@ def test_the_command(tmp_path):
   sharded = step['routes']['sharded']
   assert sharded['copies']['all-reduce'] == 1
   assert sharded['copies']['all-gather'] >= 1 and not sharded['other_bytes']
+  assumed = ring.Assumptions(25, compute=0.5, bandwidth=10, latency=1)
+  works = traffic.works(counted, share=0.25)
+  text = traffic.report(counted, works, [8], assumed)
+  assert '| sgd | 1 | 1 | 1 | 1 | 1 + 1' in text
+  assert 'not a measurement' in text and '| sgd, local | 1.00 | 1.00 |' in text
+  assert json.loads(json.dumps(counted)) == counted
