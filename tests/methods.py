@@ -63,6 +63,9 @@ class Row(NamedTuple):
     forward: forward passes of the whole batch, without a gradient, per step.
     loss_costs: whether it takes no gradient at the parameters, so that the loss
       there, which value_and_grad returns, is one more forward pass.
+    sends: copies of the parameters that cross devices in a step that looks,
+      where each device looks along its own gradient: the direction, and the
+      mean gradient where that is kept or decides.
     settles: the step from which `asked` and `forward` hold; before it every
       gradient is of one batch and there is no other forward pass.
     rounding: how many times as large as in SAM a gradient's rounding error is
@@ -100,6 +103,7 @@ class Row(NamedTuple):
   asked: tuple[float, ...] | None = None
   forward: int = 0
   loss_costs: bool = False
+  sends: int = 1
   settles: int = 0
   rounding: float = 1.0
   takes_empty: bool = True
@@ -183,6 +187,7 @@ METHODS = {
       'sigma': Number(0.5),
       'decay': Number(0.1, maximum=1.0),
     },
+    sends=2,
   ),
   'fasam': Row(
     sam_optax.fasam,
@@ -200,6 +205,7 @@ METHODS = {
       ('asam', {'sigma': 0.0}, {'eta': 0.0}),
       ('fsam', {'adapt_all': False}, {}),
     ),
+    sends=2,
   ),
   'rsam': Row(
     sam_optax.rsam,
@@ -284,6 +290,7 @@ METHODS = {
       'p_max': Number(0.5, is_schedule=False, maximum=1.0),
     },
     decided=False,
+    sends=2,
   ),
   'ausam': Row(
     sam_optax.ausam,
@@ -336,6 +343,7 @@ METHODS = {
     },
     also=(('sam_k', {'alpha': 0.0}, {}),),
     decided=False,
+    sends=2,
   ),
   'gnp': Row(
     sam_optax.gnp,
@@ -366,6 +374,7 @@ METHODS = {
     evaluations=None,
     numbers={'rho': Number(0.3), **SURGE},
     decided=False,
+    sends=2,
   ),
   'aelooksam': Row(
     sam_optax.aelooksam,
@@ -376,6 +385,7 @@ METHODS = {
     numbers={'rho': Number(0.3), 'alpha': Number(0.2, shows_at=3), **SURGE},
     also=(('aesam', {'alpha': 0.0}, {}),),
     decided=False,
+    sends=2,
   ),
   'arsam_ausam': Row(
     sam_optax.arsam_ausam,
@@ -412,6 +422,7 @@ METHODS = {
     settles=EPOCH,  # as in AUSAM
     decided=False,
     static_args=('num_examples', 'keep', 'ramp_epochs'),
+    sends=2,
   ),
   'sam_random': Row(
     sam_optax.sam_random,
@@ -472,6 +483,7 @@ METHODS = {
     evaluations=8,
     numbers={'rho': Number(0.3), 'theta': Number(0.3, maximum=1.0)},
     exact=False,  # d + 1 (g - d) is g to rounding
+    sends=2,
   ),
   'sam_on': Row(
     sam_optax.sam_on,
@@ -645,6 +657,7 @@ METHODS = {
     },
     whole_step=True,
     trains={'learning_rate': 2e-3, 'base': None},
+    sends=2,
   ),
   'bsam': Row(
     sam_optax.bsam,
@@ -676,6 +689,7 @@ METHODS = {
       'num_examples': 1e12,
       'prior_precision': 0.0,
     },
+    sends=2,
   ),
 }
 

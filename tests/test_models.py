@@ -30,6 +30,7 @@ VIEWED = ['mlp', 'resnet']
 # JAX's attention promotes bfloat16 by itself.
 PROMOTING = {'vit'}
 DROPPING = ['vit', 'wrn']
+REMATERIALISING = ['vit']
 
 
 def _create(name: str, **options: Any) -> Any:
@@ -277,6 +278,27 @@ def test_dropout_differs_by_step_and_not_between_two_passes(name):
   # One that drops nothing has no random state.
   statistics = models.functional(_abstract(name, dropout=0.0)).statistics
   assert not [path for path in _paths(statistics) if 'dropout' in path]
+
+
+@pytest.mark.parametrize('name', REMATERIALISING)
+def test_what_is_not_kept_is_computed_again_alike(name):
+  _, view, _ = _functional(name)
+  saved, grads = [], []
+  for remat in (False, True):
+    apply = models.functional(_abstract(name, remat=remat)).apply
+
+    def logits(params, apply=apply):
+      return apply(params, view.statistics, _images(), True)
+
+    _, backward, _ = jax.eval_shape(
+      lambda params, f=logits: jax.vjp(f, params, has_aux=True), view.params
+    )
+    saved.append(sum(leaf.size for leaf in jax.tree.leaves(backward)))
+    loss = lambda params, f=logits: jnp.mean(jnp.square(f(params)[0] - 1.0))
+    grads.append(_jit(jax.grad(loss))(view.params))
+  assert saved[1] < 0.5 * saved[0]
+  # With dropout: both passes over a block drop the same.
+  _assert_trees_close(*grads, rtol=1e-4, atol=1e-6)
 
 
 def test_the_seed_decides():

@@ -102,6 +102,23 @@ class Devices(NamedTuple):
 
     return jax.tree.map(one, tree, before)
 
+  def spread(self, tree: Any) -> Any:
+    """Rows that were chosen from a batch, over the devices again.
+
+    By `jit` XLA would have every device take all of what was chosen. The rows
+    of a group stay where they are, and so do those that cannot be split evenly.
+    """
+    if self.mesh is None or self.route != 'jit' or self.group is not None:
+      return tree
+    over_rows = self._sharding(self._over_rows)
+
+    def place(x):
+      if x.shape[0] % self.count:
+        return x
+      return jax.lax.with_sharding_constraint(x, over_rows)
+
+    return jax.tree.map(place, tree)
+
   # What the host does.
 
   def compile(

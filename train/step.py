@@ -173,7 +173,7 @@ class Step:
     before = self.devices.own(_split(state.statistics)[0])
 
     def loss_fn(params, batch):
-      images, targets = batch
+      images, targets = self.devices.spread(batch)
       logits, statistics = self.apply(params, before, images, True)
       correct = jnp.argmax(logits, axis=-1) == jnp.argmax(targets, axis=-1)
       aux = {'statistics': statistics, 'accuracy': jnp.mean(correct)}

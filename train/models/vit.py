@@ -96,6 +96,8 @@ class ViT(nnx.Module):
       all tokens; then there is no class token).
     representation: size of a tanh layer before the head (``None``: no layer).
     head_bias: initial value of the head's bias.
+    remat: whether the backward pass keeps the tokens between the blocks only
+      and computes each block anew: less memory for one more forward pass.
     dtype: dtype of the products (``None``: float32); LayerNorm, the sums and
       the logits are float32.
     rngs: ``params`` initialises the kernels, ``dropout`` draws the masks.
@@ -121,6 +123,7 @@ class ViT(nnx.Module):
     pool: str = 'token',
     representation: int | None = None,
     head_bias: float = 0.0,
+    remat: bool = False,
     dtype: DTypeLike | None = None,
     *,
     rngs: nnx.Rngs,
@@ -148,6 +151,7 @@ class ViT(nnx.Module):
       EncoderBlock(width, heads, mlp or 4 * width, dropout, dtype, rngs=rngs)
       for _ in range(depth)
     )
+    self.remat = remat
     self.norm = _norm(width, rngs)
     self.represents = representation is not None
     if representation is not None:
@@ -171,8 +175,11 @@ class ViT(nnx.Module):
       token = jnp.broadcast_to(self.token[...], (len(x), 1, x.shape[-1]))
       x = jnp.concatenate([token, x], axis=1)
     x = self.dropout(x + self.positions[...])
+    run = EncoderBlock.__call__
+    if self.remat:
+      run = nnx.remat(run)
     for block in self.blocks:
-      x = block(x)
+      x = run(block, x)
     x = self.norm(x)
     x = x[:, 0] if self.pool == 'token' else x.mean(axis=1)
     if self.represents:

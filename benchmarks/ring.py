@@ -1,0 +1,81 @@
+"""What a step would take on a ring of devices: arithmetic, no measurement."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+
+class Assumptions(NamedTuple):
+  """A machine and a network that stand for no real ones.
+
+  Attributes:
+    parameters: of the network, in float32.
+    compute: seconds for a gradient of a device's batch.
+    bandwidth: bytes per second that a device sends.
+    latency: seconds for a message to the next device.
+  """
+
+  parameters: int
+  compute: float
+  bandwidth: float
+  latency: float
+
+
+class Work(NamedTuple):
+  """What a method's step does, on the mean over its steps.
+
+  Attributes:
+    gradients: of the device's batch.
+    copies: of the parameters that are averaged over the devices.
+  """
+
+  gradients: float
+  copies: float
+
+
+def all_reduce(
+  size: float, devices: int, bandwidth: float, latency: float
+) -> float:
+  """Seconds to average an array on a ring.
+
+  Each device sends 2 (n - 1) messages to its neighbour, of an n-th of the array
+  each: half of them to sum, half to spread the sums.
+
+  Args:
+    size: bytes of the array.
+    devices: n, at least 1.
+    bandwidth: bytes per second that a device sends.
+    latency: seconds that a message takes beside its bytes.
+
+  Returns:
+    Seconds.
+  """
+  messages = 2 * (devices - 1)
+  return messages * (latency + size / devices / bandwidth)
+
+
+def step(work: Work, devices: int, assumed: Assumptions) -> float:
+  """Seconds for a step: its gradients, and then its averages.
+
+  Nothing overlaps, and the arrays of a copy go as one.
+  """
+  copy = all_reduce(
+    4 * assumed.parameters, devices, assumed.bandwidth, assumed.latency
+  )
+  return work.gradients * assumed.compute + work.copies * copy
+
+
+def markdown(
+  works: Mapping[str, Work], devices: Sequence[int], assumed: Assumptions
+) -> str:
+  """A table: milliseconds per step, and over the first row's."""
+  first = next(iter(works.values()))
+  header = ['step', 'gradients', 'copies', *map(str, devices)]
+  rows = [header, ['---'] * len(header)]
+  for name, work in works.items():
+    cells = [name, f'{work.gradients:.2f}', f'{work.copies:.2f}']
+    for count in devices:
+      seconds = step(work, count, assumed)
+      ratio = seconds / step(first, count, assumed)
+      cells.append(f'{1000 * seconds:.1f} ms, {ratio:.2f}')
+    rows.append(cells)
+  return '\n'.join(f'| {" | ".join(row)} |' for row in rows)
