@@ -119,7 +119,7 @@ def start(row: Row, method: Method) -> train_config.Config:
   config.model = options
   config.data.name = images.name
   if images.large:
-    _read_from_disk(config, images.pixels)
+    config.data.update(size=images.pixels, crop='inception')
   name, arguments = method
   config.method = train_config.method(name, **arguments)
   return config
@@ -149,14 +149,3 @@ def crop_flip_cutout(config: train_config.Config) -> None:
 def steps_per_epoch(data: str, batch_size: int) -> int:
   """Whole batches of an epoch."""
   return DATA[data].num_examples // batch_size
-
-
-def _read_from_disk(config: train_config.Config, pixels: int) -> None:
-  """Asks for images read batch by batch and cropped as Inception's.
-
-  The one place that knows these keys; a version of the program that reads
-  every set into memory has none of them.
-  """
-  wanted = {'size': pixels, 'crop': 'inception'}
-  known = {key: value for key, value in wanted.items() if key in config.data}
-  config.data.update(known)

@@ -12,6 +12,7 @@ import pytest
 # Enough devices to lay out a 2 x 4 mesh, so that what crosses devices is
 # tested as such. It must be said before the first array is made.
 jax.config.update('jax_num_cpu_devices', 8)
+jax.config.update('jax_disable_most_optimizations', True)
 
 # float32 state must not become float64, nor bf16 become float32, because an
 # operand was of another type: promotion is written out or it is an error.
