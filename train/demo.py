@@ -52,6 +52,7 @@ def main(argv: list[str]) -> None:
   for label, config in configs.items():
     if _EPOCHS.value is not None:
       config.epochs = _EPOCHS.value
+    config.mesh = (1,)  # the methods are compared, not the machines
     programs[label] = loop.Program(config, dataset)
   runs = {label: [] for label in configs}
   # One seed of every method before the next seed, so that a machine whose
