@@ -88,7 +88,7 @@ def test_a_second_source_of_gradients_is_spread_too():
 
 
 def test_the_batches_are_drawn_from_the_examples_that_stay():
-  config = make_config()
+  config = make_config(steps=40)
   config.method = train_config.method('sam_infobatch', rho=0.05)
   program = loop.Program(config, make_dataset())
   state, order = program.start_epoch(program.init(0), 0, 0)
