@@ -31,6 +31,7 @@ def make_config(
   """The program's config of a row: CIFAR's augmentation, SGD, momentum."""
   config = train_config.default()
   config.batch_size = batch
+  config.mesh = (1,)
   config.steps = steps
   config.eval_every = 10**9  # tests are not what is measured
   config.dtype = 'float32'  # but for a network whose options say otherwise

@@ -5,7 +5,6 @@ import re
 import types
 
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,7 +15,7 @@ from train import checkpoint, devices, feed, loop
 from train import config as train_config
 from train.log import Log
 from train.records import Records
-from train.step import Step
+from train.step import Step, TrainState
 
 STEPS = 7
 ROUTES = {
@@ -40,12 +39,6 @@ def make_config(variant='arsam', model=None, **changes):
   config = tiny(variant, **given)
   if model is not None:
     config.model = model
-  return config
-
-
-def method_config(name, arguments=(), **changes):
-  config = make_config(**changes)
-  config.method = train_config.method(name, **dict(arguments))
   return config
 
 
@@ -74,70 +67,64 @@ def test_a_synced_run_is_that_of_one_device(route):
 
 
 def test_a_local_perturbation_is_that_of_a_group():
-  groups = {'examples_per_perturbation': 2}
   local = train(make_config())
-  driving.assert_close(train(make_config(mesh=None, **groups)), local)
-  driving.assert_close(train(make_config(parallel='jit', **groups)), local)
-  assert local[0][-1]['loss'] != pytest.approx(
-    on_one()[0][-1]['loss'], rel=1e-4
-  )
+  groups = make_config(parallel='jit', examples_per_perturbation=2)
+  driving.assert_close(train(groups), local)
+  synced = on_one()[0][-1]['loss']
+  assert local[0][-1]['loss'] != pytest.approx(synced, rel=1e-4)
 
 
-class Lines(Log):
-  """A log that keeps the records."""
-
-  def __init__(self):
-    super().__init__(None)
-    self.kept = []
-
-  def steps(self, first, records, images_per_second):
-    self.kept += records
-
-
-def test_the_epochs_of_a_method_that_leaves_out_examples_are_those_of_one():
-  kept = []
+def test_a_second_source_of_gradients_is_spread_too():
+  results = []
   for mesh in (None, (4,)):
-    config = method_config(
-      'sam_infobatch', mesh=mesh, steps=14, perturbation='synced'
+    config = make_config(
+      mesh=mesh,
+      perturbation='synced',
+      reference={'batch_size': 12, 'contains_batch': True},
     )
-    lines = Lines()
-    loop.Program(config, make_dataset()).run(0, lines)
-    kept.append(lines.kept)
-  driving.assert_close(*kept)
+    config.method = train_config.method('sam_full', rho=0.05)
+    results.append(train(config))
+  driving.assert_close(*results)
 
 
-def gathered(step, function, state, *arguments):
-  """What a function makes of its own rows, from all devices."""
-  if step.devices.route != 'jit':
-    own = function
-    function = lambda *arguments: jax.lax.all_gather(
-      own(*arguments), 'data', tiled=True
-    )
-  compiled = step.devices.compile(function, (state, *arguments), rows=(1,))
-  return np.asarray(compiled(state, *arguments))
+def test_the_batches_are_drawn_from_the_examples_that_stay():
+  config = make_config(steps=40)
+  config.method = train_config.method('sam_infobatch', rho=0.05)
+  program = loop.Program(config, make_dataset())
+  state, order = program.start_epoch(program.init(0), 0, 0)
+  for ids in order:
+    state, _ = program.train_step(state, ids)
+  state, order = program.start_epoch(state, 0, 1)
+  weight = np.asarray(state.method.selection.weight)
+  assert np.any(weight == 0) and np.all(weight[order] > 0)
+  program.train_step(state, order[0])
 
 
 @pytest.mark.parametrize(('route', 'differ'), [('pmap', True), ('jit', False)])
 def test_the_devices_draw_their_own_augmentation_but_by_jit(route, differ):
-  changes = {'augment': {**make_config().augment.to_dict(), 'pad': 3}}
+  augment = {**make_config().augment.to_dict(), 'pad': 3}
   dataset = make_dataset()
   alike = dataset._replace(train_images=dataset.train_images[:1].repeat(70, 0))
+  zero, key = np.zeros([], np.int32), jax.random.key(0)
+  state = TrainState(zero, key, None, None, None, None)
 
   def images(**given):
-    step = Step(make_config(**changes, **given), alike)
-    data = feed.Resident(alike, step.devices).whole
-    ids = step.devices.batch(np.arange(8, dtype=np.int32))
+    step = Step(make_config(augment=augment, **given), alike)
     draw = lambda state, ids, data: step.examples(state, ids, data)[0]
-    return gathered(step, draw, program.init(0), ids, data)
+    if step.devices.route == 'pmap':
+      own = draw
+      draw = lambda *given: jax.lax.all_gather(own(*given), 'data', tiled=True)
+    arguments = (
+      step.devices.place(state),
+      step.devices.batch(np.arange(8, dtype=np.int32)),
+      feed.Resident(alike, step.devices).whole,
+    )
+    return step.devices.compile(draw, arguments, rows=(1,))(*arguments)
 
-  program = loop.Program(make_config(mesh=None), dataset)
-  one = images(mesh=None)
-  program = loop.Program(make_config(parallel=route), dataset)
-  many = images(parallel=route)
+  many, one = np.asarray(images(parallel=route)), images(mesh=None)
   assert np.any(many != one) == differ
-  # No two devices have the same draws for their first and second example.
-  pairs = many.reshape(4, -1)
-  assert len(np.unique(pairs, axis=0)) == 4
+  # No two devices have the same draws for their examples.
+  assert len(np.unique(many.reshape(4, -1), axis=0)) == 4
 
 
 def test_what_devices_share_is_the_mean_and_the_keys_that_were():
@@ -165,40 +152,42 @@ def test_what_devices_share_is_the_mean_and_the_keys_that_were():
   assert driving.equal(after['key'], before['key'])
 
 
-def test_running_statistics_are_the_means_over_devices_or_groups():
-  dataset = make_dataset()
-  ids = np.arange(8, dtype=np.int32)
+def test_of_groups_the_statistics_are_the_means_too():
+  key = jax.random.key(3)
+  before = {'key': key, 'count': np.int32(5), 'mean': np.zeros(2)}
+  after = {
+    'key': jnp.stack([key, key]),
+    'count': np.array([6, 6]),
+    'mean': np.array([[1.0, 2.0], [3.0, 4.0]]),
+  }
+  common = devices.Devices(group=4).common(after, before)
+  assert driving.equal(common['key'], key)
+  assert common['count'] == 6
+  np.testing.assert_array_equal(common['mean'], [2, 3])
 
-  def after(**changes):
-    config = make_config('sgd', RESNET, **changes)
-    program = loop.Program(config, dataset)
-    state, record = program.train_step(program.init(0), ids)
-    return jax.device_get((state.statistics, record['accuracy']))
 
+def test_batch_norm_is_of_a_device_and_its_statistics_are_the_means():
+  dataset, ids = make_dataset(), np.arange(8, dtype=np.int32)
+  config = make_config('sgd', RESNET, mesh=(2,), parallel='shard_map')
+  program = loop.Program(config, dataset)
+  state, record = program.train_step(program.init(0), ids)
   step = Step(make_config('sgd', RESNET, mesh=None), dataset)
-  program = loop.Program(make_config(mesh=None), dataset, step)
-  state = program.init(0)
+  one = loop.Program(step.config, dataset, step)
+  before = one.init(0)
 
   @jax.jit
   def of_own(ids):
-    examples = step.examples(state, ids, program.feed.whole)
-    aux = step.loss_fn(state)(state.params, examples)[1]
+    examples = step.examples(before, ids, one.feed.whole)
+    aux = step.loss_fn(before)(before.params, examples)[1]
     return aux['statistics'], aux['accuracy']
 
   halves = [of_own(ids[:4]), of_own(ids[4:])]
   expected = jax.tree.map(lambda *x: sum(x) / 2, *halves)
-  driving.assert_close(after(mesh=(2,), parallel='shard_map'), expected)
-  driving.assert_close(after(mesh=None, examples_per_perturbation=4), expected)
-  # By jit it is one batch.
-  whole = after(mesh=(2,), parallel='jit')
-  driving.assert_close(whole, of_own(ids))
-  flat = lambda tree: jax.flatten_util.ravel_pytree(tree)[0]
-  assert not np.allclose(flat(whole), flat(expected))
+  driving.assert_close((state.statistics, record['accuracy']), expected)
 
 
-@pytest.mark.parametrize('mesh', [(4,), (2, 2)])
-def test_a_state_comes_back_to_where_it_was(mesh, tmp_path):
-  config = make_config(parallel='jit', mesh=mesh)
+def test_a_state_comes_back_to_where_it_was(tmp_path):
+  config = make_config(parallel='jit', mesh=(2, 2))
   program = loop.Program(config, make_dataset())
   state, order = program.start_epoch(program.init(3), 3, 0)
   state, _ = program.train_step(state, order[0])
@@ -211,7 +200,7 @@ def test_a_state_comes_back_to_where_it_was(mesh, tmp_path):
   for a, b in zip(driving.values(restored), expected, strict=True):
     np.testing.assert_array_equal(a, b)
   kernels = [x for x in jax.tree.leaves(restored.params) if x.ndim > 1]
-  assert {x.is_fully_replicated for x in kernels} == {len(mesh) == 1}
+  assert not any(x.is_fully_replicated for x in kernels)
   # The step was compiled for arrays that lie where these do.
   program.train_step(restored, order[1])
 
@@ -259,6 +248,7 @@ def test_what_cannot_be_is_refused(name):
 
 
 def test_a_method_that_cannot_share_its_examples_is_refused():
-  config = method_config('sam_random', {'keep': 0.3}, perturbation='synced')
+  config = make_config(perturbation='synced')
+  config.method = train_config.method('sam_random', keep=0.3)
   with pytest.raises(train_config.ConfigError, match='on 4 devices'):
     loop.Program(config, make_dataset())

@@ -41,8 +41,9 @@ def _demo(args: argparse.Namespace) -> int:
   labels = {variant: label for label, variant in module['DEMO'].items()}
   if args.methods is not None:
     labels = {name: name for name in runs.choose(module, args.methods)}
-  # Begun anew each time, so that there is nothing to go on from.
-  overrides = ['--config.checkpoint.every=0']
+  # Begun anew each time, so that there is nothing to go on from. On one device,
+  # since the methods are compared and not the machines.
+  overrides = ['--config.checkpoint.every=0', '--config.mesh=(1,)']
   if args.epochs is not None:
     overrides.append(f'--config.epochs={args.epochs}')
   todo = runs.plan(

@@ -33,6 +33,7 @@ class Devices(NamedTuple):
     route: one of `ROUTES`.
     perturbation: 'local' or 'synced', see `sam_optax.parallel`.
     group: how many examples look along one gradient, None for all of a device.
+      The groups of a device share what the network draws (dropout).
   """
 
   mesh: Mesh | None = None
