@@ -1,5 +1,6 @@
 """A method that steps over gradients that are not finite: `if_finite`."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -66,8 +67,9 @@ def if_finite(method: SharpnessAware) -> SharpnessAware:
     )
 
   def judged(direction, new, old):
-    finite = _is_finite(direction)
-    return _nan_if_any(direction), IfFiniteState(
+    # A direction may be finite, and an average of gradients not.
+    finite = _is_finite(direction) & ~_has_nan(new)
+    return _nan_unless(finite, direction), IfFiniteState(
       _tree.where(finite, new, old.method),
       finite,
       jnp.where(finite, old.skipped, _tree.increment(old.skipped)),
@@ -92,26 +94,31 @@ def if_finite(method: SharpnessAware) -> SharpnessAware:
   def decide(state, *arguments):
     return method.decide(state.method, *arguments)
 
-  inner: Any = method
-
-  def first_pass(loss_fn, *arguments):
-    return inner.first_pass(_watched_loss(loss_fn), *arguments)
-
-  def start_epoch(state):
-    after, weights = inner.start_epoch(state.method)
-    return state._replace(method=after), weights
-
   return SharpnessAware(
     init,
     update,
     value_and_grad,
     decide,
     None,
-    first_pass if method.first_pass else None,
-    start_epoch if method.start_epoch else None,
+    method.first_pass and _watched_first_pass(method.first_pass),
+    method.start_epoch and _inside(method.start_epoch),
     method.reads_logits,
     method.is_optimizer,
   )
+
+
+def _watched_first_pass(first_pass: Callable[..., Any]) -> Callable[..., Any]:
+  return lambda loss_fn, *arguments: first_pass(
+    _watched_loss(loss_fn), *arguments
+  )
+
+
+def _inside(start_epoch: Callable[..., Any]) -> Callable[..., Any]:
+  def start(state):
+    inner, weights = start_epoch(state.method)
+    return state._replace(method=inner), weights
+
+  return start
 
 
 def _is_finite(tree: _base.PyTree) -> jax.Array:
@@ -120,13 +127,28 @@ def _is_finite(tree: _base.PyTree) -> jax.Array:
   return jnp.all(jnp.asarray(leaves, jnp.bool_))
 
 
+def _has_nan(state: _base.State) -> jax.Array:
+  """Whether any number is NaN; a norm may read infinite."""
+  numbers = [
+    leaf
+    for leaf in jax.tree.leaves(state)
+    if jnp.issubdtype(leaf.dtype, jnp.inexact)
+  ]
+  return jnp.any(
+    jnp.asarray([jnp.any(jnp.isnan(leaf)) for leaf in numbers], jnp.bool_)
+  )
+
+
 def _nan_if_any(gradient: _base.PyTree) -> _base.PyTree:
   """NaN everywhere where any entry is not finite, so that no mask hides it.
 
   A leaf that the ascent leaves alone would reach the state and nothing else.
   """
-  finite = _is_finite(gradient)
-  return jax.tree.map(lambda x: jnp.where(finite, x, jnp.nan), gradient)
+  return _nan_unless(_is_finite(gradient), gradient)
+
+
+def _nan_unless(finite: jax.Array, tree: _base.PyTree) -> _base.PyTree:
+  return jax.tree.map(lambda x: jnp.where(finite, x, jnp.nan), tree)
 
 
 @jax.custom_vjp

@@ -364,7 +364,7 @@ METHODS = {
       'gamma': Number(0.6, is_schedule=False, maximum=1.0),
     },
     also=(('gnp', {'gamma': 0.75}, {'alpha': 3.0}),),
-    rounding=9.0,  # gamma / (1 - gamma)
+    rounding=17.0,  # 9 g_p - 8 g
   ),
   'aesam': Row(
     sam_optax.aesam,

@@ -1,11 +1,15 @@
 """The loss in micro-batches; that every method agrees is in `test_matrix`."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import sam_optax
+from tests import routes
+from tests.methods import method
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(8, 3)), jnp.float32)
 
@@ -71,6 +75,33 @@ def test_narrow_gradients_are_summed_in_float32():
   loss_fn = lambda w, x: (x * w.astype(jnp.float32), None)
   summed = lambda w: jnp.sum(sam_optax.accumulate(loss_fn, 1)(w, x)[0])
   assert jax.grad(summed)(w) == 512
+
+
+# Those that keep an average or logits, and that choose examples.
+SOME = ('fsam', 'ausam', 'esam', 'saf')
+
+
+@functools.cache
+def on_route(route, size):
+  made = {name: method(name) for name in SOME}
+  if route is routes.in_shard_map:
+    made = routes.wrapped(made, perturbation='synced')
+
+  def wrap(name, loss_fn, setting):
+    del name, setting
+    return sam_optax.accumulate(loss_fn, size) if size else loss_fn
+
+  return route('update', made, wrap=wrap)()
+
+
+@pytest.mark.parametrize('name', SOME)
+@pytest.mark.parametrize(
+  ('route', 'size'), [(routes.in_shard_map, 1), (routes.in_jit, 3)]
+)
+def test_devices_may_each_accumulate(name, route, size):
+  routes.assert_agree(
+    on_route(route, size)[name], on_route(routes.on_one, None)[name]
+  )
 
 
 @pytest.mark.parametrize('size', [0, 'two', lambda step: 2])

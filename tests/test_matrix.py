@@ -191,9 +191,8 @@ def test_its_state_is_that_of_one_device(name, route):
 @pytest.mark.parametrize('name', METHODS)
 def test_micro_batches_are_the_batch_to_six_digits(name):
   full, parts = reference(0), results('accumulated', 'float32')
-  driving.assert_close(
-    parts[0][name][0], full[0][name][0], rtol=1e-6, atol=1e-6
-  )
+  near = 1e-6 * METHODS[name].rounding
+  driving.assert_close(parts[0][name][0], full[0][name][0], near, near)
   # In every pass: as many examples as before, at most three at a time.
   assert sum(parts[1][name]) == sum(full[1][name]) > 0
   assert max(parts[1][name]) == MICRO_BATCH
