@@ -215,6 +215,8 @@ def _batches(read: _Read, order: np.ndarray, workers: int) -> Iterator[Batch]:
     )
   iterator = iter(rows)
   try:
-    yield from iterator
+    for images, labels in iterator:
+      # Out of the memory that is shared with a worker, which then is free.
+      yield (np.array(images), labels) if workers else (images, labels)
   finally:
     iterator.close()
