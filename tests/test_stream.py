@@ -283,6 +283,15 @@ def test_a_streamed_run_that_was_killed_ends_as_one_that_was_not(
 ):
   config = tiny(steps=test_checkpoint.STEPS, log_every=4)
   program = test_checkpoint.Program(config, cropped(varied))
+  # Every epoch has crops of its own: 40 steps are 13 epochs of three and one.
+  asked, train = [], program.feed.train
+  with pytest.MonkeyPatch.context() as patch:
+    ask = lambda order, *draw: asked.append((len(order), *draw))
+    patch.setattr(
+      program.feed, 'train', lambda *given: ask(*given) or train(*given)
+    )
+    program.run(seed=3)
+  assert asked == [*((3, 3, epoch) for epoch in range(13)), (1, 3, 13)]
   whole, parts = tmp_path / 'whole', tmp_path / 'parts'
   test_checkpoint.go(program, whole)
   kill, terminate = test_checkpoint.kill, test_checkpoint.terminate
