@@ -1,6 +1,5 @@
 """The training program: real short runs, and every error before it writes."""
 
-import importlib
 import json
 import pathlib
 import re

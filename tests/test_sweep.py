@@ -129,6 +129,7 @@ def test_what_is_finished_is_not_run_again(arguments, tmp_path, trained):
 def test_a_signal_saves_and_the_same_command_goes_on(
   number, at, said, arguments, tmp_path, trained, monkeypatch, capsys
 ):
+  before = signal.getsignal(signal.SIGINT)
   sweep.main([*arguments, f'--workdir={tmp_path / "whole"}', '--seeds=1'])
   trained.clear()
   step, seen = Program.train_step, []
@@ -147,7 +148,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(
   assert seen == [*range(12), *range(12)]  # no step twice
   assert metrics(tmp_path / 'sweep') == metrics(tmp_path / 'whole')
   # Nobody else's handler stays changed.
-  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+  assert signal.getsignal(signal.SIGINT) is before
   assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
