@@ -15,11 +15,9 @@ from sklearn import datasets
 
 import sam_optax
 from sam_optax import ascent, cadence, descent
+from tests import routes
 
 STEPS = 20
-
-# The runs are short, and compiling them is what takes the time.
-FAST = {'xla_backend_optimization_level': 0}
 
 ASCENTS = {
   'gradient': lambda: ascent.gradient(0.05),
@@ -89,7 +87,7 @@ def test_every_descent_trains_the_digits(where, when):
   batches = (images.reshape(STEPS, 32, 64), labels.reshape(STEPS, 32))
 
   # One compilation for all the descents of a pair.
-  @functools.partial(jax.jit, compiler_options=FAST)
+  @routes.jit
   def train():
     results = []
     for method in methods:

@@ -39,7 +39,7 @@ def faces():
       learning_rate=0.1,
       base=optax.sgd(0.1),
     )
-    state = method.init({'w': jnp.ones(2)})
+    state = method.init({'norm': {'scale': jnp.ones(2)}, 'w': jnp.ones(2)})
     ids = np.arange(16, dtype=np.int32)
     decisions = () if method.first_pass else sorted(method.decide(state, ids))
     kind = (
