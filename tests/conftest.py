@@ -6,12 +6,18 @@ through the environment, because tests start the training program as a user
 does, in a process of its own, and there it must meet the defaults.
 """
 
+import os
+
 import jax
 import pytest
 
 # Enough devices to lay out a 2 x 4 mesh, so that what crosses devices is
 # tested as such. It must be said before the first array is made.
 jax.config.update('jax_num_cpu_devices', 8)
+
+# What is run a few times is compiled quickly rather than well, in the processes
+# that tests start too: they are compared with this one to the last bit.
+os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
 jax.config.update('jax_disable_most_optimizations', True)
 
 # float32 state must not become float64, nor bf16 become float32, because an
