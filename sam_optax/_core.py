@@ -238,10 +238,10 @@ def sharpness_aware(
       first = None
     else:
       first = _step.Pass(updates)
-    _, direction, state = _step.take_step(
+    _, direction, new_state, _ = _step.take_step(
       parts, problem, first, updates, params, state, None, look, across
     )
-    return direction, state
+    return direction, new_state
 
   def value_and_grad(
     loss_fn,
@@ -267,20 +267,28 @@ def sharpness_aware(
       problem = _step.make_problem(
         loss_fn, examples, reference_grad_fn, weights, across
       )
-      seen, direction, new_state = _step.take_step(
-        parts, problem, first, params, params, state, ids, look, across
+      bare = _step.without_table(state)
+      clean, direction, new_state, seen = _step.take_step(
+        parts, problem, first, params, params, bare, ids, look, across
       )
-      return (seen.loss, seen.aux), direction, new_state
+      return (clean.loss, clean.aux), direction, new_state, seen
+
+    def recorded(value, direction, new_state, seen):
+      return (
+        value,
+        direction,
+        _step.record(selection, seen, state.selection, new_state),
+      )
 
     if not needs_ids:
-      return step_on(batch, example_ids)
+      return recorded(*step_on(batch, example_ids))
     if example_ids is None:
       raise ValueError(
         'Given no example_ids. This method keeps a history of each example. '
         "Pass each example's position in the data set, int32 [batch]."
       )
     if choice is None:
-      return step_on(batch, example_ids)
+      return recorded(*step_on(batch, example_ids))
 
     def on_everyone():
       return step_on(batch, example_ids)
@@ -294,14 +302,15 @@ def sharpness_aware(
         example_ids,
       )
       chosen = _devices.rows(across, positions, (batch, example_ids))
-      return step_on(*chosen)
+      *result, seen = step_on(*chosen)
+      return *result, _step.padded(seen, batch_size)
 
     if everyone is None:
       everyone = _devices.any_of(
         across, choice.everyone(state.selection, example_ids)
       )
     try:
-      return _step.branch(everyone, on_everyone, on_chosen)
+      return recorded(*_step.branch(everyone, on_everyone, on_chosen))
     except TypeError as error:
       auxes = [jax.eval_shape(f)[0][1] for f in (on_everyone, on_chosen)]
       if auxes[0] == auxes[1]:

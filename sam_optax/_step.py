@@ -67,6 +67,27 @@ class Parts(NamedTuple):
   selection: _base.Selection
 
 
+class Seen(NamedTuple):
+  """What a step saw of its examples, for a selection to record.
+
+  It comes out of the branches in the place of the selection's state: a table of
+  all examples would be copied there, whole and in every step.
+
+  Attributes:
+    losses: [batch] in the first pass.
+    perturbed_losses: [batch] in the second, 0 where there was none.
+    ids: int32 [batch]; `NOWHERE` for no example.
+  """
+
+  losses: jax.Array
+  perturbed_losses: jax.Array
+  ids: jax.Array
+
+
+# No table has such a row, and what is written there is dropped.
+NOWHERE = jnp.iinfo(jnp.int32).max
+
+
 def make_problem(
   loss_fn: _base.LossFn,
   examples: _base.PyTree,
@@ -142,7 +163,7 @@ def take_step(
   ids: jax.Array | None,
   look: bool | jax.Array | None,
   devices: _devices.Devices = _devices.ONE,
-) -> tuple[Pass, _base.PyTree, SharpnessAwareState]:
+) -> tuple[Pass, _base.PyTree, SharpnessAwareState, Seen | None]:
   """One step on examples already chosen.
 
   Across devices, what decides and what is kept is of the gradients' means, so
@@ -155,13 +176,13 @@ def take_step(
     first: the first pass if the caller has it.
     like: a tree with the dtypes of the direction.
     params: the parameters.
-    state: the method's state.
+    state: the method's state; that of its selection stays as it is.
     ids: the examples' ids, for a selection.
     look: whether to look, if decided from outside.
     devices: who takes part; `problem` and `first` are the device's own.
 
   Returns:
-    (the first pass, the direction, the new state).
+    (the first pass, the direction, the new state, what is to be recorded).
   """
   ascent, cadence, descent, selection = parts
   if look is None and not cadence.by_gradient:
@@ -187,11 +208,14 @@ def take_step(
       mean_gradient, state.ascent, params, looked=False, offset=None
     )[1]
 
-  def record(moved, *losses):
-    if moved is None or ids is None:
-      return state.selection
-    *losses, all_ids = _devices.gather(devices, (*losses, ids))
-    return moved(*losses, state.selection, all_ids)
+  def seen(*losses):
+    if selection.looked is None or ids is None:
+      return None
+    losses = tuple(map(_tree.promote, losses))
+    if len(losses) == 1:
+      losses += (jnp.zeros_like(losses[0]),)
+    rows = (*losses, ids.astype(jnp.int32))
+    return Seen(*_devices.gather(devices, rows))
 
   def looked():
     count = _Counter(int(ascent.reads_gradient))
@@ -230,30 +254,75 @@ def take_step(
       _, descent_state = descent.looked(
         mean_gradient, mean_perturbed, state.descent, state.step
       )
-    return _tree.cast_like(direction, like), state._replace(
+    new_state = state._replace(
       gradient_evaluations=state.gradient_evaluations + count.number,
       ascent=_devices.joined(devices, ascent_state, after_skip),
       cadence=cadence.looked(
         mean_gradient, mean_perturbed, state.cadence, state.step
       ),
       descent=descent_state,
-      selection=record(selection.looked, first.losses, perturbed_losses),
     )
+    direction = _tree.cast_like(direction, like)
+    return direction, new_state, seen(first.losses, perturbed_losses)
 
   def skipped():
     direction, descent_state = descent.skipped(
       mean_gradient, state.descent, state.step
     )
-    return _tree.cast_like(direction, like), state._replace(
+    new_state = state._replace(
       gradient_evaluations=state.gradient_evaluations + 1,
       ascent=after_skip(),
       cadence=cadence.skipped(mean_gradient, state.cadence, state.step),
       descent=descent_state,
-      selection=record(selection.skipped, first.losses),
     )
+    return _tree.cast_like(direction, like), new_state, seen(first.losses)
 
-  direction, new_state = branch(look, looked, skipped)
-  return first, direction, _advance(new_state, look)
+  direction, new_state, recorded = branch(look, looked, skipped)
+  return first, direction, _advance(new_state, look), recorded
+
+
+def without_table(state: SharpnessAwareState) -> SharpnessAwareState:
+  """A state for the inside of a branch."""
+  return state._replace(selection=())
+
+
+def padded(seen: Seen | None, size: int) -> Seen | None:
+  """What was seen, as of so many examples."""
+  if seen is None:
+    return None
+  pad = lambda x, value: jnp.concatenate(
+    [x, jnp.full([size - x.shape[0]], value, x.dtype)]
+  )
+  return Seen(*map(pad, seen, (0, 0, NOWHERE)))
+
+
+def record(
+  selection: _base.Selection,
+  seen: Seen | None,
+  before: _base.State,
+  state: SharpnessAwareState,
+) -> SharpnessAwareState:
+  """A step's state with what its selection knows after the step.
+
+  Args:
+    selection: the part.
+    seen: what there is to record.
+    before: the selection's state before the step.
+    state: the state after the step but for the selection's.
+
+  Returns:
+    The state.
+  """
+  after = before
+  if seen is not None and selection.looked is not None:
+    losses, perturbed_losses, ids = seen
+    if_so = lambda condition: jnp.where(condition, ids, NOWHERE)
+    after = selection.looked(
+      losses, perturbed_losses, after, if_so(state.looked)
+    )
+    if selection.skipped is not None:
+      after = selection.skipped(losses, after, if_so(~state.looked))
+  return state._replace(selection=after)
 
 
 class _Counter:

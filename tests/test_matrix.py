@@ -164,10 +164,19 @@ def distance(x, y):
   )
 
 
+# `jax.pmap` is an unchecked `jax.shard_map` itself: in the narrow precisions its
+# column stands for both.
+CELLS = [
+  (route, precision)
+  for route in ROUTES
+  for precision in PRECISIONS
+  if precision == 'float32' or route != 'shard_map, unchecked'
+]
+
+
 @pytest.mark.parametrize('name', METHODS)
-@pytest.mark.parametrize('precision', PRECISIONS)
-@pytest.mark.parametrize('route', ROUTES)
-def test_it_is_one_device_in_float32(name, precision, route):
+@pytest.mark.parametrize(('route', 'precision'), CELLS)
+def test_it_is_one_device_in_float32(name, route, precision):
   dtype, stored, _, rtol, atol = PRECISIONS[precision]
   atol = atol * METHODS[name].rounding
   *expected, expected_loss = reference(stored)[0][name][0]
