@@ -164,8 +164,8 @@ def distance(x, y):
   )
 
 
-# `jax.pmap` is an unchecked `jax.shard_map` itself: in the narrow precisions its
-# column stands for both.
+# `jax.pmap` is an unchecked `jax.shard_map` itself: in the narrow precisions
+# its column stands for both.
 CELLS = [
   (route, precision)
   for route in ROUTES
