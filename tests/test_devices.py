@@ -13,6 +13,7 @@ from tests import driving
 from tests.test_program import make_dataset, tiny
 from train import checkpoint, devices, feed, loop
 from train import config as train_config
+from train import mesh as train_mesh
 from train.log import Log
 from train.records import Records
 from train.step import Step, TrainState
@@ -128,7 +129,7 @@ def test_the_devices_draw_their_own_augmentation_but_by_jit(route, differ):
 
 
 def test_what_devices_share_is_the_mean_and_the_keys_that_were():
-  chosen = devices.choose(make_config(parallel='pmap'))
+  chosen = train_mesh.choose(make_config(parallel='pmap'))
   before = {
     'key': jax.random.key(3),
     'count': jnp.asarray(5, jnp.int32),
@@ -209,7 +210,7 @@ def test_without_a_word_a_cpu_is_one_device_and_accelerators_are_all():
   config = tiny()
   assert Step(config, make_dataset()).devices.mesh is None
   there = [types.SimpleNamespace(platform='gpu')] * 4
-  assert devices._shape(config, there) == (4,)
+  assert train_mesh._shape(config, there) == (4,)
 
 
 BAD = {

@@ -49,7 +49,7 @@ def default() -> Config:
       # lax.cond; 'auto' is device, but for a network with convolutions on CPU,
       # where XLA runs their gradient in a cond 40 times slower.
       'branch': 'auto',
-      # Many devices, see train/devices.py. The route of a step: 'pmap',
+      # Many devices, see train/mesh.py. The route of a step: 'pmap',
       # 'shard_map' or 'jit'; None is pmap on all devices, but one device of a
       # CPU. And how many devices the rows of a batch are split over, by jit
       # also how many the parameters are: 4, or 4,2.

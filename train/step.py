@@ -16,10 +16,10 @@ import sam_optax
 from train import (
   augment,
   data,
-  devices,
   feed,
   label_noise,
   losses,
+  mesh,
   mixup,
   models,
   stream,
@@ -73,7 +73,7 @@ class Step:
     self.config = config
     self.num_examples = dataset.num_examples
     self.total_steps = train_config.check(config, self.num_examples)
-    self.devices = devices.choose(config)
+    self.devices = mesh.choose(config)
     self.num_classes = dataset.num_classes
     optimizer = train_config.build_optimizer(config, self.total_steps)
     self._known = {
