@@ -52,6 +52,9 @@ _DATASET = flags.DEFINE_string(
   'dataset', 'random', "'random', or a data set of the training program."
 )
 _PEERS = flags.DEFINE_bool('peers', True, "PyTorch's rows, if it is there.")
+_COMPILATIONS = flags.DEFINE_integer(
+  'compilations', 1, 'How many times each row is compiled, in turns.', 1
+)
 _WORKDIR = flags.DEFINE_string(
   'workdir', 'runs/bench', 'Where the results go; what is there is replaced.'
 )
@@ -91,6 +94,7 @@ def main(argv: list[str]) -> None:
       dataset=_DATASET.value,
       dtype=_DTYPE.value,
       peers=_PEERS.value,
+      compilations=_COMPILATIONS.value,
     )
   workdir.mkdir(parents=True, exist_ok=True)
   result = measure.environment() | {

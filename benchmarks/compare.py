@@ -1,8 +1,9 @@
 """One network's table: every row measured in one process, and its summary."""
 
 import dataclasses
+import statistics
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks import measure, peers, program
@@ -28,6 +29,7 @@ class Settings:
     dataset: 'random', or a name for `train.data.load`.
     dtype: of the computation, such as 'bfloat16'; None for float32.
     peers: whether the rows of PyTorch are measured too.
+    compilations: how many times each row is compiled.
   """
 
   rows: Mapping[str, Spec]
@@ -38,6 +40,7 @@ class Settings:
   dataset: str = 'random'
   dtype: str | None = None
   peers: bool = True
+  compilations: int = 1
 
 
 def compare(
@@ -84,6 +87,7 @@ def compare(
         # Some methods need what not every network has, and say so.
         left_out[name] = str(error)
         say(f'without {name}: {error}')
+  compiling = _compiling(make, ours, settings.compilations)
   forward = program.ForwardRow(
     program.make_config(settings.rows['sgd'], model, settings.batch), dataset
   )
@@ -100,9 +104,11 @@ def compare(
     if name in ours:
       say(f'running the whole program: {name}')
       config = program.make_config(
-        settings.rows[name], model, settings.batch, max(10, 2 * steps)
+        settings.rows[name], model, settings.batch, max(4, 2 * steps)
       )
-      speeds[name] = _program_speed(ours[name], config, dataset)
+      speeds[name] = _program_speed(
+        ours[name], config, dataset, max(3, settings.rounds // 2)
+      )
   return {
     'model': model,
     'parameter_bytes': sgd.parameter_bytes,
@@ -114,7 +120,8 @@ def compare(
     'rows': [
       summary(name, row, turns, settings.batch, steps)
       | {'program_speed': speeds.get(name)}
-      | _resources(row, sgd)
+      | _compile_time(compiling[name], compiling['sgd'])
+      | _memory(row, sgd)
       for name, row in ours.items()
     ],
     'published': dict(network.published),
@@ -151,31 +158,44 @@ def summary(name, row, turns, batch, steps, reference='sgd') -> dict[str, Any]:
   }
 
 
-def _resources(row, sgd) -> dict[str, Any]:
-  """What a row costs beside its time."""
+def _compiling(make, rows, times: int) -> dict[str, list[float]]:
+  """Seconds that compiling each row took, the rows in turns."""
+  seconds = {name: [row.compile_seconds] for name, row in rows.items()}
+  for _ in range(times - 1):
+    for name, taken in seconds.items():
+      taken.append(make(name).compile_seconds)
+  return seconds
+
+
+def _compile_time(seconds, reference) -> dict[str, float]:
+  return {
+    'compile_seconds': statistics.median(seconds),
+    'compile_over_sgd': measure.ratio(seconds, reference).value,
+  }
+
+
+def _memory(row, sgd) -> dict[str, Any]:
   peak, least = row.peak_bytes, sgd.peak_bytes
   return {
-    'compile_seconds': row.compile_seconds,
-    'compile_over_sgd': row.compile_seconds / sgd.compile_seconds,
     'peak_bytes': peak,
     'peak_over_sgd': None if peak is None else peak / least,
     'copies': None if peak is None else (peak - least) / sgd.parameter_bytes,
   }
 
 
-def _program_speed(row, config, dataset, runs: int = 3) -> float:
+def _program_speed(row, config, dataset, runs: int) -> measure.Ratio:
   """Images per second of the whole program over those of the bare step."""
   whole = program.make_program(row.spec, config, dataset)
   bare, full = [], []
   for run in range(runs + 1):
     with tempfile.TemporaryDirectory() as folder, Log(folder) as log:
       result = whole.run(run, log)
-    steps = max(5, config.steps // 2)
     # The first run compiles.
     if run:
-      bare.append(steps * config.batch_size / row.turn(steps))
+      images = config.steps * config.batch_size
+      bare.append(images / row.turn(config.steps))
       full.append(result.images_per_second)
-  return measure.median_ratio(full, bare)
+  return measure.ratio(full, bare)
 
 
 def markdown(name: str, measured: Mapping[str, Any]) -> str:
@@ -210,7 +230,7 @@ def markdown(name: str, measured: Mapping[str, Any]) -> str:
       f'{row["images_per_second"]:,.0f}',
       _number(sam and 100 * sam / row['ratio'], '.0f'),
       _number(measured['published'].get(row['name']), '.0f'),
-      _number(row['program_speed'], '.3f'),
+      _with_quartiles(row['program_speed']),
       f'{row["compile_seconds"]:.1f}',
       f'{row["compile_over_sgd"]:.2f}',
       _number(mebibytes, '.1f'),
@@ -239,3 +259,10 @@ def markdown(name: str, measured: Mapping[str, Any]) -> str:
 
 def _number(number: float | None, form: str) -> str:
   return '-' if number is None else format(number, form)
+
+
+def _with_quartiles(ratio: Sequence[float] | None) -> str:
+  if ratio is None:
+    return '-'
+  value, low, high = ratio
+  return f'{value:.3f} ({low:.3f} to {high:.3f})'

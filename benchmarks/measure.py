@@ -89,13 +89,11 @@ def over(turns: Turns, reference: Turns) -> Ratio:
     the means where the turns differ in their work: their median would be the
     cost of the commoner turn. The quartiles are over the rounds in both cases.
   """
-  rounds = np.divide(turns.seconds, reference.seconds)
-  low, high = np.percentile(rounds, (25, 75))
+  rounds = ratio(turns.seconds, reference.seconds)
   if alike(turns):
-    value = np.median(rounds)
-  else:
-    value = np.mean(turns.seconds) / np.mean(reference.seconds)
-  return Ratio(float(value), float(low), float(high))
+    return rounds
+  means = np.mean(turns.seconds) / np.mean(reference.seconds)
+  return rounds._replace(value=float(means))
 
 
 def alike(turns: Turns) -> bool:
@@ -136,11 +134,12 @@ def peak_bytes(compiled: Iterable[Any]) -> int | None:
   )
 
 
-def median_ratio(
-  numbers: Sequence[float], references: Sequence[float]
-) -> float:
-  """The median of the ratios of pairs."""
-  return float(np.median(np.divide(numbers, references)))
+def ratio(numbers: Sequence[float], references: Sequence[float]) -> Ratio:
+  """The median of the ratios of pairs, with their quartiles."""
+  low, middle, high = np.percentile(
+    np.divide(numbers, references), (25, 50, 75)
+  )
+  return Ratio(float(middle), float(low), float(high))
 
 
 def environment() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The first 5,000 training and 2,000 test images of CIFAR-10, for a CPU.
+"""The first 2,000 training images and all test images of CIFAR-10, for a CPU.
 
 python -m train.prepare cifar10 --from=FOLDER
 python -m train --config=configs/cifar10_subset.py:sam --workdir=runs/subset
@@ -10,7 +10,8 @@ epochs is shortened with the run, which is our choice.
 from configs import cifar10
 from train import config as train_config
 
-STEPS_PER_EPOCH = 5_000 // 128
+BATCH_SIZE = 64
+STEPS_PER_EPOCH = 2_000 // BATCH_SIZE
 
 ARSAM = {'rho': 0.1, 'segment': 10, 'warmup_steps': 2 * STEPS_PER_EPOCH}
 
@@ -31,7 +32,9 @@ VARIANTS = {
 def get_config(variant: str = 'sam'):
   name, changes = train_config.pick_variant(variant, VARIANTS)
   config = cifar10.get_config('sgd' if variant == 'sgd' else 'sam')
-  config.data.first = (5_000, 2_000)
-  config.epochs = 6
+  config.data.first = (2_000, 10_000)
+  config.batch_size = BATCH_SIZE
+  config.epochs = 20
+  config.eval_every = 10
   config.method = train_config.method(name, **changes)
   return config
