@@ -206,6 +206,25 @@ def test_a_state_comes_back_to_where_it_was(tmp_path):
   program.train_step(restored, order[1])
 
 
+def test_another_number_of_devices_goes_on_with_a_warning(tmp_path, capsys):
+  program = loop.Program(make_config(mesh=(2,)), make_dataset())
+  state, order = program.start_epoch(program.init(0), 0, 0)
+  progress = checkpoint.Progress(step=1, order=order)
+
+  def opened(num_devices):
+    return checkpoint.Checkpoints(
+      tmp_path, every=1, total_steps=1, num_devices=num_devices
+    )
+
+  with opened(2) as saving:
+    saving.after_step(state, progress, Records(Log.nowhere(), 1, lambda: 1.0))
+  for num_devices, warned in ((2, False), (4, True)):
+    with opened(num_devices) as saved:
+      assert saved.restore(state, logged=1) is not None
+    said = capsys.readouterr().err
+    assert ('saved on 2 devices and going on with 4' in said) == warned
+
+
 def test_without_a_word_a_cpu_is_one_device_and_accelerators_are_all():
   config = tiny()
   assert Step(config, make_dataset()).devices.mesh is None

@@ -179,6 +179,7 @@ def _checkpoints(folder, program):
     # With the records, so that the device has work meanwhile.
     lag=config.log_every,
     total_steps=program.total_steps,
+    num_devices=program.devices.count,
   )
 
 

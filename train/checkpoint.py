@@ -60,6 +60,7 @@ class Checkpoints:
     keep: how many of the last ones stay.
     lag: steps until one is written, by when the device is done with it.
     total_steps: of the run; the last step is saved too.
+    num_devices: that the run is on.
   """
 
   def __init__(
@@ -69,8 +70,10 @@ class Checkpoints:
     keep: int = 1,
     lag: int = 1,
     total_steps: int = 0,
+    num_devices: int = 1,
   ):
     self.folder = folder
+    self._num_devices = num_devices
     self._every, self._lag = every, min(lag, every)
     self._total_steps = total_steps
     self._pending: Any = None  # (state, progress) to be written
@@ -216,6 +219,7 @@ class Checkpoints:
     )
     facts = read(progress=self._args.JsonRestore())['progress']
     shape, checksum = facts.pop('shape'), facts.pop('checksum')
+    num_devices = facts.pop('num_devices', self._num_devices)
     shapes = jax.eval_shape(_to_arrays, state)
     like = {
       'state': jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes),
@@ -224,6 +228,13 @@ class Checkpoints:
     arrays = read(arrays=self._args.StandardRestore(like))['arrays']
     if _checksum(arrays, facts) != checksum:
       raise ValueError('its content is not what was written')
+    if num_devices != self._num_devices:
+      _say(
+        f'warning: saved on {num_devices} devices and going on with '
+        f'{self._num_devices}: the run will not be the one that was begun. '
+        'Sums round otherwise, and where each device looks along its own '
+        'gradient, that is now of other examples'
+      )
     return arrays['state'], Progress(order=arrays['order'], **facts)
 
   def _is_busy(self):
@@ -251,6 +262,7 @@ class Checkpoints:
       'shape': progress.order.shape,
       # Orbax notices a file that is cut short, but not a byte that differs.
       'checksum': _checksum(arrays, facts),
+      'num_devices': self._num_devices,
     }
     with self._writing():
       self._manager.save(
