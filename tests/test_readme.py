@@ -16,7 +16,17 @@ from tests.test_processes import free_port
 from train import config as train_config
 
 ROOT = pathlib.Path(__file__).parent.parent
-DOCUMENTS = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+DOCUMENTS = [
+  ROOT / 'README.md',
+  *sorted((ROOT / 'docs').glob('*.md')),
+  *sorted((ROOT / 'results').glob('*.md')),
+]
+# What fits the small images that stand in for those of a command.
+SMALL = [
+  '--config.data.name=digits',
+  '--config.data.first=(256,100)',
+  '--config.augment.cutout=2',
+]
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -34,7 +44,7 @@ def commands() -> list[str]:
     line
     for document in DOCUMENTS
     for block in blocks(document.read_text(), 'sh')
-    for line in block.splitlines()
+    for line in block.replace('\\\n', '').splitlines()
   ]
 
 
@@ -84,6 +94,8 @@ def test_command(command, tmp_path):
   elif words[:3] == ['python', '-m', 'train.sweep']:
     shrunk = [*words[1:], '--methods=sgd', '--seeds=1', '--config.steps=2']
     shrunk += [f'--workdir={tmp_path}', '--config.model={"name": "mlp"}']
+    if 'cifar10' in command:
+      shrunk += SMALL
     run = subprocess.run(
       [sys.executable, *shrunk], cwd=ROOT, capture_output=True, text=True
     )
@@ -97,7 +109,7 @@ def test_command(command, tmp_path):
     shrunk = [word for word in words[1:] if not word.startswith('--workdir')]
     shrunk += [f'--workdir={tmp_path / "run"}', '--config.steps=2']
     if 'cifar10' in command:
-      shrunk += ['--config.data.name=digits', '--config.augment.cutout=2']
+      shrunk += SMALL
     if '_table' in command:
       shrunk += ['--config.model.widths=(8, 8)', '--config.model.blocks=(1, 1)']
     run = subprocess.run(

@@ -196,8 +196,7 @@ def test_the_report_says_what_was_changed_in_the_configs(tmp_path):
 
 
 def test_the_command_reads_a_sweep_or_single_runs(folder, tmp_path, capsys):
-  out = tmp_path / 'out'
-  out.mkdir()
+  out = tmp_path / 'new' / 'out'
   given = [str(folder / 'a' / '0'), str(folder / 'b'), f'--workdir={out}']
   assert report.main(given) == 0
   said = capsys.readouterr().out

@@ -59,6 +59,7 @@ def write(
     The table, and the files.
   """
   markdown, made = text(found, names), rows(found, names)
+  folder.mkdir(parents=True, exist_ok=True)
   record = {
     'title': names.title,
     'made_with': _made_with(found),
