@@ -34,7 +34,7 @@ def get_config(variant: str = 'sam'):
   config = cifar10.get_config('sgd' if variant == 'sgd' else 'sam')
   config.data.first = (2_000, 10_000)
   config.batch_size = BATCH_SIZE
-  config.epochs = 20
-  config.eval_every = 10
+  config.epochs = 12
+  config.eval_every = 6
   config.method = train_config.method(name, **changes)
   return config

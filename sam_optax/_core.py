@@ -70,12 +70,14 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
   reads_logits: bool
   is_optimizer: bool
 
+  # The defaults are for what copies a transformation as the pair that it
+  # unpacks to, such as `copy.deepcopy` and `jax.tree.map`.
   def __new__(
     cls,
     init,
     update,
-    value_and_grad,
-    decide,
+    value_and_grad: Any = None,
+    decide: Any = None,
     plan=None,
     first_pass=None,
     start_epoch=None,
@@ -91,6 +93,10 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
     self.reads_logits = reads_logits
     self.is_optimizer = is_optimizer
     return self
+
+  def _replace(self, **changes):
+    pair = {'init': self.init, 'update': self.update}
+    return type(self)(**(pair | vars(self) | changes))
 
 
 def sharpness_aware(
@@ -257,6 +263,14 @@ def sharpness_aware(
     first=None,
     across=_devices.ONE,
   ):
+    if needs_examples and batch is None:
+      raise ValueError(
+        'Given no batch. This method chooses examples by their losses. Call '
+        f'{_CALL_WITH_EXAMPLES}.'
+      )
+    if example_ids is not None:
+      example_ids = jnp.asarray(example_ids)
+
     def step_on(examples, ids):
       weights = None
       if pruning is not None:

@@ -216,4 +216,5 @@ def rows(
   """The rows of every leaf at positions that `choose` gave."""
   if devices.axes and not devices.local:
     tree = gather(devices, tree)
-  return jax.tree.map(lambda x: x[positions], tree)
+  # NumPy's arrays take no traced positions.
+  return jax.tree.map(lambda x: jnp.asarray(x)[positions], tree)

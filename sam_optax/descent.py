@@ -256,7 +256,7 @@ class AsideState(NamedTuple):
   correction: _base.PyTree
 
 
-def aside(weight: _base.Number) -> _base.Descent:
+def aside(weight: _base.ScalarOrSchedule) -> _base.Descent:
   r"""The gradient; what the look adds to it is left in the state.
 
   .. math:: G = g, \qquad \text{correction} = a (g_p - g)
@@ -275,10 +275,9 @@ def aside(weight: _base.Number) -> _base.Descent:
     return AsideState(_tree.zeros_like(params))
 
   def looked(gradient, perturbed_gradient, state, step):
-    del step
     psf = _tree.subtract(perturbed_gradient, gradient)
-    correction = _tree.cast_like(_tree.scale(weight, psf), state.correction)
-    return gradient, AsideState(correction)
+    correction = _tree.scale(_base.value_at(weight, step), psf)
+    return gradient, AsideState(_tree.cast_like(correction, state.correction))
 
   def skipped(gradient, state, step):
     del step

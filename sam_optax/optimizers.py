@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from sam_optax import _base, _check, _tree, ascent, descent
+from sam_optax._alias.what import sharpness_weight
 from sam_optax._core import SharpnessAware, sharpness_aware
 
 
@@ -62,7 +63,7 @@ def _optimizer(
 def wsam_decoupled(
   learning_rate: _base.ScalarOrSchedule,
   rho: _base.ScalarOrSchedule = 0.05,
-  gamma: float = 0.9,
+  gamma: _base.ScalarOrSchedule = 0.9,
   base: optax.GradientTransformation | None = None,
 ) -> SharpnessAware:
   r"""Weighted SAM, decoupled: the sharpness passes the base optimizer by.
@@ -118,7 +119,7 @@ def wsam_decoupled(
   if base is None:
     base = optax.sgd(learning_rate, momentum=0.9)
   method = sharpness_aware(
-    ascent.gradient(rho), descent=descent.aside(gamma / (1 - gamma))
+    ascent.gradient(rho), descent=descent.aside(sharpness_weight(gamma))
   )
 
   def finish(direction, state, method_state, params):
@@ -144,12 +145,12 @@ class MomentumState(NamedTuple):
 
 def bsam(
   learning_rate: _base.ScalarOrSchedule,
-  num_examples: _base.Number | None = None,
+  num_examples: _base.ScalarOrSchedule | None = None,
   rho: _base.ScalarOrSchedule = 0.01,
-  beta1: _base.Number = 0.9,
-  beta2: _base.Number = 0.999,
-  damping: _base.Number = 0.1,
-  prior_precision: _base.Number = 10.0,
+  beta1: _base.ScalarOrSchedule = 0.9,
+  beta2: _base.ScalarOrSchedule = 0.999,
+  damping: _base.ScalarOrSchedule = 0.1,
+  prior_precision: _base.ScalarOrSchedule = 10.0,
   key: _base.Key = 0,
 ) -> SharpnessAware:
   r"""Bayesian SAM: a Gaussian posterior whose mean is the parameters.
@@ -211,22 +212,22 @@ def bsam(
   method = sharpness_aware(
     ascent.posterior(num_examples, rho, beta2, damping, prior_precision, key)
   )
-  decay = prior_precision / num_examples
 
   def init_momentum(params):
     return MomentumState(_tree.zeros_like(params))
 
   def finish(direction, state, method_state, params):
     del method_state
+    at = lambda number: _base.value_at(number, state.method.step)
+    decay = at(prior_precision) / at(num_examples)
     pulled = _tree.add(direction, _tree.scale(decay, _tree.promote(params)))
     old = _tree.promote(state.base.momentum)
-    weight = 1 - jnp.asarray(beta1)
+    weight = 1 - jnp.asarray(at(beta1))
     momentum = _tree.add(old, _tree.scale(weight, _tree.subtract(pulled, old)))
-    rate = _base.value_at(learning_rate, state.method.step)
     step = jax.tree.map(
       jnp.divide, momentum, _tree.promote(state.method.ascent.precision)
     )
     momentum = _tree.cast_like(momentum, state.base.momentum)
-    return _tree.scale(rate, step), MomentumState(momentum)
+    return _tree.scale(at(learning_rate), step), MomentumState(momentum)
 
   return _optimizer(method, init_momentum, finish)

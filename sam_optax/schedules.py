@@ -51,9 +51,9 @@ def rho_schedule(
 
   def schedule(step):
     rate = jnp.asarray(_base.value_at(learning_rate, step))
-    if lr_max == lr_min:
-      return jnp.full_like(rate, rho_max)
-    share = (rate - lr_min) / (lr_max - lr_min)
+    span = jnp.asarray(lr_max - lr_min, rate.dtype)
+    share = (rate - lr_min) / jnp.where(span > 0, span, 1)
+    share = jnp.where(span > 0, share, 1)
     return jnp.clip(rho_min + (rho_max - rho_min) * share, 0, rho_max)
 
   return schedule

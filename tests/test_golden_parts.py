@@ -244,6 +244,39 @@ def test_reuse_adds_exactly_the_stored_psf():
     close(direction, expected)
 
 
+@pytest.mark.parametrize(('far', 'looks'), [(-np.inf, True), (np.inf, False)])
+@pytest.mark.parametrize('gradient', [0.0, 1.0])
+def test_an_infinite_threshold_always_or_never_looks(far, looks, gradient):
+  for lambda1, lambda2, step in ((far, far, 0), (far, 1.0, 3), (1.0, far, 0)):
+    part = cadence.gradient_surge(9, lambda1, lambda2)
+    at = jnp.asarray(step), jnp.asarray([gradient])
+    assert bool(part.decide(part.init(), *at)) == looks
+
+
+def test_a_radius_tied_to_an_injected_rate():
+  def make(top, bottom):
+    return sam_optax.sam(
+      sam_optax.rho_schedule(
+        0.1, rho_max=0.2, rho_min=0.1, lr_max=top, lr_min=bottom
+      )
+    )
+
+  params, grads = jnp.ones(2), jnp.asarray([3.0, 4.0])
+  for top, bottom, radius in ((0.1, 0.1, 0.2), (0.2, 0.0, 0.15)):
+    points = []
+    tx = optax.inject_hyperparams(make)(top=top, bottom=bottom)
+
+    def second(point, points=points):
+      jax.debug.callback(points.append, point)
+      return point
+
+    jax.jit(lambda s, tx=tx, f=second: tx.update(grads, s, params, grad_fn=f))(
+      tx.init(params)
+    )
+    jax.effects_barrier()
+    assert np.linalg.norm(points[0] - params) == pytest.approx(radius, 1e-5)
+
+
 def test_aesam_controller():
   golden = GOLDEN['ae_sam_controller_only']
   controller = cadence.gradient_surge(golden['T'])

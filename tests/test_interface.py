@@ -1,10 +1,12 @@
 """What surrounds a method: trees, buffers, other transformations, mistakes."""
 
+import copy
 import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -232,6 +234,59 @@ def test_missing_example_ids_are_asked_for(name):
   # What they are, or the call that gives them.
   call = 'batch, example_ids)' if METHODS[name].another_loss else 'int32 [batch'
   assert_three_beats(error, 'no example_ids', call)
+
+
+@pytest.mark.parametrize(
+  'name', [n for n, row in METHODS.items() if row.needs_examples]
+)
+def test_a_missing_batch_is_asked_for(name):
+  params = driving.start()
+  grads, keywords = arguments(name, params)
+  del keywords['batch']
+  with pytest.raises(ValueError) as error:
+    method(name).update(grads, method(name).init(params), params, **keywords)
+  assert_three_beats(
+    error, 'batch', 'batch, ' if METHODS[name].another_loss else 'batch=batch'
+  )
+
+
+@pytest.mark.parametrize(
+  'name', [n for n, row in METHODS.items() if row.needs_examples]
+)
+def test_examples_may_be_arrays_of_numpy_and_ids_a_list(name):
+  params, losses = driving.start(), driving.losses_for(method(name))
+  batch, ids = driving.batch_at(0)
+
+  def directions(batch, ids, transform):
+    state = method(name).init(params)
+    # The second step chooses, by what the first one saw.
+    for _ in range(2):
+      step = lambda state: method(name).value_and_grad(
+        losses, params, state, batch, ids
+      )
+      _, grads, state = transform(step)(state)
+      yield grads
+
+  expected = list(directions(batch, ids, jax.jit))
+  given = jax.tree.map(np.asarray, batch), ids.tolist()
+  for transform in (jax.jit, lambda step: step):
+    driving.assert_close(list(directions(*given, transform)), expected)
+
+
+@every_method
+def test_a_copy_is_as_good(name):
+  made = method(name)
+  copied = copy.deepcopy(made)
+  for other in (copied, copy.copy(made), made._replace(init=made.init)):
+    assert type(other) is type(made)
+    assert vars(other).keys() == vars(made).keys()
+    assert (other.value_and_grad is None) == (made.value_and_grad is None)
+    assert other.reads_logits == made.reads_logits
+  replaced = made._replace(init=len)
+  assert replaced.init is len and replaced.update is made.update
+  assert replaced.value_and_grad is made.value_and_grad
+  # As the pair that every Optax transformation is.
+  assert jax.tree.map(lambda f: f, made).update is made.update
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def arsam_ausam(
   beta: _base.ScalarOrSchedule = 0.9,
   s_min: _base.ScalarOrSchedule = 0.1,
   s_max: _base.ScalarOrSchedule = 0.5,
-  ramp_epochs: int = 30,
+  ramp_epochs: _base.ScalarOrSchedule = 30,
   history: str = 'mean',
 ) -> SharpnessAware:
   """ARSAM's cadence on AUSAM's examples: cheaper than the base optimizer.

@@ -286,11 +286,13 @@ def wsam(
   """
   _check.number('gamma', gamma, 0, 1 - 1e-9, why='its weight is g / (1 - g)')
   return sharpness_aware(
-    ascent.gradient(rho), descent=descent.blend(_weight(gamma))
+    ascent.gradient(rho), descent=descent.blend(sharpness_weight(gamma))
   )
 
 
-def _weight(gamma: _base.ScalarOrSchedule) -> _base.ScalarOrSchedule:
+def sharpness_weight(
+  gamma: _base.ScalarOrSchedule,
+) -> _base.ScalarOrSchedule:
   """Weight of the sharpness over that of the loss."""
   if callable(gamma):
     return lambda step: gamma(step) / (1 - gamma(step))

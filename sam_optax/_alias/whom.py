@@ -14,7 +14,7 @@ def ausam(
   s_max: _base.ScalarOrSchedule = 0.5,
   key: _base.Key = 0,
   *,
-  ramp_epochs: int = 30,
+  ramp_epochs: _base.ScalarOrSchedule = 30,
   history: str = 'mean',
 ) -> SharpnessAware:
   r"""Asymptotic unbiased sampling SAM: the examples whose loss rises most.

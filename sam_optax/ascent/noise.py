@@ -199,11 +199,11 @@ class PosteriorState(NamedTuple):
 
 
 def posterior(
-  num_examples: _base.Number,
+  num_examples: _base.ScalarOrSchedule,
   rho: _base.ScalarOrSchedule = 0.01,
-  beta: _base.Number = 0.999,
-  damping: _base.Number = 0.1,
-  prior_precision: _base.Number = 10.0,
+  beta: _base.ScalarOrSchedule = 0.999,
+  damping: _base.ScalarOrSchedule = 0.1,
+  prior_precision: _base.ScalarOrSchedule = 10.0,
   key: _base.Key = 0,
 ) -> _base.Ascent:
   r"""BSAM's ascent, in the metric of a learned diagonal posterior.
@@ -242,8 +242,9 @@ def posterior(
 
   def offset(state, params):
     normal = _random.normal_like(state.key, state.step, params)
+    size = _base.value_at(num_examples, state.step)
     return jax.tree.map(
-      lambda n, s: n / jnp.sqrt(num_examples * s),
+      lambda n, s: n / jnp.sqrt(jnp.asarray(size, s.dtype) * s),
       normal,
       _tree.promote(state.precision),
     )
@@ -259,8 +260,9 @@ def posterior(
     perturbation = _tree.scale(
       radius, jax.tree.map(jnp.divide, gradient, precision)
     )
-    weight = 1 - jnp.asarray(beta)
-    floor = damping + prior_precision / num_examples
+    at = lambda number: _base.value_at(number, state.step)
+    weight = 1 - jnp.asarray(at(beta))
+    floor = at(damping) + at(prior_precision) / at(num_examples)
 
     def grown(s, g):
       target = jnp.sqrt(s) * jnp.abs(g) + jnp.asarray(floor, s.dtype)

@@ -225,9 +225,13 @@ def gradient_surge(
     progress = step.astype(dtype) / _base.value_at(total_steps, step, dtype)
     low = _base.value_at(lambda1, step, dtype)
     high = _base.value_at(lambda2, step, dtype)
-    threshold = high + (low - high) * progress
+    # Infinities say always or never; sums and products of them would be NaN.
+    far = jnp.where(jnp.isinf(low) & (progress > 0), low, high)
+    finite = jnp.isfinite(low) & jnp.isfinite(high)
+    threshold = jnp.where(finite, high + (low - high) * progress, far)
     deviation = jnp.sqrt(state.surge_variance)
-    return squared >= state.surge_mean + threshold * deviation
+    margin = jnp.where(finite, threshold * deviation, threshold)
+    return squared >= state.surge_mean + margin
 
   def looked(gradient, perturbed_gradient, state, step):
     del perturbed_gradient

@@ -53,15 +53,15 @@ def draw_weights(
 
 def ramp(
   epoch: jax.Array,
-  ramp_epochs: int,
+  ramp_epochs: _base.Number,
   s_min: _base.Number,
   s_max: _base.Number,
 ) -> jax.Array:
   """The greatest weight at an epoch: linear from s_min to s_max, then flat."""
-  if ramp_epochs == 0:
-    return jnp.full_like(epoch, s_max)
   low = jnp.asarray(s_min, epoch.dtype)
-  progress = jnp.clip(epoch / ramp_epochs, 0, 1)
+  length = jnp.asarray(ramp_epochs, epoch.dtype)
+  progress = jnp.clip(epoch / jnp.where(length > 0, length, 1), 0, 1)
+  progress = jnp.where(length > 0, progress, 1)
   return low + progress * (jnp.asarray(s_max, epoch.dtype) - low)
 
 
@@ -70,7 +70,7 @@ def by_loss_rise(
   keep: float = 0.5,
   s_min: _base.ScalarOrSchedule = 0.1,
   s_max: _base.ScalarOrSchedule = 0.5,
-  ramp_epochs: int = 30,
+  ramp_epochs: _base.ScalarOrSchedule = 30,
   history: str = 'mean',
   key: _base.Key = 0,
 ) -> _base.Selection:
@@ -81,7 +81,9 @@ def by_loss_rise(
   \rfloor` (at least 1) are drawn without replacement, in proportion to the
   scores scaled over the batch to [s_min, s_cur], where s_cur grows linearly
   from s_min to s_max over the first `ramp_epochs` epochs of num_examples // K
-  steps. A batch with an example never seen goes in whole.
+  steps. A batch with an example never seen goes in whole, in any epoch (our
+  choice: the released code asks everyone in the first epoch, and gives whom it
+  missed there the score 1).
 
   Args:
     num_examples: rows of the table; every example id is below it.
@@ -109,9 +111,7 @@ def by_loss_rise(
   )
   _check.number('s_min', s_min, 0, above=True, why='s_min is a draw weight')
   _check.number('s_max', s_max, 0, above=True, why='s_max is a draw weight')
-  _check.number(
-    'ramp_epochs', ramp_epochs, static=True, why='it is a number of epochs'
-  )
+  _check.number('ramp_epochs', ramp_epochs, why='it is a number of epochs')
   _check.one_of('history', history, ('mean', 'last'))
 
   def init():
@@ -132,7 +132,8 @@ def by_loss_rise(
     epoch = step // max(1, num_examples // batch_size)
     low = _base.value_at(s_min, step)
     high = _base.value_at(s_max, step)
-    high = ramp(epoch.astype(scores.dtype), ramp_epochs, low, high)
+    length = _base.value_at(ramp_epochs, step)
+    high = ramp(epoch.astype(scores.dtype), length, low, high)
     weights = draw_weights(scores, low, high)
     # Top-k of log p + Gumbel is a draw without replacement.
     size = example_ids.shape[0]

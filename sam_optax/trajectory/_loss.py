@@ -1,7 +1,7 @@
 """What SAF and MESA share: a divergence that is added to the loss."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,9 @@ CALL = (
 )
 
 
-def divergence(logits: jax.Array, earlier: jax.Array, tau: float) -> jax.Array:
+def divergence(
+  logits: jax.Array, earlier: jax.Array, tau: _base.Number
+) -> jax.Array:
   """KL(softmax(earlier / tau) || softmax(logits / tau)) of each example.
 
   Args:
@@ -29,28 +31,39 @@ def divergence(logits: jax.Array, earlier: jax.Array, tau: float) -> jax.Array:
   dtype = _tree.wide(logits.dtype)
   logits = logits.astype(dtype)
   earlier = jax.lax.stop_gradient(earlier).astype(dtype)
-  target = jax.nn.log_softmax(earlier / tau)
-  difference = target - jax.nn.log_softmax(logits / tau)
+  temperature = jnp.asarray(tau, dtype)
+  target = jax.nn.log_softmax(earlier / temperature)
+  difference = target - jax.nn.log_softmax(logits / temperature)
   return jnp.sum(jnp.exp(target) * difference, axis=-1)
 
 
-def check_loss(
-  lam: float, tau: float, start_epoch: int, stop_epoch: int | None
-) -> None:
-  """Refuses what both methods refuse."""
-  _check.number('lam', lam, why='lam weighs a divergence')
-  _check.number('tau', tau, 0, above=True, why='tau is a temperature')
-  _check.number('start_epoch', start_epoch, why='epochs count from 0')
-  if stop_epoch is not None:
-    _check.number('stop_epoch', stop_epoch, why='epochs count from 0')
+class Weighing(NamedTuple):
+  """How the divergence is weighed, the arguments that both methods have."""
 
+  lam: _base.ScalarOrSchedule
+  tau: _base.ScalarOrSchedule
+  start_epoch: _base.ScalarOrSchedule
+  stop_epoch: _base.ScalarOrSchedule | None
 
-def weight_at(lam, tau, epoch, start_epoch, stop_epoch) -> jax.Array:
-  """The weight of the divergence at an epoch."""
-  active = epoch > start_epoch
-  if stop_epoch is not None:
-    active &= epoch < stop_epoch
-  return jnp.where(active, jnp.asarray(lam * tau**2, jnp.float32), 0)
+  def check(self) -> None:
+    """Raises ValueError if a number is out of its range."""
+    _check.number('lam', self.lam, why='lam weighs a divergence')
+    _check.number('tau', self.tau, 0, above=True, why='tau is a temperature')
+    _check.number('start_epoch', self.start_epoch, why='epochs count from 0')
+    if self.stop_epoch is not None:
+      _check.number('stop_epoch', self.stop_epoch, why='epochs count from 0')
+
+  def at(
+    self, step: jax.Array, epoch: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """The weight of the divergence, and its temperature."""
+    lam = _base.value_at(self.lam, step, jnp.float32)
+    tau = _base.value_at(self.tau, step, jnp.float32)
+    epoch = epoch.astype(jnp.float32)
+    active = epoch > _base.value_at(self.start_epoch, step, jnp.float32)
+    if self.stop_epoch is not None:
+      active &= epoch < _base.value_at(self.stop_epoch, step, jnp.float32)
+    return jnp.where(active, lam * tau**2, 0), tau
 
 
 def add(losses: jax.Array, weight: jax.Array, kl: jax.Array) -> jax.Array:
@@ -61,7 +74,7 @@ def add(losses: jax.Array, weight: jax.Array, kl: jax.Array) -> jax.Array:
 
 def logits_of(aux: Any) -> jax.Array:
   """The logits in what a loss function returns beside its losses."""
-  if not isinstance(aux, dict) or 'logits' not in aux:
+  if not isinstance(aux, Mapping) or 'logits' not in aux:
     raise ValueError(
       "Given a loss_fn whose aux has no 'logits'. The divergence is between "
       f'logits. Call {CALL}.'

@@ -10,12 +10,11 @@ from sam_optax import _base, _check, _devices, _tree
 from sam_optax._alias.where import base
 from sam_optax._core import SharpnessAware
 from sam_optax.trajectory._loss import (
+  Weighing,
   add,
   as_method,
-  check_loss,
   divergence,
   logits_of,
-  weight_at,
 )
 
 
@@ -33,12 +32,12 @@ class MesaState(NamedTuple):
 
 
 def mesa(
-  lam: float = 0.8,
-  tau: float = 5.0,
-  decay: float = 0.9998,
-  start_epoch: int = 5,
-  stop_epoch: int | None = None,
-  steps_per_epoch: int | None = None,
+  lam: _base.ScalarOrSchedule = 0.8,
+  tau: _base.ScalarOrSchedule = 5.0,
+  decay: _base.ScalarOrSchedule = 0.9998,
+  start_epoch: _base.ScalarOrSchedule = 5,
+  stop_epoch: _base.ScalarOrSchedule | None = None,
+  steps_per_epoch: _base.ScalarOrSchedule | None = None,
   teacher: Callable[[_base.PyTree, Any], jax.Array] | None = None,
 ) -> SharpnessAware:
   r"""Memory-efficient SAF: against the outputs of averaged weights.
@@ -88,7 +87,8 @@ def mesa(
     <https://arxiv.org/abs/2205.14083>`_, 2022, equations 9 and 12 and the
     released code.
   """
-  check_loss(lam, tau, start_epoch, stop_epoch)
+  weighing = Weighing(lam, tau, start_epoch, stop_epoch)
+  weighing.check()
   _check.number('decay', decay, 0, 1, why='decay weighs a moving average')
   if steps_per_epoch is not None:
     _check.number('steps_per_epoch', steps_per_epoch, 1, why='it is a length')
@@ -111,12 +111,14 @@ def mesa(
   ):
     batch = batch if prepare is None else prepare(batch)
     change = _tree.subtract(params, state.average)
-    average = _tree.add(state.average, _tree.scale(1 - decay, change))
+    step = state.method.step
+    weight = 1 - _base.value_at(decay, step)
+    average = _tree.add(state.average, _tree.scale(weight, change))
     average = _tree.cast_like(average, state.average)
     averaged = _tree.cast_like(average, params)
     per_epoch = 1 if steps_per_epoch is None else steps_per_epoch
-    epoch = state.method.step // per_epoch
-    weight = weight_at(lam, tau, epoch, start_epoch, stop_epoch)
+    epoch = step // _base.value_at(per_epoch, step, step.dtype)
+    weight, temperature = weighing.at(step, epoch)
 
     def forward():
       if teacher is not None:
@@ -135,7 +137,7 @@ def mesa(
 
     def with_divergence(params, batch):
       losses, aux = loss_fn(params, batch)
-      added = divergence(logits_of(aux), earlier, tau)
+      added = divergence(logits_of(aux), earlier, temperature)
       return add(losses, weight, added), aux
 
     value, grads, method_state = method.value_and_grad(

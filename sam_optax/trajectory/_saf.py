@@ -5,17 +5,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sam_optax import _check, _devices
+from sam_optax import _base, _check, _devices
 from sam_optax._alias.where import base
 from sam_optax._core import SharpnessAware
 from sam_optax.trajectory._loss import (
   CALL,
+  Weighing,
   add,
   as_method,
-  check_loss,
   divergence,
   logits_of,
-  weight_at,
 )
 
 
@@ -41,11 +40,11 @@ def slots(epoch: Any, epochs_ago: int) -> tuple[Any, Any]:
 def saf(
   num_examples: int | None = None,
   num_classes: int | None = None,
-  lam: float = 0.3,
-  tau: float = 5.0,
+  lam: _base.ScalarOrSchedule = 0.3,
+  tau: _base.ScalarOrSchedule = 5.0,
   epochs_ago: int = 3,
-  start_epoch: int = 5,
-  stop_epoch: int | None = None,
+  start_epoch: _base.ScalarOrSchedule = 5,
+  stop_epoch: _base.ScalarOrSchedule | None = None,
 ) -> SharpnessAware:
   r"""Sharpness-aware training for free: against the logits of epochs ago.
 
@@ -98,10 +97,14 @@ def saf(
       'keeps the logits of every example of the training set. Pass both '
       'sizes: saf(num_examples=50_000, num_classes=10).'
     )
-  _check.number('num_examples', num_examples, 1, why='it is a size')
-  _check.number('num_classes', num_classes, 1, why='it is a size')
-  _check.number('epochs_ago', epochs_ago, 1, why='it is a number of epochs')
-  check_loss(lam, tau, start_epoch, stop_epoch)
+  for name, size in (
+    ('num_examples', num_examples),
+    ('num_classes', num_classes),
+    ('epochs_ago', epochs_ago),
+  ):
+    _check.number(name, size, 1, static=True, why='it sizes a table')
+  weighing = Weighing(lam, tau, start_epoch, stop_epoch)
+  weighing.check()
   method = base()
 
   def init(params):
@@ -123,17 +126,18 @@ def saf(
         "Given no example_ids. SAF reads each example's earlier logits. Call "
         f'{CALL}.'
       )
+    example_ids = jnp.asarray(example_ids)
     batch_size = example_ids.shape[0] * _devices.count(across)
     per_epoch = max(1, num_examples // batch_size)
     epoch = state.method.step // per_epoch
     write, read = slots(epoch, epochs_ago)
-    weight = weight_at(lam, tau, epoch, start_epoch, stop_epoch)
+    weight, temperature = weighing.at(state.method.step, epoch)
     earlier = state.bank[example_ids, read]
 
     def with_divergence(params, batch):
       losses, aux = loss_fn(params, batch)
       logits = logits_of(aux)
-      return add(losses, weight, divergence(logits, earlier, tau)), aux
+      return add(losses, weight, divergence(logits, earlier, temperature)), aux
 
     value, grads, method_state = method.value_and_grad(
       with_divergence,
