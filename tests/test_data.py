@@ -83,6 +83,11 @@ def image_folder(root, shape=(5, 4, 3)):
   return written
 
 
+def test_one_class_is_no_data_set(tmp_path):
+  one = write_npz(tmp_path, train_y=np.zeros(6, int), test_y=np.zeros(3, int))
+  raises('all of one class', data.load, one)
+
+
 # -- npz ----------------------------------------------------------------------
 
 
@@ -171,6 +176,14 @@ def test_folder_is_read_in_the_order_of_names(tmp_path, shape):
   assert read.train_labels.tolist() == [0, 0, 1, 1]
   assert read.test_labels.tolist() == [0, 1]
   assert read.num_classes == 2
+
+
+def test_folder_reads_webp_and_bmp(tmp_path):
+  image_folder(tmp_path)
+  pixels = np.full((5, 4, 3), 7, np.uint8)
+  for name in ('train/cat/c.webp', 'train/cat/d.bmp'):
+    write_image(tmp_path / name, pixels)
+  assert (data.load(str(tmp_path)).train_images[2:4] == 7).all()
 
 
 def test_folder_reads_jpeg_and_drops_alpha(tmp_path):

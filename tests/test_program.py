@@ -18,7 +18,7 @@ from train import __main__ as command
 from train import augment, data, loop
 from train import config as train_config
 from train.log import Log
-from train.records import NotFinite
+from train.records import NotFinite, Records
 from train.step import Step
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -323,6 +323,8 @@ BAD = {
   'batch too large': (['batch_size'], 71, 'Use at most 70'),
   'no batch': (['batch_size'], 0, 'batch_size=0'),
   'no epoch': (['epochs'], 0, 'epochs=0'),
+  'negative seed': (['seed'], -1, 'seed=-1'),
+  'seed beyond 32 bits': (['seed'], 2**32, 'from 0 to 4294967295'),
   'label smoothing': (['label_smoothing'], 1.0, 'label_smoothing=1.0'),
   'unknown fill': (['augment', 'fill'], 'zeros', 'zero'),
   'no micro-batch': (['micro_batch'], 0, 'micro_batch=0'),
@@ -379,6 +381,25 @@ def test_a_loss_that_is_no_number_stops_the_run():
   config.optimizer.momentum = 0.0
   with pytest.raises(NotFinite, match='Lower'):
     loop.Program(config, make_dataset()).run(seed=0)
+  # Before a second step could show it in the training loss.
+  config.steps = 1
+  with pytest.raises(NotFinite, match='test loss is .* at step 1'):
+    loop.Program(config, make_dataset()).run(seed=0)
+
+
+def test_the_steps_before_a_loss_that_is_no_number_are_logged(tmp_path):
+  losses = [1.0, 2.0, np.nan, 3.0]
+  with Log(tmp_path) as log:
+    records = Records(log, batch_size=1, seconds=lambda: 1.0, logged=4)
+    for loss in losses:
+      records.add({'loss': jnp.asarray(loss)})
+    with pytest.raises(NotFinite, match='nan at step 7'):
+      records.flush()
+  lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+  assert [json.loads(line) for line in lines] == [
+    {'step': 5, 'loss': 1.0},
+    {'step': 6, 'loss': 2.0},
+  ]
 
 
 def run_command(*arguments, module='train'):
@@ -395,6 +416,7 @@ def run_command(*arguments, module='train'):
   ('arguments', 'expected'),
   [
     (['--config.method.rhoo=1'], 'Did you mean "rho"'),
+    (['--config.optimizr.clip=1'], 'Did you mean "optimizer"'),
     (['--config.method.segment=0'], 'Given segment=0'),
     (['--config=tests/tiny_config.py:arsm'], "Did you mean 'arsam'"),
   ],

@@ -1,7 +1,9 @@
 """Reports: numbers that were worked out by hand, from folders made by hand."""
 
 import json
+import shutil
 
+import numpy as np
 import pytest
 
 from tests import tiny_config
@@ -232,8 +234,6 @@ def test_records_are_read_as_far_as_they_are_whole(folder):
 
 
 def test_a_curve_is_drawn_as_means_of_equal_parts():
-  import numpy as np
-
   assert list(curves._binned(np.arange(5.0))) == [0, 1, 2, 3, 4]
   binned = curves._binned(np.arange(250.0))
   np.testing.assert_allclose(binned, [1 + 3 * i for i in range(83)] + [249])
@@ -245,3 +245,22 @@ def test_pictures_of_few_and_of_many_methods(count, folder):
   groups = {f'method {i}': [run] * 2 for i in range(count)}
   assert curves.picture(groups, 'title', folder / 'picture.png')
   assert (folder / 'picture.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_curves_of_runs_under_way_end_where_the_shortest_does():
+  def run(length):
+    step = np.arange(1.0, length + 1)
+    return curves.Curves({'step': step, 'loss': 1000 - step}, {})
+
+  lines = curves._binned_alike([run(950), run(150)], 'loss')
+  for x, loss in lines:
+    np.testing.assert_allclose(loss, 1000 - x)
+  np.testing.assert_array_equal(lines[0][0], lines[1][0])
+
+
+def test_a_damaged_result_is_one_that_is_not_there(folder, tmp_path):
+  copy = tmp_path / 'copy'
+  shutil.copytree(folder, copy)
+  (copy / 'a' / '0' / 'result.json').write_text('')
+  found = {(run.variant, run.seed): run.result for run in results.read(copy)}
+  assert found['a', 0] is None

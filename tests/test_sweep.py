@@ -222,6 +222,17 @@ def test_a_run_that_fails_is_written_down_and_the_others_go_on(
   assert len(trained) == 2
 
 
+def test_a_config_that_cannot_be_built_may_be_mended(arguments, tmp_path):
+  one = [*arguments, '--methods=sgd', '--seeds=1']
+  wrong = '--config.model={"name": "mlp", "hiden": (8,)}'
+  assert sweep.main([*one, wrong]) == 1
+  folder = tmp_path / 'sweep' / 'sgd' / '0'
+  assert 'hiden' in json.loads((folder / 'failure.json').read_text())['message']
+  assert sweep.main([*one, wrong.replace('hiden', 'hidden')]) == 0
+  assert result(folder)['steps'] == 12
+  assert not (folder / 'failure.json').exists()
+
+
 def test_a_run_that_the_machine_failed_is_tried_again(
   arguments, tmp_path, monkeypatch
 ):

@@ -194,7 +194,8 @@ def refusing() -> Iterator[None]:
   """Ends the process with what a config refuses of its overrides."""
   try:
     yield
-  except AttributeError as error:  # an override of a key that is not there
+  # An override of a key, or of a section, that is not there.
+  except (AttributeError, KeyError) as error:
     key = error.args[0]
     text = key.args[0] if isinstance(key, KeyError) else str(key)
     sys.exit(

@@ -237,6 +237,8 @@ def check(config: Config, num_examples: int) -> int:
   """
   for name in ('epochs', 'batch_size', 'eval_every', 'log_every'):
     checks.at_least(name, config[name], 1)
+  # NumPy's generators and JAX's keys take no other.
+  checks.between('seed', config.seed, 0, 2**32 - 1, 'It seeds 32 bits')
   checks.at_least('checkpoint.every', config.checkpoint.every, 0)
   checks.at_least('checkpoint.keep', config.checkpoint.keep, 1)
   checks.pick(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw
 
-from train import augment, crop, data, mixup
+from train import augment, checks, crop, data, mixup
 
 _GAP = 4
 _HEADER = 16
@@ -135,7 +135,9 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument('--data', default='digits', help='as data.name')
   parser.add_argument('--data_dir', help='as data.dir in a config')
   parser.add_argument('--workdir', required=True, help='where it goes')
-  parser.add_argument('--images', type=int, default=8, help='how many rows')
+  parser.add_argument(
+    '--images', type=checks.count, default=8, help='how many rows'
+  )
   parser.add_argument('--seed', type=int, default=0, help='of the draws')
   args = parser.parse_args(argv)
   try:

@@ -180,7 +180,7 @@ def _draw_losses(axis, groups, colors) -> None:
   for label, group in groups.items():
     _draw_range(
       axis,
-      [(_binned(r.steps['step']), _binned(r.steps['loss'])) for r in group],
+      _binned_alike(group, 'loss'),
       colors[label],
       label,
     )
@@ -198,10 +198,7 @@ def _draw_shares(axis, groups, colors) -> None:
   for label, group in groups.items():
     _draw_range(
       axis,
-      [
-        (_binned(r.steps['step']), 100 * _binned(r.steps['look_share']))
-        for r in group
-      ],
+      [(x, 100 * share) for x, share in _binned_alike(group, 'look_share')],
       colors[label],
       label,
     )
@@ -236,6 +233,15 @@ def _draw_range(axis, lines, color, label) -> None:
   axis.fill_between(
     x, values.min(0), values.max(0), color=color, alpha=0.12, linewidth=0
   )
+
+
+def _binned_alike(group, name: str) -> list[tuple[np.ndarray, np.ndarray]]:
+  """Each run's steps and curve, as far as they all go."""
+  length = min(len(run.steps['step']) for run in group)
+  return [
+    (_binned(run.steps['step'][:length]), _binned(run.steps[name][:length]))
+    for run in group
+  ]
 
 
 def _binned(values: np.ndarray) -> np.ndarray:

@@ -70,7 +70,7 @@ def load(
         `test_x` and `test_y`, with images as uint8 of shape [n, height, width]
         or [n, height, width, channels];
       * a folder of images, `train/CLASS/*.png` and `test/CLASS/*.png` (or
-        `.jpg`, `.jpeg`), all of one size, or see `train/folder.py`;
+        `.jpg`, `.webp`, `.bmp`), all of one size, or see `train/folder.py`;
       * any TFDS name, such as `cifar10` or `cmaterdb/bangla`, of a set that is
         prepared in `data_dir` in a format with random access.
     data_dir: where prepared TFDS sets are. Defaults to the environment variable
@@ -145,6 +145,11 @@ def checked(
   """
   train = _checked(f'the train split of {name!r}', _Arrays(*train), num_classes)
   test = _checked(f'the test split of {name!r}', _Arrays(*test), num_classes)
+  if num_classes < 2:
+    raise DataError(
+      f'Cannot use {name!r}. Its training images are all of one class, so that '
+      'there is nothing to tell apart. Use a set of two classes or more.'
+    )
   if train.images.shape[1:] != test.images.shape[1:]:
     raise DataError(
       f'Cannot use {name!r}. Its train images have the shape'

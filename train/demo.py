@@ -91,10 +91,10 @@ def _parser() -> argparse.ArgumentParser:
     '--methods', help="its variants, with commas, or 'all'; its DEMO by default"
   )
   parser.add_argument(
-    '--seeds', type=sweep.count, default=3, help='runs of each (default: 3)'
+    '--seeds', type=checks.count, default=3, help='runs of each (default: 3)'
   )
   parser.add_argument(
-    '--epochs', type=sweep.count, help="in place of the config's"
+    '--epochs', type=checks.count, help="in place of the config's"
   )
   parser.add_argument(
     '--workdir',

@@ -16,7 +16,7 @@ import numpy as np
 from train.checks import DataError
 from train.image import Encoded
 
-_SUFFIXES = ('.png', '.jpg', '.jpeg')
+_SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp')
 _ANNOTATIONS = 'val_annotations.txt'
 _LAYOUT = (
   'Give one folder of images for each class under train, and the same under'

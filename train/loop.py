@@ -133,7 +133,7 @@ class Program:
           records.flush()
           with clock.stopped():
             progress = progress._replace(scores=self.test(state))
-            records.log.test(step, progress.scores)
+            records.test(step, progress.scores)
         progress = progress._replace(
           seconds=training(), compile_seconds=compiling()
         )

@@ -1,7 +1,6 @@
 """Steps' scalars on their way to the log, and what stops a run."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -45,15 +44,26 @@ class Records:
       return
     ready = jax.device_get(ready)
     first, self._logged = self._logged + 1, self._logged + count
-    _check_finite(first, ready)
     speed = self._logged * self._batch_size / self._seconds()
-    self.log.steps(first, ready, speed)
+    finite = [np.isfinite(record['loss']) for record in ready]
+    if all(finite):
+      self.log.steps(first, ready, speed)
+      return
+    good = finite.index(False)
+    if good:
+      self.log.steps(first, ready[:good], speed)
+    check_finite('loss', ready[good]['loss'], first + good)
+
+  def test(self, step: int, scores: Mapping[str, float]) -> None:
+    """Logs a test after so many steps."""
+    check_finite('test loss', scores['loss'], step)
+    self.log.test(step, scores)
 
 
-def _check_finite(first: int, records: Sequence[Mapping[str, Any]]) -> None:
-  for step, record in enumerate(records, start=first):
-    if not np.isfinite(record['loss']):
-      raise NotFinite(
-        f'The loss is {record["loss"]} at step {step}. Training cannot '
-        'recover from it. Lower optimizer.learning_rate or method.rho.'
-      )
+def check_finite(name: str, loss: float, step: int) -> None:
+  """Raises NotFinite if a loss at a step is no finite number."""
+  if not np.isfinite(loss):
+    raise NotFinite(
+      f'The {name} is {loss} at step {step}. Training cannot recover from it. '
+      'Lower optimizer.learning_rate or method.rho, in another workdir.'
+    )

@@ -160,7 +160,7 @@ def _name(place: pathlib.Path, folder: pathlib.Path, seed: str) -> Any:
 def _json(path: pathlib.Path) -> Any:
   try:
     return json.loads(path.read_text())
-  except OSError:
+  except (OSError, ValueError):  # not there, or damaged
     return None
 
 

@@ -87,7 +87,7 @@ def choose(module: Mapping[str, Any], methods: str | None) -> list[str]:
   if methods in (None, 'all'):
     return known
   chosen = []
-  for name in methods.split(','):
+  for name in methods.replace(' ', '').split(','):
     found = fnmatch.filter(known, name)
     if not found:
       checks.pick('--methods', name, dict.fromkeys(known))

@@ -27,6 +27,7 @@ from absl import logging
 from train import __main__ as command
 from train import (
   checkpoint,
+  checks,
   data,
   jobs,
   loop,
@@ -101,19 +102,30 @@ def prepare(todo: Sequence[runs.Run]) -> None:
       config cannot be run.
   """
   for run in todo:
-    if _is_over(run):
+    # What failed before its first step is no run of another config.
+    if _is_over(run) and workdir.is_begun(run.folder):
       workdir.check_same(run.folder, run.config)
     elif not workdir.is_busy(run.folder):
       workdir.check(run.folder, run.config)
       train_config.check(run.config, dataset(run).num_examples)
   for run in todo:
-    failure = run.folder / workdir.FAILURE
-    if failure.exists() and json.loads(failure.read_text())['error'] != _FINAL:
-      failure.unlink()
+    _forgive(run)
     # The config says which runs there are to be, before they begin.
     if not (run.folder / 'config.json').exists():
       run.folder.mkdir(parents=True, exist_ok=True)
       workdir.write_config(run.folder, run.config)
+
+
+def _forgive(run: runs.Run) -> None:
+  """Has a run that failed tried again, unless the same would happen."""
+  failure = run.folder / workdir.FAILURE
+  if not failure.exists() or (run.folder / 'result.json').exists():
+    return
+  begun = workdir.is_begun(run.folder)
+  if not begun or json.loads(failure.read_text())['error'] != _FINAL:
+    failure.unlink()
+  if not begun:  # the config may have been at fault
+    (run.folder / 'config.json').unlink(missing_ok=True)
 
 
 def go_through(todo: Sequence[runs.Run], bar: bool = False) -> None:
@@ -226,17 +238,8 @@ def _say(run: runs.Run) -> None:
   )
 
 
-def count(text: str) -> int:
-  """A positive number on the command line."""
-  if not text.isdecimal() or not int(text):
-    raise argparse.ArgumentTypeError(
-      f'given {text!r}, which is no number of them; use 1 or more'
-    )
-  return int(text)
-
-
 def _jobs(text: str) -> str:
-  return text if text == 'all' else str(count(text))
+  return text if text == 'all' else str(checks.count(text))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -252,7 +255,10 @@ def _parser() -> argparse.ArgumentParser:
     '--methods', help='variants, or patterns, with commas (default: all)'
   )
   parser.add_argument(
-    '--seeds', type=count, default=3, help='runs of each variant (default: 3)'
+    '--seeds',
+    type=checks.count,
+    default=3,
+    help='runs of each variant (default: 3)',
   )
   parser.add_argument(
     '--grid',

@@ -38,7 +38,7 @@ def check(folder: pathlib.Path, config: Config) -> None:
       f'{given}, which is finished and would be overwritten. Give another '
       'folder, or delete this one.'
     )
-  if not any((folder / name).exists() for name in _OF_A_RUN):
+  if not is_begun(folder):
     return
   saved = _saved(folder).get('checkpoint', {})
   if not (saved.get('every') and config.checkpoint.every):
@@ -89,6 +89,11 @@ def differing(
 def as_json(config: Config) -> dict[str, Any]:
   """A config as `config.json` has it."""
   return json.loads(_json(config))
+
+
+def is_begun(folder: pathlib.Path) -> bool:
+  """Whether a folder holds more of a run than its config."""
+  return any((folder / name).exists() for name in _OF_A_RUN)
 
 
 def is_busy(folder: pathlib.Path) -> bool:
