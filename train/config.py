@@ -61,7 +61,8 @@ def default() -> Config:
       'data': {
         'name': 'digits',  # see train/data.py
         'dir': config_dict.placeholder(str),
-        # Only the first so many training and test images: (5000, 2000).
+        # Only the first so many training and test images: (5000, 2000). A
+        # folder is in the order of its classes, so that these are of a few.
         'first': config_dict.placeholder(tuple),
         # The side in pixels to which images of many shapes are cut and resized:
         # their middle, or with crop 'inception' a random part of them.

@@ -76,7 +76,7 @@ def load(
     data_dir: where prepared TFDS sets are. Defaults to the environment variable
       `TFDS_DATA_DIR`, or else `~/tensorflow_datasets`.
     first: how many training and how many test images to keep, the first ones
-      of each; None for all.
+      of each, which in a folder are of its first classes; None for all.
 
   Returns:
     The data set.
