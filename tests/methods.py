@@ -600,7 +600,7 @@ METHODS = {
       'num_classes': NUM_CLASSES,
       'epochs_ago': 1,
       'start_epoch': 0,
-      'stop_epoch': 9,
+      'stop_epoch': 1000,
     },
     is_sam=None,
     is_base={'lam': 0.0},
@@ -625,7 +625,7 @@ METHODS = {
     options={
       'decay': 0.875,
       'start_epoch': 0,
-      'stop_epoch': 9,
+      'stop_epoch': 1000,
       'steps_per_epoch': 1,
     },
     is_sam=None,

@@ -160,9 +160,9 @@ def test_test_images_are_the_middle(varied, tmp_path):
 def test_grey_and_other_images_are_read_as_colour(tmp_path):
   for split in ('train', 'test'):
     for name, mode in (('a', 'L'), ('b', 'RGBA'), ('c', 'P'), ('d', 'CMYK')):
-      path = (
-        tmp_path / split / 'ant' / f'{name}.{"jpg" if name == "d" else "png"}'
-      )
+      kind = 'ant' if name < 'c' else 'bee'
+      suffix = 'jpg' if name == 'd' else 'png'
+      path = tmp_path / split / kind / f'{name}.{suffix}'
       path.parent.mkdir(parents=True, exist_ok=True)
       Image.fromarray(np.full((8, 9, 3), 100, np.uint8)).convert(mode).save(
         path
