@@ -170,7 +170,10 @@ def test_without_a_cluster_that_is_said():
 def test_an_interrupted_run_ends_with_a_line(npz, tmp_path):  # noqa: F811
   arguments = (f'--workdir={tmp_path / "run"}', f'--config.data.name={npz}')
   arguments += ('--config.batch_size=8', '--config.epochs=10000')
+  # Tests that a shell started in the background ignore it, and so would this.
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
   with started(command(*arguments)) as process:
+    signal.signal(signal.SIGINT, before)
     wait_for(tmp_path / 'run', 20, [process])
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=SECONDS)
