@@ -44,7 +44,7 @@ def commands() -> list[str]:
     line
     for document in DOCUMENTS
     for block in blocks(document.read_text(), 'sh')
-    for line in block.replace('\\\n', '').splitlines()
+    for line in block.splitlines()
   ]
 
 

@@ -45,22 +45,20 @@ class Records:
     ready = jax.device_get(ready)
     first, self._logged = self._logged + 1, self._logged + count
     speed = self._logged * self._batch_size / self._seconds()
-    finite = [np.isfinite(record['loss']) for record in ready]
-    if all(finite):
-      self.log.steps(first, ready, speed)
-      return
-    good = finite.index(False)
+    bad = [i for i, x in enumerate(ready) if not np.isfinite(x['loss'])]
+    good = bad[0] if bad else count
     if good:
       self.log.steps(first, ready[:good], speed)
-    check_finite('loss', ready[good]['loss'], first + good)
+    if bad:
+      _check_finite('loss', ready[good]['loss'], first + good)
 
   def test(self, step: int, scores: Mapping[str, float]) -> None:
     """Logs a test after so many steps."""
-    check_finite('test loss', scores['loss'], step)
+    _check_finite('test loss', scores['loss'], step)
     self.log.test(step, scores)
 
 
-def check_finite(name: str, loss: float, step: int) -> None:
+def _check_finite(name: str, loss: float, step: int) -> None:
   """Raises NotFinite if a loss at a step is no finite number."""
   if not np.isfinite(loss):
     raise NotFinite(

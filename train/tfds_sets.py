@@ -116,6 +116,7 @@ def find(name: str, data_dir: str | None) -> Prepared:
     )
   try:
     builder.as_data_source(chosen[0])
+  # Raised by TFDS for a file format without random access.
   except NotImplementedError as error:
     raise DataError(
       f'Cannot read {name!r} from {builder.data_path}. It was prepared as'
