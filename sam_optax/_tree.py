@@ -85,14 +85,38 @@ def unit(tree: _base.PyTree) -> _base.PyTree:
   return scale(1 / (norm(tree) + TINY), tree)
 
 
-def remove_component(tree: _base.PyTree, along: _base.PyTree) -> _base.PyTree:
-  """Tree - <tree, u> u with u = along / ‖along‖; `tree` where along is 0."""
+def cosine(x: _base.PyTree, y: _base.PyTree) -> jax.Array:
+  """<x, y> / (‖x‖ ‖y‖); 0 where one of them is 0."""
+  return vdot(x, y) / (norm(x) + TINY) / (norm(y) + TINY)
+
+
+def component(tree: _base.PyTree, along: _base.PyTree) -> _base.PyTree:
+  """<tree, u> u with u = along / ‖along‖; 0 where along is 0."""
   length = norm(along) + TINY
   # Two divisions: the square of a small norm would be 0. No unit vector: it
   # would be a copy of the tree that lives as long as both gradients.
   share = vdot(tree, along) / length / length
   share = jnp.where(jnp.isfinite(share), share, 0)  # not of overflowed norms
-  return subtract(tree, scale(share, along))
+  return scale(share, along)
+
+
+def remove_component(tree: _base.PyTree, along: _base.PyTree) -> _base.PyTree:
+  """Tree - <tree, u> u with u = along / ‖along‖; `tree` where along is 0."""
+  return subtract(tree, component(tree, along))
+
+
+def above_rounding(
+  difference: _base.PyTree, of: _base.PyTree, share: float
+) -> _base.PyTree:
+  """A difference; zero where its norm is at most `share` of ‖of‖.
+
+  There it is the rounding error of what was subtracted.
+  """
+  # A quotient, not a product: XLA repeats a scalar without a division or a
+  # root, sums over all leaves included, in the update of every leaf, and what
+  # it compiles would grow with the square of their number.
+  kept = norm(difference) / (norm(of) + TINY) > share
+  return where(kept, difference, optax.tree.zeros_like(difference))
 
 
 def where(

@@ -172,12 +172,7 @@ def look_direction(
 
   def orthogonal(perturbed_gradient, gradient):
     direction = _tree.remove_component(perturbed_gradient, gradient)
-    noise_floor = 1e-6 * _tree.norm(perturbed_gradient)
-    return _tree.where(
-      _tree.norm(direction) > noise_floor,
-      direction,
-      optax.tree.zeros_like(direction),
-    )
+    return _tree.above_rounding(direction, perturbed_gradient, 1e-6)
 
   def looked(gradient, perturbed_gradient, state, step):
     del step

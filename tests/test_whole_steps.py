@@ -4,8 +4,6 @@ SAF and MESA train on another loss, decoupled WSAM and bSAM take a step of their
 own. Each is compared with a second account of it, in NumPy.
 """
 
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -400,20 +398,3 @@ def test_a_gradient_function_alone_does_not_serve(name, missing):
   with pytest.raises(ValueError) as error:
     method.update(params, method.init(params), params, **given)
   assert_three_beats(error, missing, 'value_and_grad(')
-
-
-@pytest.mark.parametrize('name', ['ausam', 'arsam_ausam'])
-def test_a_table_is_not_copied_in_a_branch(name):
-  # It may have millions of rows, of which a step changes a few.
-  size = 12_345
-  chooses = getattr(sam_optax, name)(num_examples=size)
-  loss_fn = lambda w, x: (jnp.tanh(x * w) ** 2, None)
-  x, ids = jnp.arange(8.0), jnp.arange(8)
-
-  def step(state):
-    return chooses.value_and_grad(loss_fn, jnp.ones([]), state, x, ids)[2]
-
-  jitted = jax.jit(step, donate_argnums=0)
-  text = jitted.lower(chooses.init(jnp.ones([]))).compile().as_text()
-  assert 'conditional(' in text and f'f32[{size}]' in text
-  assert not re.search(rf'= f32\[{size}\]\S* copy\(', text)

@@ -83,16 +83,11 @@ def friendly(
     new = _move(old, seen, weight)
     average = old if order == 'code' else new
     if isinstance(sigma, str):
-      share = _tree.vdot(_tree.unit(average), _tree.unit(gradient))
+      share = _tree.cosine(average, gradient)
     else:
       share = _base.value_at(sigma, state.step)
     direction = _tree.subtract(gradient, _tree.scale(share, average))
-    noise_floor = 1e-7 * _tree.norm(gradient)
-    direction = _tree.where(
-      _tree.norm(direction) > noise_floor,
-      direction,
-      optax.tree.zeros_like(direction),
-    )
+    direction = _tree.above_rounding(direction, gradient, 1e-7)
     ema = _tree.cast_like(new, state.ema)
     return direction, AverageState(_tree.increment(state.step), ema)
 
@@ -224,12 +219,10 @@ def reference(
     gradient, other = _tree.promote(updates), _tree.promote(reference(params))
     if part == 'whole':
       return other, state
-    axis = _tree.unit(other)
-    length = _tree.vdot(gradient, axis)
+    along = _tree.component(gradient, other)
     if literal:
-      length = length / (_tree.norm(gradient) + _tree.TINY)
-      length = length * _tree.norm(other)
-    along = _tree.scale(length, axis)
+      ratio = _tree.norm(other) / (_tree.norm(gradient) + _tree.TINY)
+      along = _tree.scale(ratio, along)
     if part == 'along':
       return along, state
     return _tree.subtract(gradient, along), state

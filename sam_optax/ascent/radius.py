@@ -274,8 +274,7 @@ def multi_step(
       perturbation = _tree.add(perturbation, stride)
       length = _tree.norm(perturbation)
       # Within the ball nothing is scaled, not even by a rounded 1.
-      shrink = radius / jnp.maximum(length, _tree.TINY)
-      shrink = jnp.where(length > radius, shrink, jnp.ones_like(shrink))
+      shrink = jnp.minimum(radius / jnp.maximum(length, _tree.TINY), 1)
       if number > 0 or step_size is not None:
         perturbation = _tree.scale(shrink, perturbation)
     return perturbation, RadiusState(

@@ -1,0 +1,55 @@
+"""What XLA makes of a step."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import sam_optax
+from tests import driving
+from tests.methods import METHODS, method
+
+
+def ridges(params, batch):
+  """Losses in which every leaf has its part."""
+  heights = [jnp.mean(jnp.tanh(leaf)) for leaf in jax.tree.leaves(params)]
+  losses = (batch[1] - sum(heights)) ** 2
+  return losses, {'loss': jnp.mean(losses)}
+
+
+def instructions(name, leaves):
+  """How many a step of the method has, fused computations included."""
+  looks = {'look': True} if METHODS[name].looks else {}
+  # Named for SAM-ON's mask.
+  params = {f'norm{number}': jnp.ones([2, 3]) for number in range(leaves)}
+  stepper = driving.Stepper(method(name), 'value_and_grad', ridges)
+  states = stepper.method.init(params), stepper.base.init(params)
+  arguments = (params, *states, *driving.batch_at(0))
+  compiled = stepper.jitted.lower(*arguments, **looks).compile()
+  return compiled.as_text().count(' = ')
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_a_step_grows_with_its_leaves_and_not_with_their_square(name):
+  # XLA repeats a cheap scalar, such as a norm's sum over all leaves, in the
+  # update of every leaf: what it compiles is then quadratic.
+  few, some, many = (instructions(name, leaves) for leaves in (4, 8, 16))
+  assert many - some < 2.3 * (some - few)
+
+
+@pytest.mark.parametrize('name', ['ausam', 'arsam_ausam'])
+def test_a_table_is_not_copied_in_a_branch(name):
+  # It may have millions of rows, of which a step changes a few.
+  size = 12_345
+  chooses = getattr(sam_optax, name)(num_examples=size)
+  loss_fn = lambda w, x: (jnp.tanh(x * w) ** 2, None)
+  x, ids = jnp.arange(8.0), jnp.arange(8)
+
+  def step(state):
+    return chooses.value_and_grad(loss_fn, jnp.ones([]), state, x, ids)[2]
+
+  jitted = jax.jit(step, donate_argnums=0)
+  text = jitted.lower(chooses.init(jnp.ones([]))).compile().as_text()
+  assert 'conditional(' in text and f'f32[{size}]' in text
+  assert not re.search(rf'= f32\[{size}\]\S* copy\(', text)
