@@ -2,12 +2,14 @@
 
 A published method is one function; its parts are in the modules `ascent`
 (where to look), `cadence` (when), `descent` (what to descend along) and
-`selection` (whom to ask), and `sharpness_aware` puts them together.
+`selection` (whom to ask), and `sharpness_aware` puts them together. What came
+of it is looked at with `diagnostics`.
 """
 
 from sam_optax import ascent as ascent
 from sam_optax import cadence as cadence
 from sam_optax import descent as descent
+from sam_optax import diagnostics as diagnostics
 from sam_optax import selection as selection
 from sam_optax._accumulate import accumulate as accumulate
 from sam_optax._alias.beyond import late_sam as late_sam

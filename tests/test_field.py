@@ -13,17 +13,10 @@ import numpy as np
 import optax
 import optax.contrib
 import pytest
-from jax.sharding import AxisType, PartitionSpec
 
 import sam_optax
 from sam_optax import _chain
-
-START = jnp.array([1.0, -2.0])
-RHO = 0.1
-
-
-def loss(w):
-  return jnp.sum(w**4) / 4
+from tests.field import RHO, START, THREE, loss
 
 
 def sam_gradient(grad_fn, w, rho=RHO):
@@ -245,132 +238,14 @@ def test_a_rho_schedule_advances_in_a_chain():
     np.testing.assert_allclose(updates, expected, rtol=1e-6)
 
 
-# Fault 8: one result on four devices, whichever way the mean is taken.
-
-CROSS_DEVICE = {
-  'sam': lambda: sam_optax.sam(RHO),
-  'fsam': lambda: sam_optax.fsam(RHO, decay=0.6),
-  # From the second step on the branch is drawn: it must fall alike everywhere.
-  'arsam': lambda: sam_optax.arsam(
-    RHO, segment=2, warmup_steps=1, horizon=1, key=3
-  ),
-}
-NUM_STEPS = 6
-
-
-def example_loss(w, batch):
-  return jnp.mean((batch @ w) ** 2) + jnp.mean(jnp.sin(batch)) * loss(w)
-
-
-def batches():
-  return jax.random.normal(jax.random.key(0), (NUM_STEPS, 8, 2))
-
-
-def train(method, mean_gradient, params, state, batches):
-  """A few steps with the grad_fn that `mean_gradient` makes of a batch."""
-
-  def step(carry, batch):
-    params, state = carry
-    grad_fn = functools.partial(mean_gradient, batch)
-    grads, state = method.update(
-      grad_fn(params), state, params, grad_fn=grad_fn
-    )
-    return (params - 0.05 * grads, state), state.looked
-
-  (params, state), looked = jax.lax.scan(step, (params, state), batches)
-  return params, state.gradient_evaluations, looked
-
-
-def mean_of_local(batch, w):
-  # pmap, and shard_map with check_vma=False: a gradient is the device's own.
-  return jax.lax.pmean(jax.grad(example_loss)(w, batch), 'b')
-
-
-def gradient_of_mean(batch, w):
-  # shard_map as it is by default: the gradient of a replicated parameter is
-  # summed over the devices already, so the loss is averaged instead.
-  return jax.grad(lambda w: jax.lax.pmean(example_loss(w, batch), 'b'))(w)
-
-
-def mean_of_cast(batch, w):
-  # The other way there: a parameter said to vary has a gradient of its own.
-  return mean_of_local(batch, jax.lax.pcast(w, 'b', to='varying'))
-
-
-def in_shard_map(mean_gradient, check_vma):
-  mesh = jax.make_mesh(
-    (4,), ('b',), devices=jax.devices()[:4], axis_types=(AxisType.Auto,)
-  )
-  spec = PartitionSpec
-
-  def run(method, params, state, batches):
-    return jax.jit(
-      jax.shard_map(
-        functools.partial(train, method, mean_gradient),
-        mesh=mesh,
-        in_specs=(spec(), spec(), spec(None, 'b')),
-        out_specs=spec(),
-        check_vma=check_vma,
-      )
-    )(params, state, batches)
-
-  return run
-
-
-def in_pmap(method, params, state, batches):
-  results = jax.pmap(
-    functools.partial(train, method, mean_of_local),
-    'b',
-    in_axes=(None, None, 1),
-    devices=jax.devices()[:4],
-  )(params, state, batches.reshape(NUM_STEPS, 4, 2, 2))
-  for leaf in jax.tree.leaves(results):
-    for device in range(1, 4):
-      np.testing.assert_array_equal(leaf[device], leaf[0])
-  return jax.tree.map(lambda x: x[0], results)
-
-
-ROUTES = {
-  'shard_map': in_shard_map(gradient_of_mean, check_vma=True),
-  'shard_map_pcast': in_shard_map(mean_of_cast, check_vma=True),
-  'shard_map_unchecked': in_shard_map(mean_of_local, check_vma=False),
-  'pmap': in_pmap,
-}
-
-
-@functools.cache
-def on_one_device(name):
-  method = CROSS_DEVICE[name]()
-
-  def gradient(batch, w):
-    return jax.grad(example_loss)(w, batch)
-
-  return jax.jit(functools.partial(train, method, gradient))(
-    START, method.init(START), batches()
-  )
-
-
-@pytest.mark.parametrize('route', ROUTES)
-@pytest.mark.parametrize('name', CROSS_DEVICE)
-def test_four_devices_agree_with_one(name, route):
-  method = CROSS_DEVICE[name]()
-  params, evaluations, looked = ROUTES[route](
-    method, START, method.init(START), batches()
-  )
-  expected, expected_evaluations, expected_looked = on_one_device(name)
-  np.testing.assert_allclose(params, expected, rtol=1e-5)
-  np.testing.assert_array_equal(looked, expected_looked)
-  assert evaluations == expected_evaluations
-  if name == 'arsam':
-    assert 0 < np.sum(looked) < NUM_STEPS  # both branches were taken
-
+# Fault 8: test_field_devices.py.
 
 # Fault 9.
 
 
-@pytest.mark.parametrize('name', CROSS_DEVICE)
+@pytest.mark.parametrize('name', THREE)
 def test_params_and_state_may_be_donated_together(name):
-  tx = optax.chain(CROSS_DEVICE[name](), optax.sgd(0.1, momentum=0.9))
+  tx = optax.chain(THREE[name](), optax.sgd(0.1, momentum=0.9))
   grad_fn = jax.grad(loss)
 
   @functools.partial(jax.jit, donate_argnums=(0, 1))
@@ -593,10 +468,10 @@ def test_fsam_averages_the_gradient_and_not_the_residual(
     np.testing.assert_allclose(ema, average, rtol=1e-6)
 
 
-@pytest.mark.parametrize('name', CROSS_DEVICE)
+@pytest.mark.parametrize('name', THREE)
 def test_a_learning_rate_of_zero_moves_nothing(name):
   # What perturbs must not stay behind in the parameters.
-  tx = optax.chain(CROSS_DEVICE[name](), optax.sgd(0.0))
+  tx = optax.chain(THREE[name](), optax.sgd(0.0))
   grad_fn = jax.grad(loss)
   params, state = START, tx.init(START)
   for _ in range(4):

@@ -9,6 +9,16 @@ import optax
 from sam_optax import _base, _check, _random, _tree
 
 
+def kernel_norm(
+  leaf: jax.Array, axis: int | tuple[int, ...] = (-1,)
+) -> jax.Array:
+  """The norm of each kernel, of the leaf's rank: see `kernel_noise`."""
+  kept = axis if isinstance(axis, tuple) else (axis,)
+  kept = {a % leaf.ndim for a in kept} if leaf.ndim > 1 else set()
+  reduced = tuple(a for a in range(leaf.ndim) if a not in kept)
+  return jnp.sqrt(jnp.sum(jnp.abs(leaf) ** 2, axis=reduced, keepdims=True))
+
+
 def kernel_noise(
   normal: _base.PyTree,
   params: _base.PyTree,
@@ -35,11 +45,7 @@ def kernel_noise(
   """
 
   def scaled(draw, weight):
-    weight = weight.astype(draw.dtype)
-    kept = axis if isinstance(axis, tuple) else (axis,)
-    kept = {a % weight.ndim for a in kept} if weight.ndim > 1 else set()
-    reduced = tuple(a for a in range(weight.ndim) if a not in kept)
-    size = jnp.sqrt(jnp.sum(jnp.abs(weight) ** 2, axis=reduced, keepdims=True))
+    size = kernel_norm(weight.astype(draw.dtype), axis)
     if noise == 'paper':
       size = jnp.sqrt(size)
     return draw * size * jnp.asarray(gamma, draw.dtype)
