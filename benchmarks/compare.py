@@ -184,7 +184,11 @@ def _memory(row, sgd) -> dict[str, Any]:
 
 
 def _program_speed(row, config, dataset, runs: int) -> measure.Ratio:
-  """Images per second of the whole program over those of the bare step."""
+  """Gradients per second of the whole program over those of the bare step.
+
+  So images per second, of steps that look as often: a program's first steps
+  are a warm-up, and draws differ.
+  """
   whole = program.make_program(row.spec, config, dataset)
   bare, full = [], []
   for run in range(runs + 1):
@@ -192,9 +196,12 @@ def _program_speed(row, config, dataset, runs: int) -> measure.Ratio:
       result = whole.run(run, log)
     # The first run compiles.
     if run:
-      images = config.steps * config.batch_size
-      bare.append(images / row.turn(config.steps))
-      full.append(result.images_per_second)
+      before = row.gradients
+      seconds = row.turn(config.steps)
+      bare.append((row.gradients - before) / seconds)
+      steps = result.images_per_second / config.batch_size
+      share = row.share * result.gradient_evaluations_per_step
+      full.append(share * steps)
   return measure.ratio(full, bare)
 
 

@@ -83,7 +83,7 @@ class ProgramRow:
     self.forwards = spec.forwards
     self.program = make_program(spec, config, dataset, kind)
     self.state = self.program.init(seed=0)
-    self._share = _share(spec, config)
+    self.share = _share(spec, config)
     self._ids = draw_ids(self.program.num_examples, config.batch_size)
 
   def warm_up(self, steps: int = 2) -> None:
@@ -113,7 +113,7 @@ class ProgramRow:
   def gradients(self) -> float:
     """Gradients of a whole batch so far, by the method's own count."""
     count = optax.tree.get(self.state.method, 'gradient_evaluations')
-    return self._share * int(count)
+    return self.share * int(count)
 
   @property
   def compile_seconds(self) -> float:

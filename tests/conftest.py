@@ -19,6 +19,14 @@ jax.config.update('jax_num_cpu_devices', 8)
 # that tests start too: they are compared with this one to the last bit.
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
 jax.config.update('jax_disable_most_optimizations', True)
+# XLA reads these when it is first used. The newer emitters take a third longer.
+os.environ['XLA_FLAGS'] = ' '.join(
+  [
+    os.environ.get('XLA_FLAGS', ''),
+    '--xla_cpu_use_fusion_emitters=false',
+    '--xla_cpu_parallel_codegen_split_count=1',
+  ]
+)
 
 # float32 state must not become float64, nor bf16 become float32, because an
 # operand was of another type: promotion is written out or it is an error.

@@ -24,17 +24,6 @@ NUM_DEVICES, NUM_STEPS = 4, 4
 OWN_SIZE = BATCH_SIZE // NUM_DEVICES
 P = PartitionSpec
 
-# What is run a few times is compiled quickly rather than well: a third of the
-# time.
-jit = functools.partial(
-  jax.jit,
-  compiler_options={
-    'xla_backend_optimization_level': 0,
-    'xla_cpu_use_fusion_emitters': False,
-    'xla_cpu_parallel_codegen_split_count': 1,
-  },
-)
-
 
 def mesh(shape=(NUM_DEVICES,), names=('batch',)):
   size = int(np.prod(shape))
@@ -142,7 +131,7 @@ def together(
 
 def on_one(door, made, **options):
   run, arguments = together(door, made, **options)
-  compiled = jit(run)
+  compiled = jax.jit(run)
   return lambda setting=0: compiled(*arguments, setting)
 
 
@@ -150,7 +139,7 @@ def in_jit(door, made, **options):
   run, (params, states, *examples) = together(door, made, **options)
   sharding = NamedSharding(mesh(), P(None, 'batch'))
   examples = jax.device_put(examples, sharding)
-  compiled = jit(run)
+  compiled = jax.jit(run)
   return lambda setting=0: compiled(params, states, *examples, setting)
 
 
@@ -166,7 +155,6 @@ def in_pmap(door, made, **options):
     in_axes=(None, None, 1, 1, None),
     devices=jax.devices()[:NUM_DEVICES],
   )
-  mapped = jit(mapped)  # only for how it is compiled
 
   def on_first(setting=0):
     results = mapped(params, states, *shards, setting)
@@ -193,7 +181,7 @@ def in_shard_map(
     out_specs=P(),
     check_vma=check_vma,
   )
-  compiled = jit(mapped)
+  compiled = jax.jit(mapped)
   return lambda setting=0: compiled(*arguments, setting)
 
 

@@ -62,13 +62,6 @@ SHARING = [
 # What sends more than its direction.
 KEEPING = [name for name, row in METHODS.items() if row.sends > 1]
 
-# Nothing is run, so that a program is compiled quickly rather than well.
-QUICKLY = {
-  'xla_backend_optimization_level': 0,
-  'xla_llvm_disable_expensive_passes': True,
-  'xla_cpu_use_fusion_emitters': False,
-}
-
 
 @functools.cache
 def sent(route, names, look=True):
@@ -106,8 +99,7 @@ def sent(route, names, look=True):
     run, in_shardings=(whole, whole, shared, shared), out_shardings=whole
   )
   lowered = program.lower(params, states, *driving.batch_at(0))
-  text = lowered.compile(compiler_options=QUICKLY).as_text()
-  found = collectives.read(text)
+  found = collectives.read(lowered.compile().as_text())
   return {
     name: collectives.traffic(found, [3 * WIDTHS[name]]).total for name in names
   }

@@ -13,9 +13,8 @@ from tests.methods import METHODS, method
 
 def ridges(params, batch):
   """Losses in which every leaf has its part."""
-  heights = [jnp.mean(jnp.tanh(leaf)) for leaf in jax.tree.leaves(params)]
-  losses = (batch[1] - sum(heights)) ** 2
-  return losses, {'loss': jnp.mean(losses)}
+  heights = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(params)]
+  return batch[1] * sum(heights), None
 
 
 def instructions(name, leaves):
@@ -35,7 +34,7 @@ def test_a_step_grows_with_its_leaves_and_not_with_their_square(name):
   # XLA repeats a cheap scalar, such as a norm's sum over all leaves, in the
   # update of every leaf: what it compiles is then quadratic.
   few, some, many = (instructions(name, leaves) for leaves in (4, 8, 16))
-  assert many - some < 2.3 * (some - few)
+  assert many - some < 2.4 * (some - few)
 
 
 @pytest.mark.parametrize('name', ['ausam', 'arsam_ausam'])

@@ -15,7 +15,6 @@ from sklearn import datasets
 
 import sam_optax
 from sam_optax import ascent, cadence, descent
-from tests import routes
 
 STEPS = 20
 
@@ -87,7 +86,7 @@ def test_every_descent_trains_the_digits(where, when):
   batches = (images.reshape(STEPS, 32, 64), labels.reshape(STEPS, 32))
 
   # One compilation for all the descents of a pair.
-  @routes.jit
+  @jax.jit
   def train():
     results = []
     for method in methods:

@@ -77,7 +77,7 @@ def program(door):
     carry = params, method.init(params), base.init(params)
     return jax.lax.scan(step, carry, (*routes.steps(), traps))[1]
 
-  compiled = routes.jit(lambda trap: {name: train(name, trap) for name in made})
+  compiled = jax.jit(lambda trap: {name: train(name, trap) for name in made})
   return functools.cache(lambda trap: compiled(jnp.int32(trap)))
 
 

@@ -55,21 +55,12 @@ def _abstract(name: str, **options: Any) -> Any:
   )
 
 
-def _jit(function: Any, **options: Any) -> Any:
-  # Compiling takes longer than anything that is run here.
-  quickly = {
-    'xla_backend_optimization_level': 0,
-    'xla_llvm_disable_expensive_passes': True,
-  }
-  return jax.jit(function, compiler_options=quickly, **options)
-
-
 @functools.cache
 def _functional(name: str) -> tuple[Any, Any, Any]:
   """A small model, its functional view, and its compiled ``apply``."""
   model = _create(name)
   view = models.functional(model)
-  return model, view, _jit(view.apply, static_argnums=3)
+  return model, view, jax.jit(view.apply, static_argnums=3)
 
 
 def _images(seed=1, batch=8):
@@ -166,7 +157,7 @@ def test_every_parameter_gets_a_gradient_and_is_a_plain_array(name):
     logits, _ = view.apply(params, view.statistics, _images(), True)
     return jnp.mean(jnp.square(logits - 1.0))
 
-  grads = _jit(jax.grad(loss))(view.params)
+  grads = jax.jit(jax.grad(loss))(view.params)
   assert jax.tree.structure(grads) == jax.tree.structure(view.params)
   for path, grad in jax.tree.leaves_with_path(grads):
     assert isinstance(grad, jax.Array), path
@@ -182,7 +173,7 @@ def test_bfloat16_computes_and_float32_stays(name, request):
   half = models.functional(_abstract(name, dtype='bfloat16'))
   abstract = jax.tree.map(jax.typeof, (view.params, view.statistics))
   assert jax.tree.map(jax.typeof, (half.params, half.statistics)) == abstract
-  apply = _jit(half.apply, static_argnums=3)
+  apply = jax.jit(half.apply, static_argnums=3)
   args = view.params, view.statistics, _images()
   logits, statistics = apply(*args, True)
   expected, _ = apply_exact(*args, True)
@@ -256,7 +247,7 @@ def test_random_streams_are_part_of_the_statistics():
       return self.dropout(images.reshape(images.shape[0], -1))
 
   view = models.functional(Noisy())
-  apply = _jit(view.apply, static_argnums=3)
+  apply = jax.jit(view.apply, static_argnums=3)
   images = jnp.ones((4, 4, 4, 1))
   first, statistics = apply(view.params, view.statistics, images, True)
   again, _ = apply(view.params, view.statistics, images, True)
@@ -295,7 +286,7 @@ def test_what_is_not_kept_is_computed_again_alike(name):
     )
     saved.append(sum(leaf.size for leaf in jax.tree.leaves(backward)))
     loss = lambda params, f=logits: jnp.mean(jnp.square(f(params)[0] - 1.0))
-    grads.append(_jit(jax.grad(loss))(view.params))
+    grads.append(jax.jit(jax.grad(loss))(view.params))
   assert saved[1] < 0.5 * saved[0]
   # With dropout: both passes over a block drop the same.
   _assert_trees_close(*grads, rtol=1e-4, atol=1e-6)

@@ -28,7 +28,6 @@ from tests.routes import (
   assert_agree,
   in_pmap,
   in_shard_map,
-  jit,
   losses,
   mesh,
   on_one,
@@ -285,7 +284,7 @@ def test_every_group_has_its_aux_and_the_loss_is_the_mean():
   )
   params, (batch, ids) = driving.start(), driving.batch_at(0)
   doubled = lambda batch: (2 * batch[0], batch[1])
-  run = jit(functools.partial(made.value_and_grad, losses, prepare=doubled))
+  run = jax.jit(functools.partial(made.value_and_grad, losses, prepare=doubled))
   (loss, aux), _, _ = run(params, made.init(params), batch, ids)
   each, expected = losses(params, doubled(batch))
   np.testing.assert_allclose(loss, jnp.mean(each), rtol=1e-6)
@@ -378,14 +377,14 @@ def test_state_is_sharded_as_the_parameters():
     }
 
   sharded = jax.device_put(params, shardings)
-  states = jit(init)(sharded)
-  results = jit(step)(sharded, states)
+  states = jax.jit(init)(sharded)
+  results = jax.jit(step)(sharded, states)
   for kept in KEPT:
     for tree in (states[kept], results[kept][1]):
       for name, leaf in optax.tree.get(tree, kept).items():
         assert leaf.sharding.is_equivalent_to(shardings[name], leaf.ndim)
   # The norms are of the whole tree, wherever its parts lie.
-  driving.assert_close(results, jit(step)(params, init(params)))
+  driving.assert_close(results, jax.jit(step)(params, init(params)))
 
 
 def test_a_table_of_examples_may_be_sharded():
@@ -399,7 +398,7 @@ def test_a_table_of_examples_may_be_sharded():
     return NamedSharding(layout, P('data') if is_table else P())
 
   placed = jax.device_put(states, jax.tree.map(place, states))
-  results = jit(run)(params, placed, *examples, 0)
+  results = jax.jit(run)(params, placed, *examples, 0)
   assert_agree(results['ausam'], rows('one')['ausam'])
 
 
