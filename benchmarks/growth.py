@@ -33,16 +33,17 @@ def main(argv: list[str]) -> None:
   """Measures the panels; prints and writes them."""
   del argv
   logging.set_verbosity(logging.ERROR)
-  workdir = pathlib.Path(_WORKDIR.value)
-  workdir.mkdir(parents=True, exist_ok=True)
-  panels = {}
   for name in _PANELS.value:
     if name not in sizes.PANELS:
       raise app.UsageError(
         f'Given the panel {name!r}. There is no such panel. Use some of: '
         f'{", ".join(sizes.PANELS)}.'
       )
-    panel = {'sizes': [], 'milliseconds': [], 'ratios': {}}
+  workdir = pathlib.Path(_WORKDIR.value)
+  workdir.mkdir(parents=True, exist_ok=True)
+  panels = {}
+  for name in _PANELS.value:
+    panel = panels[name] = {'sizes': [], 'milliseconds': [], 'ratios': {}}
     for size, problem in sizes.PANELS[name].items():
       if _MOST.value is not None and size > _MOST.value:
         continue
@@ -59,10 +60,10 @@ def main(argv: list[str]) -> None:
         f'{name} {size:,}: SGD {measured["milliseconds"]:.2f} ms, {costs}',
         flush=True,
       )
-    panels[name] = panel
-    written = measure.environment() | {'panels': panels}
-    (workdir / 'growth.json').write_text(json.dumps(written, indent=1) + '\n')
-    picture.growth(panels, workdir / 'growth.png')
+      # After each size: the last ones take minutes to compile.
+      written = measure.environment() | {'panels': panels}
+      (workdir / 'growth.json').write_text(json.dumps(written, indent=1) + '\n')
+      picture.growth(panels, workdir / 'growth.png')
   print(f'wrote growth.json and growth.png to {workdir}')
 
 
