@@ -124,10 +124,11 @@ def growth(panels: Mapping[str, Mapping[str, Any]], path: pathlib.Path) -> None:
         linewidth=0,
       )
     axis.set_xscale('log')
-    axis.set(title=name, ylim=(0, None))
+    axis.set_title(name)
     axis.grid(alpha=0.3)
   for axis in axes[:, 0]:
     axis.set_ylabel("over SGD's step")
+  axes.flat[0].set_ylim(0)  # last: it keeps the axis that all panels share
   axes.flat[0].legend(fontsize=8)
   figure.savefig(path, dpi=150)
   pyplot.close(figure)
