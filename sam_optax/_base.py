@@ -135,6 +135,13 @@ class Selection(NamedTuple):
   skipped: Callable[[jax.Array, State, jax.Array], State] | None = None
 
 
+def as_ascent(ascent: Ascent | optax.GradientTransformation) -> Ascent:
+  """An ascent that may have been given as a plain transformation."""
+  if isinstance(ascent, Ascent):
+    return ascent
+  return Ascent(*optax.with_extra_args_support(ascent))
+
+
 def value_at(
   number: ScalarOrSchedule, step: jax.Array, dtype: Any = None
 ) -> Any:

@@ -150,9 +150,7 @@ def sharpness_aware(
   cadence = _cadence.every(1) if cadence is None else cadence
   descent = _descent.perturbed() if descent is None else descent
   selection = _selection.everyone() if selection is None else selection
-  if not isinstance(ascent, _base.Ascent):
-    plain = optax.with_extra_args_support(ascent)
-    ascent = _base.Ascent(plain.init, plain.update)
+  ascent = _base.as_ascent(ascent)
   if ascent.offset is not None and cadence.by_gradient:
     raise ValueError(
       'Given an ascent that moves the point of the first gradient, and a '

@@ -50,7 +50,7 @@ def sharpness(
     Generalization <https://arxiv.org/abs/2010.01412>`_, 2020, sections 2 and
     4.3.
   """
-  part = _as_ascent(ascent)
+  part = _base.as_ascent(ascent)
   grad_fn = jax.grad(loss_fn)
   state, point, offset = part.init(params), params, None
   if part.offset is not None:
@@ -72,14 +72,6 @@ def sharpness(
     )
     rises.append(loss_fn(_tree.add(params, perturbation)))
   return _tree.mean(rises) - loss_fn(params)
-
-
-def _as_ascent(
-  ascent: optax.GradientTransformation | _base.Ascent,
-) -> _base.Ascent:
-  if isinstance(ascent, _base.Ascent):
-    return ascent
-  return _base.Ascent(*optax.with_extra_args_support(ascent))
 
 
 class Agreement(NamedTuple):
