@@ -37,7 +37,7 @@ _LATENCY = flags.DEFINE_float(
   'latency', 2e-6, 'Seconds for a message to the next device.', 0
 )
 _SHARE = flags.DEFINE_float(
-  'share', 0.25, 'Of the steps that look, where not all do.', 0, 1
+  'share', 0.25, 'Of the steps that perturb, where not all do.', 0, 1
 )
 _WORKDIR = flags.DEFINE_string(
   'workdir', 'runs/communication', 'Where the results go.'

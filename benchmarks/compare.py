@@ -186,7 +186,7 @@ def _memory(row, sgd) -> dict[str, Any]:
 def _program_speed(row, config, dataset, runs: int) -> measure.Ratio:
   """Gradients per second of the whole program over those of the bare step.
 
-  So images per second, of steps that look as often: a program's first steps
+  So images per second, of steps that perturb as often: a program's first steps
   are a warm-up, and draws differ.
   """
   whole = program.make_program(row.spec, config, dataset)

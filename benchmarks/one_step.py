@@ -81,7 +81,7 @@ def make_method(spec: Spec, batch: int) -> sam_optax.SharpnessAware:
 
 
 def take(
-  method, params, state, examples, reference, *, look=None, sharding=None
+  method, params, state, examples, reference, *, perturb=None, sharding=None
 ):
   """A step past its start: (loss, parameters, state)."""
   images, labels, ids = examples
@@ -97,8 +97,8 @@ def take(
     (images, labels),
     ids,
     reference_grad_fn=jax.grad(mean_loss),
-    look=look,
-    everyone=False,
+    perturb=perturb,
+    full_batch=False,
   )
   move = lambda w, g: w - jnp.asarray(0.1, w.dtype) * g
   return loss, jax.tree.map(move, params, grads), state
@@ -107,26 +107,26 @@ def take(
 def kinds(
   method: sam_optax.SharpnessAware, problem: Problem
 ) -> dict[str, bool | None]:
-  """The kinds of steps that a method takes, and the `look` of each."""
+  """The kinds of steps that a method takes, and the `perturb` of each."""
   state = method.init(problem.params)
   arguments = (problem.params, state, problem.examples, problem.reference)
 
-  def branches(look):
-    step = functools.partial(take, method, look=look)
+  def branches(perturb):
+    step = functools.partial(take, method, perturb=perturb)
     return str(jax.make_jaxpr(step)(*arguments)).count('cond[')
 
   # A decision made on the device is a branch that goes where it is made before.
   if branches(None) > branches(True):
-    return {'look': True, 'skip': False}
-  decided = method.decide(state, problem.examples[-1])['look']
-  return {'look' if decided else 'skip': None}
+    return {'perturb': True, 'skip': False}
+  decided = method.decide(state, problem.examples[-1])['perturb']
+  return {'perturb' if decided else 'skip': None}
 
 
 def compile_step(
   method: sam_optax.SharpnessAware,
   problem: Problem,
   route: str,
-  look: bool | None,
+  perturb: bool | None,
   devices: Sequence[Any],
 ) -> tuple[Any, tuple[Any, ...]]:
   """A step by one of `ROUTES`: (what is compiled, its arguments)."""
@@ -137,11 +137,11 @@ def compile_step(
   by_batch = NamedSharding(mesh, _P('batch'))
   if route in ('jit', 'sharded'):
     # Or every device would compute all of the examples that a method chooses.
-    step = functools.partial(take, method, look=look, sharding=by_batch)
+    step = functools.partial(take, method, perturb=perturb, sharding=by_batch)
   else:
     method = sam_optax.parallel(method, 'batch', perturbation=route)
     step = jax.shard_map(
-      functools.partial(take, method, look=look),
+      functools.partial(take, method, perturb=perturb),
       mesh=mesh,
       in_specs=(_P(), _P(), _P('batch'), _P('batch')),
       out_specs=_P(),
@@ -195,10 +195,10 @@ def count(spec: Spec, devices: Sequence[Any]) -> dict[str, Any]:
   method, problem = make_method(spec, batch), make_problem(batch)
   sizes = [leaf.size for leaf in jax.tree.leaves(problem.params)]
   steps = {}
-  for kind, look in kinds(method, problem).items():
+  for kind, perturb in kinds(method, problem).items():
     routes, gradients = {}, None
     for route in ROUTES:
-      step, arguments = compile_step(method, problem, route, look, devices)
+      step, arguments = compile_step(method, problem, route, perturb, devices)
       sent = collectives.traffic(collectives.read(step.as_text()), sizes)
       routes[route] = sent._asdict() | {'total': sent.total}
       if gradients is None:

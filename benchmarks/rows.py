@@ -70,7 +70,7 @@ class Spec(NamedTuple):
     build: config -> the method, where it has no name.
   """
 
-  method: str = 'base'
+  method: str = 'identity'
   changes: Mapping[str, Any] = {}
   settled: Mapping[str, float] = {}
   share: float | None = None
@@ -90,8 +90,8 @@ def _optax_sam(config) -> sam_optax.SharpnessAware:
   def init(params):
     return sam_optax.SharpnessAwareState(
       step=jnp.zeros([], jnp.int32),
-      looked=jnp.ones([], jnp.bool_),
-      look_share=jnp.ones([]),
+      perturbed=jnp.ones([], jnp.bool_),
+      sam_fraction=jnp.ones([]),
       gradient_evaluations=jnp.zeros([], jnp.int32),
       ascent=inner.init(params),
       cadence=(),
@@ -134,7 +134,7 @@ def _optax_sam(config) -> sam_optax.SharpnessAware:
 _SEEN = {'rise_count': 1.0}
 
 # The aliases that need more than their defaults, or whose gradients are not
-# all that they pay. ARSAM looks in its warm-up of two steps and then with a
+# all that they pay. ARSAM perturbs in its warm-up of two steps and then with a
 # probability that alpha = 0 holds: samples over the segment.
 _HELD = {'alpha': 0.0, 'segment': 50, 'warmup_steps': 2}
 _SPECIAL = {
@@ -176,7 +176,7 @@ def specs() -> dict[str, Spec]:
   """Every row by its name: SGD, every alias of the library, and the rest."""
   rows = {'sgd': Spec()}
   for name in dir(sam_optax):
-    if train_config.is_method(name) and name != 'base':
+    if train_config.is_method(name) and name != 'identity':
       rows[name] = _SPECIAL.get(name, Spec())._replace(method=name)
   return {**rows, **EXTRA}
 

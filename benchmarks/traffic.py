@@ -55,7 +55,7 @@ def works(counted: Mapping[str, Any], share: float) -> dict[str, ring.Work]:
     steps = counted[name]['steps']
     shares = {kind: 1.0 for kind in steps}
     if len(steps) > 1:
-      shares = {'look': share, 'skip': 1 - share}
+      shares = {'perturb': share, 'skip': 1 - share}
     for route in ('local', 'synced'):
       made[f'{name}, {route}'] = ring.Work(
         sum(shares[kind] * steps[kind]['gradients'] for kind in steps),

@@ -1,4 +1,4 @@
-"""ARSAM, table 1: how alpha sets the share of steps that look.
+"""ARSAM, table 1: how alpha sets the share of steps that perturb.
 
 python -m train --config=configs/arsam_table1.py --workdir=runs/alpha
 
@@ -10,7 +10,7 @@ paper's accuracies were not at hand.
 from configs import recipes, settings
 from train import config as train_config
 
-TABLE = 'ARSAM, table 1: the share of steps that look, by alpha'
+TABLE = 'ARSAM, table 1: the share of steps that perturb, by alpha'
 VARIANTS = settings.grid(
   ['resnet18'],
   ['cifar100', 'cifar10'],

@@ -3,8 +3,7 @@
 python -m train --config=configs/arsam_table3.py:wrn28_10-cifar100-arsam \
   --workdir=runs/comparison
 
-The paper prints looks on 20 % of the steps for SAM-5 and on 49.5 to 50.3 % for
-AE-SAM. Not checked in the paper: whether it has more rows. PUBLISHED is empty:
+The paper prints 20 % of SAM steps for SAM-5 and 49.5 to 50.3 % for AE-SAM. Not checked in the paper: whether it has more rows. PUBLISHED is empty:
 the paper's accuracies were not at hand.
 """
 

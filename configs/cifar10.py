@@ -11,7 +11,7 @@ STEPS_PER_EPOCH = 50_000 // 128
 # Radii and decays for CIFAR-10 as the papers print them; R-SAM's and the
 # warm-up of ARSAM are not published: our choice.
 VARIANTS = {
-  'sgd': ('base', {}),
+  'sgd': ('identity', {}),
   'sam': ('sam', {'rho': 0.1}),
   'asam': ('asam', {'rho': 2.0, 'eta': 0.0, 'adapt_all': True}),
   'fsam': ('fsam', {'rho': 0.1, 'decay': 0.6}),

@@ -16,7 +16,7 @@ STEPS_PER_EPOCH = 2_000 // BATCH_SIZE
 ARSAM = {'rho': 0.1, 'segment': 10, 'warmup_steps': 2 * STEPS_PER_EPOCH}
 
 VARIANTS = {
-  'sgd': ('base', {}),
+  'sgd': ('identity', {}),
   'sam': ('sam', {'rho': 0.1}),
   'asam': ('asam', {'rho': 2.0, 'eta': 0.0, 'adapt_all': True}),
   'fsam': ('fsam', {'rho': 0.1, 'decay': 0.6}),

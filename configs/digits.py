@@ -14,7 +14,7 @@ ARSAM = {'rho': 0.05, 'segment': 10, 'warmup_steps': 3 * STEPS_PER_EPOCH}
 # The methods' arguments that differ from their defaults, by variant. Chosen
 # for this data set: no paper trains on it.
 VARIANTS = {
-  'sgd': ('base', {}),
+  'sgd': ('identity', {}),
   'sam': ('sam', {'rho': 0.05}),
   'asam': ('asam', {'rho': 0.5}),
   'fishersam': ('fishersam', {'rho': 0.05}),
@@ -27,13 +27,13 @@ VARIANTS = {
   'gnp': ('gnp', {'rho': 0.05}),
   'wsam': ('wsam', {'rho': 0.05, 'gamma': 0.8}),
   'wsam_decoupled': ('wsam_decoupled', {'rho': 0.05, 'gamma': 0.8}),
-  'ssam': ('ssam', {'rho': 0.05}),
+  'stable_sam': ('stable_sam', {'rho': 0.05}),
   'sam_on': ('sam_on', {'rho': 0.5}),
   'unified_sam': ('unified_sam', {'rho': 0.05}),
   'multi_step_sam': ('multi_step_sam', {'rho': 0.05}),
   'late_sam': ('late_sam', {'rho': 0.05, 'start': 10 * STEPS_PER_EPOCH}),
   'sam_k': ('sam_k', {'rho': 0.05}),
-  'sssam': ('sssam', {'rho': 0.05}),
+  'ss_sam': ('ss_sam', {'rho': 0.05}),
   'looksam': ('looksam', {'rho': 0.05}),
   'aesam': ('aesam', {'rho': 0.05}),
   'aelooksam': ('aelooksam', {'rho': 0.05}),

@@ -26,7 +26,7 @@ ARSAM = {
 }
 
 VARIANTS = {
-  'sgd': ('base', {}),
+  'sgd': ('identity', {}),
   'sam': ('sam', {'rho': RHO}),
   'asam': ('asam', {'rho': 1.0}),
   'fsam': ('fsam', {'rho': RHO, 'decay': 0.6}),

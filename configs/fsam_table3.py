@@ -18,7 +18,7 @@ VARIANTS = settings.grid(['resnet50'], ['imagenet'], ['sgd', 'sam', 'fsam'])
 PUBLISHED = {}
 
 _METHODS = {
-  'sgd': ('base', {}),
+  'sgd': ('identity', {}),
   'sam': ('sam', {'rho': 0.075}),  # F-SAM's paper
   'fsam': ('fsam', {'rho': 0.075, 'sigma': 1.0, 'decay': 0.95}),  # the same
 }

@@ -22,7 +22,7 @@ VARIANTS = settings.grid(
 PUBLISHED = {}
 
 _METHODS = {
-  'adamw': ('base', {}),
+  'adamw': ('identity', {}),
   'sam': ('sam', {'rho': 0.075}),  # F-SAM's paper
   # rho: F-SAM's paper. decay: our choice, train.py's default.
   'fsam': ('fsam', {'rho': 0.075, 'sigma': 1.0, 'decay': 0.95}),

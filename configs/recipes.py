@@ -41,7 +41,7 @@ def friendly_methods(row: settings.Row) -> settings.Methods:
     'adapt_all': True,  # F-SAM utils.py
   }
   return {
-    'sgd': ('base', {}),
+    'sgd': ('identity', {}),
     'sam': ('sam', {'rho': rho}),
     'asam': ('asam', adaptive),
     # F-SAM recommends 0.1; eta is not published there: our choice.
@@ -130,7 +130,7 @@ ACCELERATED = {
   ('mobilenet', 'tiny'): Accelerated(0.05, 5e-4, 0.05, 1.0, _ESAM_RESNET),
 }
 
-# ARSAM's paper: of the probability of a look, by data set.
+# ARSAM's paper: of the probability of a SAM step, by data set.
 ARSAM_ALPHA = {'cifar10': 0.2, 'cifar100': 0.4, 'tiny': 0.8}
 
 
@@ -171,7 +171,7 @@ def accelerated_methods(row: settings.Row) -> settings.Methods:
   numbers = accelerated_numbers(row)
   rho = numbers.rho
   return {
-    'sgd': ('base', {}),
+    'sgd': ('identity', {}),
     'sam': ('sam', {'rho': rho}),
     'sam_5': ('sam_k', {'rho': rho, 'k': 5}),
     # k: both papers; alpha: public ports. The radius is SAM's: our choice.

@@ -29,7 +29,7 @@ def get_config(variant: str = 'resnet18-cifar10-sgd'):
   return recipes.smoothed(
     row,
     {
-      'sgd': ('base', {}),
+      'sgd': ('identity', {}),
       # LPF-SGD's released code, for ResNets on CIFAR.
       'lpfsgd': ('lpfsgd', {'gamma': 0.002, 'draws': 1}),
       'sam': ('sam', {'rho': rho}),

@@ -18,7 +18,7 @@ VARIANTS = settings.grid(
 PUBLISHED = {}
 
 _METHODS = {
-  'sgd': ('base', {}),
+  'sgd': ('identity', {}),
   # LPF-SGD's released code: 5e-4 that grows 15-fold, eight draws.
   'lpfsgd': (
     'lpfsgd',

@@ -25,7 +25,7 @@ PUBLISHED = {}
 
 _RHO = {'follows': 'learning_rate', 'first': 2.5, 'last': 1.5}  # R-SAM train.py
 _METHODS = {
-  'adamw': ('base', {}),
+  'adamw': ('identity', {}),
   'sam': ('sam', {'rho': 0.2}),  # not published: our choice
   # GSAM in big_vision, for ViT-B/32.
   'gsam': (

@@ -1,6 +1,6 @@
 """The vocabulary: the types that the parts of a method share, no behaviour.
 
-A method answers four questions, each with one part: `Ascent` (where to look),
+A method answers four questions, each with one part: `Ascent` (where to perturb),
 `Cadence` (when), `Descent` (what to descend along) and `Selection` (whom of
 the batch to ask). A part is a NamedTuple of pure functions named after when
 they are called. Every part sees gradients in float32 or wider.
@@ -36,12 +36,12 @@ class LossFn(Protocol):
 
 
 class Ascent(NamedTuple):
-  """Where to look, for an ascent that is more than gradient -> perturbation.
+  """Where to perturb, for an ascent that is more than gradient -> perturbation.
 
   An ascent that is not is a plain `optax.GradientTransformation` from gradient
   to perturbation. To either the spine passes these keywords:
 
-    looked: a Python bool; False on a step that does not look, when only the
+    perturbed: a Python bool; False on a step that does not perturb, when only the
       new state matters.
     offset: what `offset` returned this step.
     draw: the number of this draw, below `draws`.
@@ -49,7 +49,7 @@ class Ascent(NamedTuple):
       more gradient evaluation, and is counted.
     reference: point -> gradient on the caller's other data, or None. A call is
       counted too.
-    mean: tree -> its mean over the devices that look along gradients of their
+    mean: tree -> its mean over the devices that perturb along gradients of their
       own; the identity where there is one. What becomes of a state's numbers
       is averaged anyway.
   """
@@ -58,14 +58,14 @@ class Ascent(NamedTuple):
   update: Callable[..., tuple[PyTree, State]]
   # (state, params) -> offset of the first pass from the params; None for none
   offset: Callable[[State, PyTree], PyTree] | None = None
-  # perturbations per look; the gradients there are averaged
+  # perturbations per SAM step; the gradients there are averaged
   draws: int = 1
   # whether the perturbation depends on the gradient of the first pass
   reads_gradient: bool = True
 
 
 class Cadence(NamedTuple):
-  """When to look.
+  """When to perturb.
 
   `decide` is True or False where the answer is known when the method is
   built; otherwise a function to a boolean scalar that comes out the same on
@@ -73,12 +73,12 @@ class Cadence(NamedTuple):
   """
 
   init: Callable[[], State]
-  # (state, step) -> look, or (state, step, gradient) if `by_gradient`.
+  # (state, step) -> perturb, or (state, step, gradient) if `by_gradient`.
   decide: bool | Callable[..., jax.Array]
   # (gradient, perturbed gradient, state, step) -> state
-  looked: Callable[[PyTree, PyTree, State, jax.Array], State]
+  on_perturbed: Callable[[PyTree, PyTree, State, jax.Array], State]
   # (gradient, state, step) -> state
-  skipped: Callable[[PyTree, State, jax.Array], State]
+  on_plain: Callable[[PyTree, State, jax.Array], State]
   by_gradient: bool = False
   # (state, step) -> int32: of how many steps from this one `decide` may be
   # asked with this state; None for this one alone.
@@ -90,9 +90,11 @@ class Descent(NamedTuple):
 
   init: Callable[[PyTree], State]
   # (gradient, perturbed gradient, state, step) -> (direction, state)
-  looked: Callable[[PyTree, PyTree, State, jax.Array], tuple[PyTree, State]]
+  on_perturbed: Callable[
+    [PyTree, PyTree, State, jax.Array], tuple[PyTree, State]
+  ]
   # (gradient, state, step) -> (direction, state)
-  skipped: Callable[[PyTree, State, jax.Array], tuple[PyTree, State]]
+  on_plain: Callable[[PyTree, State, jax.Array], tuple[PyTree, State]]
 
 
 class Choice(NamedTuple):
@@ -100,7 +102,7 @@ class Choice(NamedTuple):
 
   # (state, example_ids) -> whether the whole batch goes in after all; if it
   # does not, it does not later either
-  everyone: Callable[[State, jax.Array], jax.Array]
+  full_batch: Callable[[State, jax.Array], jax.Array]
   # (state, example_ids, step, batch_size) -> positions in example_ids, int32
   # [kept]; these may be a device's part of the step's batch_size examples
   positions: Callable[[State, jax.Array, jax.Array, int], jax.Array]
@@ -127,12 +129,12 @@ class Selection(NamedTuple):
   # between the passes: (losses, perturbed losses) -> positions, int32 [kept],
   # of those in the second pass
   between: Callable[[jax.Array, jax.Array], jax.Array] | None = None
-  # (losses, perturbed losses, state, example_ids) -> state, after a look
-  looked: Callable[[jax.Array, jax.Array, State, jax.Array], State] | None = (
-    None
-  )
-  # (losses, state, example_ids) -> state, after a step that did not look
-  skipped: Callable[[jax.Array, State, jax.Array], State] | None = None
+  # (losses, perturbed losses, state, example_ids) -> state, after a SAM step
+  on_perturbed: (
+    Callable[[jax.Array, jax.Array, State, jax.Array], State] | None
+  ) = None
+  # (losses, state, example_ids) -> state, after a step that did not perturb
+  on_plain: Callable[[jax.Array, State, jax.Array], State] | None = None
 
 
 def as_ascent(ascent: Ascent | optax.GradientTransformation) -> Ascent:

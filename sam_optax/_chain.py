@@ -10,8 +10,8 @@ _OWN = frozenset(
     'batch',
     'example_ids',
     'reference_grad_fn',
-    'look',
-    'everyone',
+    'perturb',
+    'full_batch',
     'across',  # `parallel`'s
   }
 )
@@ -27,7 +27,7 @@ def chain(
   (`optax.lbfgs` has one) raise on those that their value_fn does not take. So
   with one of them after the method, chain with this function; with any other
   base optimizer the two are the same. The keywords kept back are grad_fn,
-  loss_fn, batch, example_ids, reference_grad_fn, look and everyone: a value_fn
+  loss_fn, batch, example_ids, reference_grad_fn, perturb and full_batch: a value_fn
   that needs the batch closes over it, as grad_fn does.
 
   The state is that of `optax.chain`, so a checkpoint of one restores into the

@@ -28,15 +28,15 @@ def make_decide(
     if callable(cadence.decide):
       by = (gradient,) if cadence.by_gradient else ()
       if by != (None,):
-        answers['look'] = cadence.decide(cadence_state, step, *by)
+        answers['perturb'] = cadence.decide(cadence_state, step, *by)
     if choice is not None:
-      answers['everyone'] = choice.everyone(selection_state, ids)
+      answers['full_batch'] = choice.full_batch(selection_state, ids)
     return answers
 
   def decide(state, example_ids=None, first=None):
     decisions = {}
     if isinstance(cadence.decide, bool):
-      decisions['look'] = cadence.decide
+      decisions['perturb'] = cadence.decide
     if choice is not None or not decisions:
       answers = ask(
         state.step,
@@ -64,8 +64,8 @@ def make_plan(
     answers = {}
     known = jnp.full_like(step, _LENGTH)
     if callable(cadence.decide):
-      look = functools.partial(cadence.decide, cadence_state)
-      answers['look'] = jax.vmap(look)(
+      perturb = functools.partial(cadence.decide, cadence_state)
+      answers['perturb'] = jax.vmap(perturb)(
         step + jnp.arange(_LENGTH, dtype='int32')
       )
       sight = jnp.ones_like(step)
@@ -73,10 +73,10 @@ def make_plan(
         sight = cadence.foresight(cadence_state, step)
       known = jnp.minimum(known, sight)
     if choice is not None:
-      everyone = functools.partial(choice.everyone, selection_state)
-      answers['everyone'] = jax.vmap(everyone)(ids)
-      # By the time it comes, a step that would take everyone may not.
-      unsure = answers['everyone'].at[0].set(False).at[-1].set(True)
+      full_batch = functools.partial(choice.full_batch, selection_state)
+      answers['full_batch'] = jax.vmap(full_batch)(ids)
+      # By the time it comes, a step that would take the full batch may not.
+      unsure = answers['full_batch'].at[0].set(False).at[-1].set(True)
       known = jnp.minimum(known, jnp.argmax(unsure).astype(known.dtype))
     return answers, known
 
@@ -88,7 +88,7 @@ def make_plan(
       ask(state.step, state.cadence, state.selection, ids)
     )
     if isinstance(cadence.decide, bool):
-      answers['look'] = np.full(_LENGTH, cadence.decide)
+      answers['perturb'] = np.full(_LENGTH, cadence.decide)
     return [
       {name: bool(answer[i]) for name, answer in answers.items()}
       for i in range(min(count, int(known)))

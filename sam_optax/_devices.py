@@ -19,8 +19,8 @@ class Devices(NamedTuple):
 
   Attributes:
     axes: names of the axes of devices.
-    local: whether each device, or each group of its examples, looks along its
-      own gradient; otherwise all look along the mean one.
+    local: whether each device, or each group of its examples, perturbs along its
+      own gradient; otherwise all perturb along the mean one.
     groups: into how many groups each device's examples are split, None where
       they are not.
     group: the number of the group at hand.
@@ -102,7 +102,7 @@ def mean(devices: Devices, tree: _base.PyTree) -> _base.PyTree:
 
 
 def synced_mean(devices: Devices, tree: _base.PyTree) -> _base.PyTree:
-  """The mean, or the tree as it is where each looks along its own."""
+  """The mean, or the tree as it is where each perturbs along its own."""
   return tree if devices.local else mean(devices, tree)
 
 
@@ -158,7 +158,7 @@ def _is_key(leaf: jax.Array) -> bool:
 
 
 def own_keys(devices: Devices, state: _base.State) -> _base.State:
-  """The state with keys of this part's own, where each looks on its own."""
+  """The state with keys of this part's own, where each perturbs on its own."""
   if not devices.local:
     return state
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from sam_optax import _base, _tree
-from sam_optax._core import SharpnessAware
+from sam_optax._method import SharpnessAware
 
 
 class IfFiniteState(NamedTuple):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from sam_optax import _base, _check, _devices, _tree
-from sam_optax._core import SharpnessAware
+from sam_optax._method import SharpnessAware
 
 
 class _Parallel(SharpnessAware):
@@ -24,7 +24,7 @@ def parallel(
 
   Each device gives the method its own part of the batch, and a `grad_fn` or
   `loss_fn` of that part alone, not averaged; the method does the averaging.
-  With `perturbation='local'` each device looks along its own gradient
+  With `perturbation='local'` each device perturbs along its own gradient
   (m-sharpness, with m the examples on a device; what the papers ran), and the
   directions are averaged:
 
@@ -39,7 +39,7 @@ def parallel(
   The returned gradient and the state are the same on all devices, whichever
   way it is run. What is kept and what decides is made of averaged gradients:
   F-SAM's average, ARSAM's PSF and probability, LookSAM's direction. A step that
-  does not look goes along the averaged gradient. With `'local'` draws of the
+  does not perturb goes along the averaged gradient. With `'local'` draws of the
   ascent and of the selection are each device's own, those of the cadence are
   common. AUSAM and ESAM choose from each device's own examples with `'local'`,
   and with `'synced'` from the whole batch, whose examples then visit all
@@ -57,7 +57,7 @@ def parallel(
     axis_name: the axis or axes of devices that the batch is spread over. None
       on one device, or under plain `jax.jit`, with examples_per_perturbation.
     perturbation: `'local'` or `'synced'`.
-    examples_per_perturbation: m, the examples that look along one gradient, for
+    examples_per_perturbation: m, the examples that perturb along one gradient, for
       an m that does not depend on the number of devices. The device's batch is
       split into groups of m, in order, each as if on a device of its own, and
       every leaf of aux gets a leading axis of groups. It needs `loss_fn` and
@@ -129,7 +129,7 @@ def parallel(
       return method.update(updates, state, params, across=across, **extra_args)
     given = {
       name: extra_args.get(name)
-      for name in ('reference_grad_fn', 'look', 'everyone')
+      for name in ('reference_grad_fn', 'perturb', 'full_batch')
       if extra_args.get(name) is not None
     }
     loss_fn, batch = extra_args.get('loss_fn'), extra_args.get('batch')

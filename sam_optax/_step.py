@@ -1,7 +1,7 @@
 """The spine: one step, the only place that evaluates a gradient or branches.
 
-decide whether to look; gradient at the point of the first pass;
-looked:  perturbation, gradient at params + perturbation, direction;
+decide whether to perturb; gradient at the point of the first pass;
+perturbed:  perturbation, gradient at params + perturbation, direction;
 skipped: direction from the one gradient.
 """
 
@@ -20,8 +20,8 @@ class SharpnessAwareState(NamedTuple):
 
   Attributes:
     step: int32, steps taken.
-    looked: bool, whether the last step looked.
-    look_share: float, the share of steps so far that looked (the papers'
+    perturbed: bool, whether the last step perturbed.
+    sam_fraction: float, the share of steps so far that perturbed (the papers'
       "%SAM", as a fraction).
     gradient_evaluations: int32, gradients evaluated so far.
     ascent: state of the ascent.
@@ -31,8 +31,8 @@ class SharpnessAwareState(NamedTuple):
   """
 
   step: jax.Array
-  looked: jax.Array
-  look_share: jax.Array
+  perturbed: jax.Array
+  sam_fraction: jax.Array
   gradient_evaluations: jax.Array
   ascent: _base.State
   cadence: _base.State
@@ -161,14 +161,14 @@ def take_step(
   params: _base.PyTree,
   state: SharpnessAwareState,
   ids: jax.Array | None,
-  look: bool | jax.Array | None,
+  perturb: bool | jax.Array | None,
   devices: _devices.Devices = _devices.ONE,
 ) -> tuple[Pass, _base.PyTree, SharpnessAwareState, Seen | None]:
   """One step on examples already chosen.
 
   Across devices, what decides and what is kept is of the gradients' means, so
-  that branches and state are the same everywhere. Where each device looks
-  along its own gradient, so is every step that does not look.
+  that branches and state are the same everywhere. Where each device perturbs
+  along its own gradient, so is every step that does not perturb.
 
   Args:
     parts: the method's parts.
@@ -178,38 +178,38 @@ def take_step(
     params: the parameters.
     state: the method's state; that of its selection stays as it is.
     ids: the examples' ids, for a selection.
-    look: whether to look, if decided from outside.
+    perturb: whether to perturb, if decided from outside.
     devices: who takes part; `problem` and `first` are the device's own.
 
   Returns:
     (the first pass, the direction, the new state, what is to be recorded).
   """
   ascent, cadence, descent, selection = parts
-  if look is None and not cadence.by_gradient:
-    look = _ask(cadence, state.cadence, state.step)
+  if perturb is None and not cadence.by_gradient:
+    perturb = _ask(cadence, state.cadence, state.step)
   offset = None
   problem = _across(devices, problem)
   own_ascent = _devices.own_keys(devices, state.ascent)
   if first is None:
     first, offset = _first_pass(
-      ascent, problem, params, own_ascent, look, devices
+      ascent, problem, params, own_ascent, perturb, devices
     )
   else:
     first = _shared(devices, first)
   gradient = _tree.promote(first.gradient)
   mean_gradient = _average(devices, gradient)
-  if look is None:
-    look = _ask(cadence, state.cadence, state.step, mean_gradient)
+  if perturb is None:
+    perturb = _ask(cadence, state.cadence, state.step, mean_gradient)
 
   def after_skip():
     # Only the new state is used (an average moves on); the rest is dead code
     # to the compiler.
     return ascent.update(
-      mean_gradient, state.ascent, params, looked=False, offset=None
+      mean_gradient, state.ascent, params, perturbed=False, offset=None
     )[1]
 
   def seen(*losses):
-    if selection.looked is None or ids is None:
+    if selection.on_perturbed is None or ids is None:
       return None
     losses = tuple(map(_tree.promote, losses))
     if len(losses) == 1:
@@ -217,7 +217,7 @@ def take_step(
     rows = (*losses, ids.astype(jnp.int32))
     return Seen(*_devices.gather(devices, rows))
 
-  def looked():
+  def on_perturbed():
     count = _Counter(int(ascent.reads_gradient))
     passes, ascent_state = [], state.ascent
     perturbed_losses: Any = None
@@ -226,7 +226,7 @@ def take_step(
         gradient,
         own_ascent,
         params,
-        looked=True,
+        perturbed=True,
         offset=offset,
         draw=draw,
         gradient_at=count.calls(lambda at: problem.evaluate(at).gradient),
@@ -246,18 +246,18 @@ def take_step(
       passes.append(_tree.promote(second.gradient))
     perturbed_gradient = _tree.mean(passes)
     mean_perturbed = _average(devices, perturbed_gradient)
-    direction, descent_state = descent.looked(
+    direction, descent_state = descent.on_perturbed(
       gradient, perturbed_gradient, state.descent, state.step
     )
     if devices.local:
       direction = _average(devices, direction)
-      _, descent_state = descent.looked(
+      _, descent_state = descent.on_perturbed(
         mean_gradient, mean_perturbed, state.descent, state.step
       )
     new_state = state._replace(
       gradient_evaluations=state.gradient_evaluations + count.number,
       ascent=_devices.joined(devices, ascent_state, after_skip),
-      cadence=cadence.looked(
+      cadence=cadence.on_perturbed(
         mean_gradient, mean_perturbed, state.cadence, state.step
       ),
       descent=descent_state,
@@ -265,20 +265,20 @@ def take_step(
     direction = _tree.cast_like(direction, like)
     return direction, new_state, seen(first.losses, perturbed_losses)
 
-  def skipped():
-    direction, descent_state = descent.skipped(
+  def on_plain():
+    direction, descent_state = descent.on_plain(
       mean_gradient, state.descent, state.step
     )
     new_state = state._replace(
       gradient_evaluations=state.gradient_evaluations + 1,
       ascent=after_skip(),
-      cadence=cadence.skipped(mean_gradient, state.cadence, state.step),
+      cadence=cadence.on_plain(mean_gradient, state.cadence, state.step),
       descent=descent_state,
     )
     return _tree.cast_like(direction, like), new_state, seen(first.losses)
 
-  direction, new_state, recorded = branch(look, looked, skipped)
-  return first, direction, _advance(new_state, look), recorded
+  direction, new_state, recorded = branch(perturb, on_perturbed, on_plain)
+  return first, direction, _advance(new_state, perturb), recorded
 
 
 def without_table(state: SharpnessAwareState) -> SharpnessAwareState:
@@ -314,14 +314,14 @@ def record(
     The state.
   """
   after = before
-  if seen is not None and selection.looked is not None:
+  if seen is not None and selection.on_perturbed is not None:
     losses, perturbed_losses, ids = seen
     if_so = lambda condition: jnp.where(condition, ids, NOWHERE)
-    after = selection.looked(
-      losses, perturbed_losses, after, if_so(state.looked)
+    after = selection.on_perturbed(
+      losses, perturbed_losses, after, if_so(state.perturbed)
     )
-    if selection.skipped is not None:
-      after = selection.skipped(losses, after, if_so(~state.looked))
+    if selection.on_plain is not None:
+      after = selection.on_plain(losses, after, if_so(~state.perturbed))
   return state._replace(selection=after)
 
 
@@ -340,7 +340,7 @@ class _Counter:
 
 
 def _ask(cadence: _base.Cadence, *arguments: Any) -> bool | jax.Array:
-  """Whether to look."""
+  """Whether to perturb."""
   decide = cadence.decide
   return decide if isinstance(decide, bool) else decide(*arguments)
 
@@ -355,17 +355,17 @@ def _first_pass(
   problem: Problem,
   params: _base.PyTree,
   ascent_state: _base.State,
-  look: bool | jax.Array | None,
+  perturb: bool | jax.Array | None,
   devices: _devices.Devices,
 ) -> tuple[Pass, _base.PyTree | None]:
   """The first pass and the offset of its point from the params, if any."""
   offset_fn = ascent.offset
-  if offset_fn is None or look is False:
+  if offset_fn is None or perturb is False:
     return problem.evaluate(params), None
-  # A step that does not look takes its one gradient at the params.
+  # A step that does not perturb takes its one gradient at the params.
   own = lambda tree: _devices.vary(devices, tree) if devices.local else tree
   offset = branch(
-    look,
+    perturb,
     lambda: own(_tree.promote(offset_fn(ascent_state, params))),
     lambda: own(optax.tree.zeros_like(_tree.promote(params))),
   )
@@ -384,11 +384,13 @@ def branch(
 
 
 def _advance(
-  state: SharpnessAwareState, look: bool | jax.Array | None
+  state: SharpnessAwareState, perturb: bool | jax.Array | None
 ) -> SharpnessAwareState:
-  """Counts the step that was taken, and whether it looked."""
-  looked = jnp.asarray(look, jnp.bool_)
+  """Counts the step that was taken, and whether it perturbed."""
+  perturbed = jnp.asarray(perturb, jnp.bool_)
   step = _tree.increment(state.step)
-  share = state.look_share
-  change = (looked.astype(share.dtype) - share) / step.astype(share.dtype)
-  return state._replace(step=step, looked=looked, look_share=share + change)
+  share = state.sam_fraction
+  change = (perturbed.astype(share.dtype) - share) / step.astype(share.dtype)
+  return state._replace(
+    step=step, perturbed=perturbed, sam_fraction=share + change
+  )

@@ -12,7 +12,7 @@ from sam_optax import _base
 
 # Keeps a zero gradient at a zero perturbation; invisible in float32 for norms
 # above about 1e-5.
-TINY = 1e-12
+EPS = 1e-12
 
 
 def wide(dtype: Any) -> Any:
@@ -82,17 +82,17 @@ def vdot(x: _base.PyTree, y: _base.PyTree) -> jax.Array:
 def unit(tree: _base.PyTree) -> _base.PyTree:
   """Tree / ‖tree‖; zero where the tree is zero."""
   tree = promote(tree)
-  return scale(1 / (norm(tree) + TINY), tree)
+  return scale(1 / (norm(tree) + EPS), tree)
 
 
 def cosine(x: _base.PyTree, y: _base.PyTree) -> jax.Array:
   """<x, y> / (‖x‖ ‖y‖); 0 where one of them is 0."""
-  return vdot(x, y) / (norm(x) + TINY) / (norm(y) + TINY)
+  return vdot(x, y) / (norm(x) + EPS) / (norm(y) + EPS)
 
 
 def component(tree: _base.PyTree, along: _base.PyTree) -> _base.PyTree:
   """<tree, u> u with u = along / ‖along‖; 0 where along is 0."""
-  length = norm(along) + TINY
+  length = norm(along) + EPS
   # Two divisions: the square of a small norm would be 0. No unit vector: it
   # would be a copy of the tree that lives as long as both gradients.
   share = vdot(tree, along) / length / length
@@ -115,7 +115,7 @@ def above_rounding(
   # A quotient, not a product: XLA repeats a scalar without a division or a
   # root, sums over all leaves included, in the update of every leaf, and what
   # it compiles would grow with the square of their number.
-  kept = norm(difference) / (norm(of) + TINY) > share
+  kept = norm(difference) / (norm(of) + EPS) > share
   return where(kept, difference, optax.tree.zeros_like(difference))
 
 

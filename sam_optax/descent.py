@@ -1,4 +1,4 @@
-"""What to descend along, having looked or not."""
+"""What to descend along, on a SAM step and on a plain one."""
 
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ def _stateless(params: _base.PyTree) -> optax.EmptyState:
 
 
 def _clean(gradient, state, step):
-  """The gradient at the parameters, when the step did not look."""
+  """The gradient at the parameters, when the step did not perturb."""
   del step
   return gradient, state
 
@@ -23,11 +23,11 @@ def _clean(gradient, state, step):
 def perturbed() -> _base.Descent:
   """The gradient at the perturbed parameters (SAM)."""
 
-  def looked(gradient, perturbed_gradient, state, step):
+  def on_perturbed(gradient, perturbed_gradient, state, step):
     del gradient, step
     return perturbed_gradient, state
 
-  return _base.Descent(_stateless, looked, _clean)
+  return _base.Descent(_stateless, on_perturbed, _clean)
 
 
 class ReusePsfState(NamedTuple):
@@ -36,7 +36,7 @@ class ReusePsfState(NamedTuple):
   Attributes:
     psf: the last computed perturbed gradient minus gradient, shaped as the
       params and in their dtype.
-    age: int32, skipped steps since; the greatest int32 before the first look.
+    age: int32, skipped steps since; the greatest int32 before the first SAM step.
   """
 
   psf: _base.PyTree
@@ -51,15 +51,15 @@ def reuse_psf(
   .. math::
     h = g_p - g, \qquad
     G = \begin{cases}
-      g_p & \text{looked} \\
-      g + h_{\text{last}} & \text{at most `horizon` steps after a look} \\
+      g_p & \text{SAM step} \\
+      g + h_{\text{last}} & \text{at most `horizon` steps after a SAM step} \\
       g & \text{later}
     \end{cases}
 
   Args:
     horizon: steps, at least 0; None for no limit. The default is the remark
       after the paper's Theorem 3; None is its Algorithm 1 read literally.
-    of: the descent whose direction on a look, less the gradient, is the PSF;
+    of: the descent whose direction on a SAM step, less the gradient, is the PSF;
       `perturbed()` by default. It must have no state.
 
   Returns:
@@ -73,15 +73,15 @@ def reuse_psf(
     never = jnp.asarray(jnp.iinfo(jnp.int32).max, jnp.int32)
     return ReusePsfState(_tree.zeros_like(params), never)
 
-  def looked(gradient, perturbed_gradient, state, step):
-    direction, _ = inner.looked(
+  def on_perturbed(gradient, perturbed_gradient, state, step):
+    direction, _ = inner.on_perturbed(
       gradient, perturbed_gradient, optax.EmptyState(), step
     )
     psf = _tree.subtract(direction, gradient)
     psf = _tree.cast_like(psf, state.psf)
     return direction, ReusePsfState(psf, jnp.zeros([], jnp.int32))
 
-  def skipped(gradient, state, step):
+  def on_plain(gradient, state, step):
     age = _tree.increment(state.age)
     reused = _tree.add(gradient, state.psf)
     if horizon is not None:
@@ -89,7 +89,7 @@ def reuse_psf(
       reused = _tree.where(state.age < limit, reused, gradient)
     return reused, state._replace(age=age)
 
-  return _base.Descent(init, looked, skipped)
+  return _base.Descent(init, on_perturbed, on_plain)
 
 
 def surrogate_gap(
@@ -112,7 +112,7 @@ def surrogate_gap(
   _check.number('alpha', alpha, why='alpha weighs an orthogonal part')
   _check.one_of('minimize', minimize, ('perturbed', 'clean'))
 
-  def looked(gradient, perturbed_gradient, state, step):
+  def on_perturbed(gradient, perturbed_gradient, state, step):
     weight = jnp.asarray(_base.value_at(alpha, step))
     if minimize == 'perturbed':
       orthogonal = _tree.remove_component(gradient, perturbed_gradient)
@@ -124,7 +124,7 @@ def surrogate_gap(
       direction = _tree.add(gradient, _tree.scale(weight, orthogonal))
     return direction, state
 
-  return _base.Descent(_stateless, looked, _clean)
+  return _base.Descent(_stateless, on_perturbed, _clean)
 
 
 class LookDirectionState(NamedTuple):
@@ -141,13 +141,13 @@ class LookDirectionState(NamedTuple):
 def look_direction(
   alpha: _base.ScalarOrSchedule = 0.7, *, per_tensor: bool = False
 ) -> _base.Descent:
-  r"""The gradient plus the remembered direction of the last look (LookSAM).
+  r"""The gradient plus the remembered direction of the last SAM step (LookSAM).
 
   .. math::
     g_v = g_p - \langle g_p, g \rangle g / \|g\|^2, \qquad
     G = \begin{cases}
-      g_p & \text{looked} \\
-      g + \alpha \|g\| g_v / (\|g_v\| + 10^{-8}) & \text{skipped}
+      g_p & \text{SAM step} \\
+      g + \alpha \|g\| g_v / (\|g_v\| + 10^{-8}) & \text{plain step}
     \end{cases}
 
   The correction has the norm :math:`\alpha \|g\|` however small g_v was; where
@@ -174,13 +174,13 @@ def look_direction(
     direction = _tree.remove_component(perturbed_gradient, gradient)
     return _tree.above_rounding(direction, perturbed_gradient, 1e-6)
 
-  def looked(gradient, perturbed_gradient, state, step):
+  def on_perturbed(gradient, perturbed_gradient, state, step):
     del step
     direction = over(orthogonal, perturbed_gradient, gradient)
     direction = _tree.cast_like(direction, state.look_direction)
     return perturbed_gradient, LookDirectionState(direction)
 
-  def skipped(gradient, state, step):
+  def on_plain(gradient, state, step):
     weight = jnp.asarray(_base.value_at(alpha, step))
 
     def corrected(gradient, direction):
@@ -192,7 +192,7 @@ def look_direction(
     remembered = _tree.promote(state.look_direction)
     return over(corrected, gradient, remembered), state
 
-  return _base.Descent(init, looked, skipped)
+  return _base.Descent(init, on_perturbed, on_plain)
 
 
 def blend(
@@ -213,14 +213,14 @@ def blend(
   """
   _check.number('alpha', alpha, why='alpha weighs the perturbed gradient')
 
-  def looked(gradient, perturbed_gradient, state, step):
+  def on_perturbed(gradient, perturbed_gradient, state, step):
     weight = jnp.asarray(_base.value_at(alpha, step))
     base = _tree.unit(gradient) if normalize else gradient
     return _tree.add(
       _tree.scale(1 - weight, base), _tree.scale(weight, perturbed_gradient)
     ), state
 
-  return _base.Descent(_stateless, looked, _clean)
+  return _base.Descent(_stateless, on_perturbed, _clean)
 
 
 def rescaled() -> _base.Descent:
@@ -232,27 +232,27 @@ def rescaled() -> _base.Descent:
     A `Descent`.
   """
 
-  def looked(gradient, perturbed_gradient, state, step):
+  def on_perturbed(gradient, perturbed_gradient, state, step):
     del step
-    ratio = _tree.norm(gradient) / (_tree.norm(perturbed_gradient) + _tree.TINY)
+    ratio = _tree.norm(gradient) / (_tree.norm(perturbed_gradient) + _tree.EPS)
     ratio = jnp.where(jnp.isfinite(ratio), ratio, 1)
     return _tree.scale(ratio, perturbed_gradient), state
 
-  return _base.Descent(_stateless, looked, _clean)
+  return _base.Descent(_stateless, on_perturbed, _clean)
 
 
-class AsideState(NamedTuple):
-  """State of `aside`.
+class DecoupledState(NamedTuple):
+  """State of `decoupled`.
 
   Attributes:
-    correction: what was left aside, shaped as the params.
+    correction: what was left out, shaped as the params.
   """
 
   correction: _base.PyTree
 
 
-def aside(weight: _base.ScalarOrSchedule) -> _base.Descent:
-  r"""The gradient; what the look adds to it is left in the state.
+def decoupled(weight: _base.ScalarOrSchedule) -> _base.Descent:
+  r"""The gradient; what the perturbation adds to it is left in the state.
 
   .. math:: G = g, \qquad \text{correction} = a (g_p - g)
 
@@ -267,15 +267,17 @@ def aside(weight: _base.ScalarOrSchedule) -> _base.Descent:
   """
 
   def init(params):
-    return AsideState(_tree.zeros_like(params))
+    return DecoupledState(_tree.zeros_like(params))
 
-  def looked(gradient, perturbed_gradient, state, step):
+  def on_perturbed(gradient, perturbed_gradient, state, step):
     psf = _tree.subtract(perturbed_gradient, gradient)
     correction = _tree.scale(_base.value_at(weight, step), psf)
-    return gradient, AsideState(_tree.cast_like(correction, state.correction))
+    return gradient, DecoupledState(
+      _tree.cast_like(correction, state.correction)
+    )
 
-  def skipped(gradient, state, step):
+  def on_plain(gradient, state, step):
     del step
-    return gradient, AsideState(optax.tree.zeros_like(state.correction))
+    return gradient, DecoupledState(optax.tree.zeros_like(state.correction))
 
-  return _base.Descent(init, looked, skipped)
+  return _base.Descent(init, on_perturbed, on_plain)

@@ -13,7 +13,7 @@ import optax
 
 from sam_optax import _base, _check, _tree, ascent, descent
 from sam_optax._alias.what import sharpness_weight
-from sam_optax._core import SharpnessAware, sharpness_aware
+from sam_optax._method import SharpnessAware, sharpness_aware
 
 
 class OptimizerState(NamedTuple):
@@ -74,7 +74,7 @@ def wsam_decoupled(
 
   The authors' default form; `wsam` is the coupled one, the same for plain SGD.
 
-  Parts: `ascent.gradient`, `descent.aside`, and the base optimizer. At
+  Parts: `ascent.gradient`, `descent.decoupled`, and the base optimizer. At
   gamma = 0 it is the base optimizer, at gamma = 0.5 with plain SGD it is SAM
   with SGD.
 
@@ -119,7 +119,7 @@ def wsam_decoupled(
   if base is None:
     base = optax.sgd(learning_rate, momentum=0.9)
   method = sharpness_aware(
-    ascent.gradient(rho), descent=descent.aside(sharpness_weight(gamma))
+    ascent.gradient(rho), descent=descent.decoupled(sharpness_weight(gamma))
   )
 
   def finish(direction, state, method_state, params):

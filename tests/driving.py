@@ -262,7 +262,9 @@ class Stepper:
     self.losses = losses_for(method, losses)
     self.base = base_of(method) if base is None else base
     self.traces = 0
-    self.jitted = jax.jit(self.traced, static_argnames=('look', 'everyone'))
+    self.jitted = jax.jit(
+      self.traced, static_argnames=('perturb', 'full_batch')
+    )
 
   def traced(self, *args, **decided):
     self.traces += 1
@@ -316,7 +318,7 @@ def drive(
     losses: (params, batch) -> (losses, aux).
     params: where to start.
     base: the optimizer that the gradients go to; `base_of` by default.
-    **decided: `look` or `everyone`, in the place of the host's decision.
+    **decided: `perturb` or `full_batch`, in the place of the host's decision.
 
   Returns:
     The steps.

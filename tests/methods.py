@@ -21,7 +21,7 @@ class Number(NamedTuple):
   Attributes:
     other: another value, at which the run differs.
     shows_at: the first step whose result differs if the number changes at
-      step 2. It is later than 2 where step 2 does not look, or where the
+      step 2. It is later than 2 where step 2 does not perturb, or where the
       number acts on a statistic or on a draw.
     is_schedule: whether it may be a schedule.
     minimum: no value below it makes sense.
@@ -56,15 +56,15 @@ class Row(NamedTuple):
       one with its own test options, changes to those).
     decided: whether the branch of every step is known when it is built.
     first_at_params: whether the first pass is at the parameters.
-    looks: whether it ever looks.
-    per_look: gradients evaluated in a step that looks.
+    perturbs: whether it ever perturbs.
+    per_sam_step: gradients evaluated in a step that perturbs.
     asked: how many batches each of those gradients is of, the least first; by
       default one.
     forward: forward passes of the whole batch, without a gradient, per step.
     loss_costs: whether it takes no gradient at the parameters, so that the loss
       there, which value_and_grad returns, is one more forward pass.
-    sends: copies of the parameters that cross devices in a step that looks,
-      where each device looks along its own gradient: the direction, and the
+    sends: copies of the parameters that cross devices in a step that perturbs,
+      where each device perturbs along its own gradient: the direction, and the
       mean gradient where that is kept or decides.
     settles: the step from which `asked` and `forward` hold; before it every
       gradient is of one batch and there is no other forward pass.
@@ -98,8 +98,8 @@ class Row(NamedTuple):
   also: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = ()
   decided: bool = True
   first_at_params: bool = True
-  looks: bool = True
-  per_look: int = 2
+  perturbs: bool = True
+  per_sam_step: int = 2
   asked: tuple[float, ...] | None = None
   forward: int = 0
   loss_costs: bool = False
@@ -150,15 +150,15 @@ SURGE = {
 }
 
 METHODS = {
-  'base': Row(
-    sam_optax.base,
+  'identity': Row(
+    sam_optax.identity,
     options={},
     is_sam=None,
     is_base={},
     evaluations=4,
     numbers={},
     plain_radius=None,
-    looks=False,
+    perturbs=False,
   ),
   'sam': Row(
     sam_optax.sam,
@@ -256,8 +256,8 @@ METHODS = {
     numbers={'rho': Number(0.3), 'k': Number(3, costs=True)},
     decided=False,
   ),
-  'sssam': Row(
-    sam_optax.sssam,
+  'ss_sam': Row(
+    sam_optax.ss_sam,
     options={'rho': 0.1, 'p': 0.5, 'key': 0},
     is_sam={'p': 1.0},
     is_base={'p': 0.0},
@@ -505,8 +505,8 @@ METHODS = {
     exact=False,  # 0 + 1 / norm is another expression
     plain_radius={'lam': 1.0},
   ),
-  'ssam': Row(
-    sam_optax.ssam,
+  'stable_sam': Row(
+    sam_optax.stable_sam,
     options={'rho': 0.1},
     is_sam={'rho': 0.0},
     is_base={'rho': 0.0},
@@ -527,7 +527,7 @@ METHODS = {
       'steps': Number(3, is_schedule=False, costs=True),
     },
     exact=False,  # projected to the ball
-    per_look=3,
+    per_sam_step=3,
     plain_radius={'steps': 1, 'step_size': None},
     static_args=('steps',),
   ),
@@ -554,7 +554,7 @@ METHODS = {
       'gamma': Number(0.3),
       'draws': Number(2, is_schedule=False, costs=True),
     },
-    per_look=1,
+    per_sam_step=1,
     plain_radius=None,
     static_args=('draws',),
     loss_costs=True,
@@ -567,7 +567,7 @@ METHODS = {
     evaluations=12,
     numbers={'rho': Number(0.3)},
     needs_reference=True,
-    per_look=3,
+    per_sam_step=3,
     asked=(1, 1, EPOCH),
   ),
   'sam_noise': Row(
@@ -578,7 +578,7 @@ METHODS = {
     evaluations=12,
     numbers={'rho': Number(0.3)},
     needs_reference=True,
-    per_look=3,
+    per_sam_step=3,
     plain_radius=None,
     asked=(1, 1, EPOCH),
   ),
@@ -613,7 +613,7 @@ METHODS = {
       'start_epoch': Number(1, shows_at=EPOCH),
       'stop_epoch': Number(1, shows_at=EPOCH),
     },
-    looks=False,
+    perturbs=False,
     needs_examples=True,
     needs_ids=True,
     plain_radius=None,
@@ -639,7 +639,7 @@ METHODS = {
       'stop_epoch': Number(2),
       'steps_per_epoch': Number(4, minimum=1.0),
     },
-    looks=False,
+    perturbs=False,
     needs_examples=True,
     plain_radius=None,
     another_loss=True,
@@ -699,7 +699,7 @@ METHODS = {
   ),
 }
 
-LOOKING = [name for name, row in METHODS.items() if row.looks]
+PERTURBING = [name for name, row in METHODS.items() if row.perturbs]
 RANDOM = [name for name, row in METHODS.items() if 'key' in row.options]
 
 

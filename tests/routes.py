@@ -72,8 +72,8 @@ def train(door, method, loss_fn, params, state, batches, ids, store):
       )
     updates, base_state = base.update(grads, base_state, params)
     params = store(optax.apply_updates(params, updates))
-    looked = driving.inner(state).looked
-    return (params, state, base_state), (grads, params, looked, loss)
+    perturbed = driving.inner(state).perturbed
+    return (params, state, base_state), (grads, params, perturbed, loss)
 
   params = store(params)
   (_, state, _), trajectory = jax.lax.scan(

@@ -113,8 +113,8 @@ def test_what_is_written_says_what_it_is_of(bench):
 def test_every_method_of_the_library_has_a_row_that_can_be_built():
   specs = rows.specs()
   methods = {name for name in dir(sam_optax) if train_config.is_method(name)}
-  assert methods - {'base'} <= set(specs) and next(iter(specs)) == 'sgd'
-  assert {specs[name].method for name in methods - {'base'}} == methods - {
+  assert methods - {'identity'} <= set(specs) and next(iter(specs)) == 'sgd'
+  assert {specs[name].method for name in methods - {'identity'}} == methods - {
     'base'
   }
   for spec in specs.values():
@@ -137,7 +137,7 @@ def test_a_row_is_measured_in_its_steady_state():
   row.warm_up()
   row.turn(2)
   decisions = row.program.method.decide(row.state.method, np.arange(4))
-  assert decisions['everyone'] is False
+  assert decisions['full_batch'] is False
   assert row.state.method.cadence.probability == pytest.approx(0.3)
   assert row.state.method.step == 6
   assert row.gradients == 0.5 * int(row.state.method.gradient_evaluations)

@@ -21,7 +21,7 @@ P = PartitionSpec
 # found in one program of all of them. Arrays of examples have other numbers.
 WIDTHS = {name: 200 + i for i, name in enumerate(METHODS)}
 SKIPPING = [
-  name for name, row in METHODS.items() if row.looks and not row.decided
+  name for name, row in METHODS.items() if row.perturbs and not row.decided
 ]
 
 
@@ -32,7 +32,7 @@ def losses(params, batch):
   return (outputs - y) ** 2, {'logits': logits}
 
 
-def step(made, look, placed, params, states, batch, ids):
+def step(made, perturb, placed, params, states, batch, ids):
   """A step of all methods, past its start: (directions, states)."""
   results = {}
   others = jnp.cos(batch[0]), batch[1]
@@ -46,9 +46,9 @@ def step(made, look, placed, params, states, batch, ids):
       reference_grad_fn=jax.grad(
         lambda params: driving.mean(losses(params, others)[0])
       ),
-      # One that looks on every step, or on none, is not asked to.
-      look=None if row.decided else look,
-      everyone=False,
+      # One that perturbs on every step, or on none, is not asked to.
+      perturb=None if row.decided else perturb,
+      full_batch=False,
     )
   return results
 
@@ -64,7 +64,7 @@ KEEPING = [name for name, row in METHODS.items() if row.sends > 1]
 
 
 @functools.cache
-def sent(route, names, look=True):
+def sent(route, names, perturb=True):
   """Copies of its parameters that each method sends, by name."""
   perturbation, _, unchecked = route.partition(', ')
   made = {name: method(name) for name in names}
@@ -82,14 +82,14 @@ def sent(route, names, look=True):
     placed = functools.partial(
       jax.lax.with_sharding_constraint, shardings=shared
     )
-    run = functools.partial(step, made, look, placed)
+    run = functools.partial(step, made, perturb, placed)
   else:
     made = {
       name: sam_optax.parallel(made[name], perturbation=perturbation)
       for name in names
     }
     run = jax.shard_map(
-      functools.partial(step, made, look, lambda batch: batch),
+      functools.partial(step, made, perturb, lambda batch: batch),
       mesh=layout,
       in_specs=(P(), P(), P('batch'), P('batch')),
       out_specs=P(),
@@ -119,21 +119,21 @@ def test_so_they_do_where_jax_does_not_track_what_differs(name):
 @pytest.mark.parametrize('name', METHODS)
 def test_a_common_perturbation_sends_every_gradient(name):
   row = METHODS[name]
-  gradients = row.per_look if row.looks else 1
+  gradients = row.per_sam_step if row.perturbs else 1
   assert sent('synced', tuple(METHODS))[name] == gradients
 
 
 @pytest.mark.parametrize('name', SHARING)
 def test_chosen_examples_are_shared_out_under_plain_jit(name):
   row = METHODS[name]
-  gradients = row.per_look if row.looks else 1
+  gradients = row.per_sam_step if row.perturbs else 1
   assert sent('jit', tuple(SHARING))[name] == gradients
 
 
 @pytest.mark.parametrize('name', SKIPPING)
 @pytest.mark.parametrize('route', ['local', 'synced'])
 def test_a_step_that_does_not_look_sends_one_gradient(name, route):
-  assert sent(route, tuple(SKIPPING), look=False)[name] == 1
+  assert sent(route, tuple(SKIPPING), perturb=False)[name] == 1
 
 
 # Lines as the compilers of CPU, GPU and TPU write them.
@@ -242,7 +242,7 @@ def test_the_mean_step_is_of_looks_and_skips():
     'sgd': {'steps': {'skip': {'gradients': 1, 'routes': routes(1, 1)}}},
     'arsam': {
       'steps': {
-        'look': {'gradients': 2, 'routes': routes(3, 5)},
+        'perturb': {'gradients': 2, 'routes': routes(3, 5)},
         'skip': {'gradients': 1, 'routes': routes(1, 1)},
       }
     },
@@ -256,18 +256,18 @@ def test_the_mean_step_is_of_looks_and_skips():
 
 
 @pytest.mark.parametrize(
-  ('name', 'looks'),
+  ('name', 'perturbs'),
   [
     ('sgd', {'skip': None}),
-    ('sam', {'look': None}),
-    ('arsam', {'look': True, 'skip': False}),
-    # It decides whom to ask, and always looks.
-    ('ausam', {'look': None}),
+    ('sam', {'perturb': None}),
+    ('arsam', {'perturb': True, 'skip': False}),
+    # It decides whom to ask, and always perturbs.
+    ('ausam', {'perturb': None}),
   ],
 )
-def test_the_kinds_of_steps_are_found(name, looks):
+def test_the_kinds_of_steps_are_found(name, perturbs):
   made = one_step.make_method(rows.specs()[name], batch=8)
-  assert one_step.kinds(made, one_step.make_problem(8)) == looks
+  assert one_step.kinds(made, one_step.make_problem(8)) == perturbs
 
 
 def test_a_row_is_counted_and_reported():

@@ -19,13 +19,13 @@ def ridges(params, batch):
 
 def instructions(name, leaves):
   """How many a step of the method has, fused computations included."""
-  looks = {'look': True} if METHODS[name].looks else {}
+  perturbs = {'perturb': True} if METHODS[name].perturbs else {}
   # Named for SAM-ON's mask.
   params = {f'norm{number}': jnp.ones([2, 3]) for number in range(leaves)}
   stepper = driving.Stepper(method(name), 'value_and_grad', ridges)
   states = stepper.method.init(params), stepper.base.init(params)
   arguments = (params, *states, *driving.batch_at(0))
-  compiled = stepper.jitted.lower(*arguments, **looks).compile()
+  compiled = stepper.jitted.lower(*arguments, **perturbs).compile()
   return compiled.as_text().count(' = ')
 
 

@@ -103,7 +103,7 @@ def test_every_descent_trains_the_digits(where, when):
 
       start = (params, method.init(params))
       (_, state), values = jax.lax.scan(step, start, batches)
-      results.append((values, state.look_share))
+      results.append((values, state.sam_fraction))
     return results
 
   for values, share in train():

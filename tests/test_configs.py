@@ -154,7 +154,7 @@ def test_a_name_is_the_published_network(
   network, images, parameters, classes, features
 ):
   row = settings.Row(network, images, 'sgd')
-  config = settings.start(row, ('base', {}))
+  config = settings.start(row, ('identity', {}))
   found = size_of(network_of(config), settings.DATA[images].pixels)
   assert found + (classes - 10) * (features + 1) == parameters
 

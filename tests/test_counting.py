@@ -19,16 +19,16 @@ def read(state, *names):
 @every_method
 @both_doors
 def test_the_gradients_that_execute_are_those_that_are_counted(name, door):
-  evaluations, looks = 0, 0
+  evaluations, perturbs = 0, 0
   for number, step in enumerate(driving.run(name, door, 'device'), 1):
-    counted, looked, share = read(
-      step.state, 'gradient_evaluations', 'looked', 'look_share'
+    counted, perturbed, share = read(
+      step.state, 'gradient_evaluations', 'perturbed', 'sam_fraction'
     )
     evaluations += step.executed
-    looks += looked
-    assert step.executed == (METHODS[name].per_look if looked else 1)
+    perturbs += perturbed
+    assert step.executed == (METHODS[name].per_sam_step if perturbed else 1)
     assert counted == evaluations
-    assert share == pytest.approx(looks / number, abs=1e-6)
+    assert share == pytest.approx(perturbs / number, abs=1e-6)
     assert driving.inner(step.state).step == number
 
 
@@ -38,10 +38,10 @@ def test_the_gradients_that_execute_are_those_that_are_counted(name, door):
 def test_a_step_evaluates_the_examples_that_the_table_says(name, door, how):
   row = METHODS[name]
   for number, step in enumerate(driving.run(name, door, how)):
-    gradients, forward = [1] * row.per_look, 0
+    gradients, forward = [1] * row.per_sam_step, 0
     if number >= row.settles:
       gradients, forward = row.asked or gradients, row.forward
-    if not read(step.state, 'looked')[0]:
+    if not read(step.state, 'perturbed')[0]:
       gradients = gradients[:1]
     forward += row.loss_costs and door == 'value_and_grad'
     assert step.gradients == [share * BATCH_SIZE for share in gradients]
@@ -74,7 +74,7 @@ def test_the_first_steps_cost_what_the_table_says(name):
   steps = driving.run(name, how='device')
   expected = METHODS[name].evaluations
   evaluations = sum(step.executed for step in steps[:4])
-  if expected is None:  # drawn at random: some steps look and some do not
+  if expected is None:  # drawn at random: some steps perturb and some do not
     assert len(steps) < sum(step.executed for step in steps) < 2 * len(steps)
   else:
     assert evaluations == expected
@@ -93,7 +93,7 @@ def test_the_state_is_read_inside_a_chain(name):
   given |= method(name).decide(state[0], ids)
   _, state = tx.update(grads, state, params, **given)
   step = driving.run(name)[0]
-  names = 'gradient_evaluations', 'looked', 'look_share'
+  names = 'gradient_evaluations', 'perturbed', 'sam_fraction'
   assert read(state, *names) == read(step.state, *names)
 
 
@@ -146,7 +146,7 @@ def test_a_decided_method_needs_no_state_to_decide(name):
   state = method(name).init(driving.start())
   for leaf in jax.tree.leaves(state):
     leaf.delete()
-  assert method(name).decide(state) == {'look': METHODS[name].looks}
+  assert method(name).decide(state) == {'perturb': METHODS[name].perturbs}
 
 
 @every_method
@@ -167,12 +167,12 @@ def test_a_second_call_does_not_trace_again(name, door):
 
 
 @every_method
-@pytest.mark.parametrize('look', [False, True])
-def test_the_caller_may_decide(name, look):
-  # A step may be made to look where the method would not, and the reverse.
-  whole = {'look': look, 'everyone': True}
+@pytest.mark.parametrize('perturb', [False, True])
+def test_the_caller_may_decide(name, perturb):
+  # A step may be made to perturb where the method would not, and the reverse.
+  whole = {'perturb': perturb, 'full_batch': True}
   steps = driving.drive(method(name), 3, door='value_and_grad', **whole)
-  assert [read(step.state, 'looked') for step in steps] == [[look]] * 3
+  assert [read(step.state, 'perturbed') for step in steps] == [[perturb]] * 3
   assert jax.tree.structure(steps[0].grads) == jax.tree.structure(
     steps[0].params
   )
@@ -184,8 +184,8 @@ def test_the_caller_may_decide(name, look):
 )
 def test_the_caller_may_say_who_is_asked(name):
   whole, part = (
-    driving.drive(method(name), 1, everyone=everyone)[0]
-    for everyone in (True, False)
+    driving.drive(method(name), 1, full_batch=full_batch)[0]
+    for full_batch in (True, False)
   )
   assert not driving.equal(whole.grads, part.grads)
 
@@ -199,12 +199,12 @@ def test_the_gradient_that_is_given_is_used(name):
   given = driving.keywords(driving.fit, *driving.batch_at(0))
   incoming = jax.tree.map(lambda x: 0 * x + 7, params)
   grads, _ = method(name).update(
-    incoming, method(name).init(params), params, **given, look=False
+    incoming, method(name).init(params), params, **given, perturb=False
   )
   if METHODS[name].whole_step:
     unasked = given | {'grad_fn': None, 'loss_fn': None}
     incoming, _ = method(name).update(
-      incoming, method(name).init(params), params, **unasked, look=False
+      incoming, method(name).init(params), params, **unasked, perturb=False
     )
     assert not driving.equal(incoming, driving.run(name)[0].grads)
   assert driving.equal(grads, incoming)

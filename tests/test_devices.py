@@ -63,7 +63,7 @@ def on_one():
 @pytest.mark.parametrize('route', ROUTES)
 def test_a_synced_run_is_that_of_one_device(route):
   results = train(make_config(perturbation='synced', **ROUTES[route]))
-  assert {bool(record['looked']) for record in results[0]} == {True, False}
+  assert {bool(record['perturbed']) for record in results[0]} == {True, False}
   driving.assert_close(results, on_one())
 
 

@@ -109,7 +109,7 @@ def test_the_spectrum_has_the_moments_of_the_hessian():
 
 
 def by_hand(name, params):
-  """Losses where each ascent looks."""
+  """Losses where each ascent perturbs."""
   g = jax.grad(network)(params)
   norm = lambda tree: jnp.linalg.norm(ravel_pytree(tree)[0])
   if name == 'adaptive':

@@ -63,10 +63,10 @@ def test_the_seed_and_the_step_make_the_draw():
 
 
 @pytest.mark.parametrize('loss', ['perturbed', 'clean'])
-@pytest.mark.parametrize('looks', [True, False])
-def test_the_chosen_loss_is_recorded(loss, looks):
+@pytest.mark.parametrize('perturbs', [True, False])
+def test_the_chosen_loss_is_recorded(loss, perturbs):
   part = selection.by_loss(driving.NUM_EXAMPLES, loss=loss)
-  when = cadence.every(1) if looks else cadence.never()
+  when = cadence.every(1) if perturbs else cadence.never()
   method = sam_optax.sharpness_aware(ascent.gradient(0.1), when, selection=part)
   params, (batch, ids) = driving.start(), driving.batch_at(1)
   _, _, state = method.value_and_grad(
@@ -76,7 +76,7 @@ def test_the_chosen_loss_is_recorded(loss, looks):
   norm = np.sqrt(sum(np.sum(np.square(g)) for g in jax.tree.leaves(grads)))
   there = jax.tree.map(lambda w, g: w + 0.1 * g / norm, params, grads)
   expected = np.full(driving.NUM_EXAMPLES, 3.0)
-  if looks or loss == 'clean':
+  if perturbs or loss == 'clean':
     point = there if loss == 'perturbed' else params
     expected[np.asarray(ids)] = driving.fit(point, batch)[0]
   recorded = state.selection.last_loss

@@ -284,12 +284,12 @@ def test_a_typed_key_in_an_inner_state(standard_promotion):
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
   ]
   assert len(keys) == 2
-  looked = []
+  perturbed = []
   for _ in range(6):
     updates, state = step(START, state)
-    looked.append(bool(state[0].looked))
+    perturbed.append(bool(state[0].perturbed))
     assert_finite((updates, state))
-  assert len(set(looked)) == 2
+  assert len(set(perturbed)) == 2
 
 
 # Faults 11 and 12.
@@ -374,7 +374,12 @@ def test_chain_keeps_back_the_keywords_of_a_method_and_no_others():
   method = sam_optax.sam(RHO)
   tx = sam_optax.chain(method, listener, optax.scale(1.0), listener)
   tx.update(
-    START, tx.init(START), START, grad_fn=jax.grad(loss), look=True, value=1.0
+    START,
+    tx.init(START),
+    START,
+    grad_fn=jax.grad(loss),
+    perturb=True,
+    value=1.0,
   )
   assert heard == [{'value': 1.0}] * 2
   own = {

@@ -30,10 +30,10 @@ def train(method, mean_gradient, params, state, batches):
     grads, state = method.update(
       grad_fn(params), state, params, grad_fn=grad_fn
     )
-    return (params - 0.05 * grads, state), state.looked
+    return (params - 0.05 * grads, state), state.perturbed
 
-  (params, state), looked = jax.lax.scan(step, (params, state), batches)
-  return params, state.gradient_evaluations, looked
+  (params, state), perturbed = jax.lax.scan(step, (params, state), batches)
+  return params, state.gradient_evaluations, perturbed
 
 
 def mean_of_local(batch, w):
@@ -109,12 +109,12 @@ def on_one_device(name):
 @pytest.mark.parametrize('name', THREE)
 def test_four_devices_agree_with_one(name, route):
   method = THREE[name]()
-  params, evaluations, looked = ROUTES[route](
+  params, evaluations, perturbed = ROUTES[route](
     method, START, method.init(START), batches()
   )
   expected, expected_evaluations, expected_looked = on_one_device(name)
   np.testing.assert_allclose(params, expected, rtol=1e-5)
-  np.testing.assert_array_equal(looked, expected_looked)
+  np.testing.assert_array_equal(perturbed, expected_looked)
   assert evaluations == expected_evaluations
   if name == 'arsam':
-    assert 0 < np.sum(looked) < NUM_STEPS  # both branches were taken
+    assert 0 < np.sum(perturbed) < NUM_STEPS  # both branches were taken

@@ -35,7 +35,7 @@ class Case(NamedTuple):
   base: Callable[[], optax.GradientTransformation] = lambda: optax.sgd(0.1)
   deterministic: bool = False
   l2: float = 0.0  # L2 in the loss, in both passes
-  look: str | None = None  # the key of the listed decisions
+  perturb: str | None = None  # the key of the listed decisions
   draws: tuple[str, str] | None = None  # (name in _random, key of the draws)
   state: dict[str, str] = {}  # noqa: RUF012  golden key -> field of the state
   reference: Callable[[Any, int], Any] | None = None  # the other data's b
@@ -108,7 +108,7 @@ CASES = {
     lambda: sam_optax.sam(0.1), decoupled_decay, deterministic=True
   ),
   'sam_k2_stoch': Case(lambda: sam_optax.sam_k(0.1, k=2)),
-  'ss_sam_given_bernoulli': Case(lambda: sam_optax.sssam(0.1), look='xi'),
+  'ss_sam_given_bernoulli': Case(lambda: sam_optax.ss_sam(0.1), perturb='xi'),
   'asam_eta0_rho0.5': Case(
     lambda: sam_optax.asam(0.5, eta=0.0, adapt_all=True), deterministic=True
   ),
@@ -157,7 +157,8 @@ CASES |= {
     lambda: sam_optax.fishersam(0.1, eta=1.0), deterministic=True
   ),
   'fisher_sam_l2norm_variant_rho0.1_eta1': Case(
-    lambda: sam_optax.fishersam(0.1, eta=1.0, norm='l2'), deterministic=True
+    lambda: sam_optax.fishersam(0.1, eta=1.0, variant='code'),
+    deterministic=True,
   ),
   'looksam_k2_alpha0.7_global': Case(
     lambda: sam_optax.looksam(0.1, k=2, alpha=0.7),
@@ -165,7 +166,7 @@ CASES |= {
   ),
   'ae_sam_delta0.9': Case(
     lambda: sam_optax.aesam(0.1, total_steps=6),
-    state={'mu': 'surge_mean', 'var': 'surge_variance', 'sam': 'looked'},
+    state={'mu': 'surge_mean', 'var': 'surge_variance', 'sam': 'perturbed'},
   ),
   'gnp_alpha0.8_r0.1_paper_unnormalised_g1': Case(
     lambda: sam_optax.gnp(0.1, alpha=0.8)
@@ -190,7 +191,7 @@ CASES |= {
     reference=lambda problem, step: problem.mean_linear,
   ),
   'sam_noise_paper': Case(
-    lambda: sam_optax.sam_noise(0.1, literal=True),
+    lambda: sam_optax.sam_noise(0.1, variant='paper'),
     reference=lambda problem, step: problem.mean_linear,
   ),
   'sam_db': Case(
@@ -263,8 +264,8 @@ def run(case: Case, golden, monkeypatch, evaluation_door: bool):
       decay = lambda w: 0.5 * case.l2 * jnp.sum(w**2)
       return jax.grad(lambda w: problem.loss(w, batch) + decay(w))(w)
 
-    if case.look:
-      chosen = {'look': bool(golden[case.look][step])}
+    if case.perturb:
+      chosen = {'perturb': bool(golden[case.perturb][step])}
     elif evaluation_door:
       chosen = {}  # lax.cond decides
     else:  # the host decides
@@ -316,5 +317,5 @@ def test_arsam_kinds_are_the_listed_ones(monkeypatch):
   golden = GOLDEN['arsam_horizon2_default']
   case = CASES['arsam_horizon2_default']
   steps = list(run(case, golden, monkeypatch, False))
-  looked = [bool(step['state'].looked) for step in steps]
-  assert looked == [kind == 'sam' for kind in per_step(golden, 'kind')]
+  perturbed = [bool(step['state'].perturbed) for step in steps]
+  assert perturbed == [kind == 'sam' for kind in per_step(golden, 'kind')]

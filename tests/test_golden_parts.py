@@ -84,11 +84,11 @@ def test_arsam_controller():
         close(state.samples, expected['s_before'])
         gradient = jnp.asarray([1.0, 0.0])
         psf = jnp.asarray([0.0, expected['c']])
-        state = controller.looked(
+        state = controller.on_perturbed(
           gradient, gradient + psf, state, jnp.asarray(step)
         )
       else:
-        state = controller.skipped(None, state, jnp.asarray(step))
+        state = controller.on_plain(None, state, jnp.asarray(step))
     close(state.ratio, expected['c'])
     close(state.ratio_change, expected['r_ema'])
     close(state.samples, expected['s_after'])
@@ -127,7 +127,7 @@ def test_rsam_kernel_noise():
   close(code['dense'], golden['noise_D'])
   close(code['bias'], golden['noise_bias'])
   close(code['scale'], golden['noise_scale'])
-  paper = ascent.kernel_noise(normal, params, 0.01, noise='paper')
+  paper = ascent.kernel_noise(normal, params, 0.01, variant='paper')
   close(paper['conv'], golden['noise_K_paper_var_gamma2_norm'])
 
 
@@ -211,7 +211,7 @@ def test_ausam_three_epochs():
     )
     before, after = (problem.losses(w, batch)[0] for w in (params, points[-1]))
     for name, part in histories.items():
-      states[name] = part.looked(before, after, states[name], ids)
+      states[name] = part.on_perturbed(before, after, states[name], ids)
     close(jnp.abs(after - before), expected['d'])
     mean = states['mean'].rise_sum / states['mean'].rise_count
     last = states['last'].rise_sum / states['last'].rise_count
@@ -238,19 +238,21 @@ def test_reuse_adds_exactly_the_stored_psf():
   reuse = descent.reuse_psf(horizon=2)
   gradient, psf = jnp.asarray([1.0, 2.0]), jnp.asarray([0.5, -0.5])
   state = reuse.init(gradient)
-  _, state = reuse.looked(gradient, gradient + psf, state, jnp.asarray(0))
+  _, state = reuse.on_perturbed(gradient, gradient + psf, state, jnp.asarray(0))
   for expected in (gradient + psf, gradient + psf, gradient, gradient):
-    direction, state = reuse.skipped(gradient, state, jnp.asarray(1))
+    direction, state = reuse.on_plain(gradient, state, jnp.asarray(1))
     close(direction, expected)
 
 
-@pytest.mark.parametrize(('far', 'looks'), [(-np.inf, True), (np.inf, False)])
+@pytest.mark.parametrize(
+  ('far', 'perturbs'), [(-np.inf, True), (np.inf, False)]
+)
 @pytest.mark.parametrize('gradient', [0.0, 1.0])
-def test_an_infinite_threshold_always_or_never_looks(far, looks, gradient):
+def test_an_infinite_threshold_always_or_never_looks(far, perturbs, gradient):
   for lambda1, lambda2, step in ((far, far, 0), (far, 1.0, 3), (1.0, far, 0)):
     part = cadence.gradient_surge(9, lambda1, lambda2)
     at = jnp.asarray(step), jnp.asarray([gradient])
-    assert bool(part.decide(part.init(), *at)) == looks
+    assert bool(part.decide(part.init(), *at)) == perturbs
 
 
 def test_a_radius_tied_to_an_injected_rate():
@@ -286,7 +288,7 @@ def test_aesam_controller():
   ):
     gradient = jnp.sqrt(jnp.asarray([q]))
     decided = controller.decide(state, jnp.asarray(step), gradient)
-    state = controller.skipped(gradient, state, jnp.asarray(step))
+    state = controller.on_plain(gradient, state, jnp.asarray(step))
     close(state.surge_mean, expected['mu'])
     close(state.surge_variance, expected['var'])
     threshold = expected['mu'] + expected['c'] * np.sqrt(expected['var'])
@@ -329,13 +331,13 @@ def test_bsam(monkeypatch):
 
 
 @pytest.mark.parametrize(
-  ('name', 'cutoff'),
+  ('name', 'variant'),
   [
-    ('esam_beta0.6_gamma0.5_strict_cutoff_code', 'strict'),
-    ('esam_beta0.6_gamma0.5_top_k_paper', 'top'),
+    ('esam_beta0.6_gamma0.5_strict_cutoff_code', 'code'),
+    ('esam_beta0.6_gamma0.5_top_k_paper', 'paper'),
   ],
 )
-def test_esam(name, cutoff, monkeypatch):
+def test_esam(name, variant, monkeypatch):
   golden = GOLDEN[name]['steps']
   masks = jnp.asarray([step['mask'] for step in golden])
   # A draw below beta keeps its tensor.
@@ -343,7 +345,7 @@ def test_esam(name, cutoff, monkeypatch):
   problem = problems.Regression()
   # The masked tensors are the two coordinates.
   params = list(problem.start)
-  method = sam_optax.esam(0.1, beta=0.6, gamma=0.5, cutoff=cutoff)
+  method = sam_optax.esam(0.1, beta=0.6, gamma=0.5, variant=variant)
   state, base = method.init(params), optax.sgd(0.1)
   base_state = base.init(params)
 
@@ -361,11 +363,11 @@ def test_esam(name, cutoff, monkeypatch):
 
 
 def test_esam_keeps_the_listed_examples():
-  for name, cutoff in (
-    ('esam_beta0.6_gamma0.5_strict_cutoff_code', 'strict'),
-    ('esam_beta0.6_gamma0.5_top_k_paper', 'top'),
+  for name, variant in (
+    ('esam_beta0.6_gamma0.5_strict_cutoff_code', 'code'),
+    ('esam_beta0.6_gamma0.5_top_k_paper', 'paper'),
   ):
-    between = selection.most_sensitive(0.5, cutoff).between
+    between = selection.most_sensitive(0.5, variant).between
     for step in GOLDEN[name]['steps']:
       rise = jnp.asarray(step['diff'])
       kept = between(jnp.zeros_like(rise), rise)

@@ -91,10 +91,10 @@ def test_a_step_with_a_broken_gradient_is_skipped_whole(name, trap, door):
   before, after, clean = at(trap, 1), at(trap, TRAPPED), at(NONE, TRAPPED)
   _, state, base_state = after
   assert clean[1].skipped == 0 and clean[1].finite
-  looked = driving.inner(clean[1]).looked
+  perturbed = driving.inner(clean[1]).perturbed
   row = METHODS[name]
-  at_home = not looked or (row.first_at_params and row.per_look > 1)
-  if at_home if trap == HOME else looked:
+  at_home = not perturbed or (row.first_at_params and row.per_sam_step > 1)
+  if at_home if trap == HOME else perturbed:
     kept = lambda carry: (carry[0], carry[1].method, carry[2].inner_state)
     assert driving.equal(kept(after), kept(before))
     assert state.skipped == 1 and not state.finite

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from tests import driving
-from tests.methods import LOOKING, METHODS, RANDOM, build, method
+from tests.methods import METHODS, PERTURBING, RANDOM, build, method
 
 every_method = pytest.mark.parametrize('name', METHODS)
 
@@ -195,7 +195,7 @@ def test_missing_params_show_the_call(name):
   assert_three_beats(error, 'no params', *call)
 
 
-@pytest.mark.parametrize('name', LOOKING)
+@pytest.mark.parametrize('name', PERTURBING)
 def test_a_missing_gradient_function_shows_the_call(name):
   params = driving.start()
   grads, keywords = arguments(name, params)
@@ -203,18 +203,18 @@ def test_a_missing_gradient_function_shows_the_call(name):
   reference = {'reference_grad_fn': keywords['reference_grad_fn']}
   state = method(name).init(params)
   with pytest.raises(ValueError) as error:
-    method(name).update(grads, state, params, **reference, look=True)
+    method(name).update(grads, state, params, **reference, perturb=True)
   assert_three_beats(error, f'no {needed}', 'tx.update(', f'{needed}=')
 
 
-@pytest.mark.parametrize('name', LOOKING)
+@pytest.mark.parametrize('name', PERTURBING)
 def test_a_grad_fn_that_does_not_serve_shows_what_does(name):
   # It returns the value too; or the method needs to see examples.
   params = driving.start()
   grads, keywords = arguments(name, params)
   pair_fn = lambda p: (jnp.zeros([]), keywords['grad_fn'](p))
   shown = 'example_ids=' if METHODS[name].needs_examples else 'jax.grad(loss)'
-  given = {'reference_grad_fn': keywords['reference_grad_fn'], 'look': True}
+  given = {'reference_grad_fn': keywords['reference_grad_fn'], 'perturb': True}
   state = method(name).init(params)
   with pytest.raises(ValueError) as error:
     method(name).update(grads, state, params, grad_fn=pair_fn, **given)

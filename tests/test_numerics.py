@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from tests import driving
-from tests.methods import LOOKING, METHODS, build, method
+from tests.methods import METHODS, PERTURBING, build, method
 
 every_method = pytest.mark.parametrize('name', METHODS)
 WITH_RADIUS = [n for n, r in METHODS.items() if r.plain_radius is not None]
@@ -130,7 +130,7 @@ def test_narrow_params_are_perturbed_by_rho(name, door, dtype):
     door=door,
     losses=losses,
     params=params,
-    look=True,
+    perturb=True,
   )
   assert step.grads['w'].dtype == dtype
   point = step.points[-1]['w']
@@ -141,7 +141,9 @@ def test_narrow_params_are_perturbed_by_rho(name, door, dtype):
   assert np.mean(offset != 0) > 0.95
 
 
-@pytest.mark.parametrize('name', [n for n in LOOKING if n not in WITH_RADIUS])
+@pytest.mark.parametrize(
+  'name', [n for n in PERTURBING if n not in WITH_RADIUS]
+)
 @pytest.mark.parametrize('dtype', [jnp.float16, jnp.bfloat16])
 def test_a_perturbation_of_any_length_is_not_rounded(name, dtype):
   (step,) = driving.drive(
@@ -165,7 +167,7 @@ def test_a_float16_gradient_has_its_norm_in_float32(name, door, slope):
     door=door,
     losses=driving.linear(slope),
     params=params,
-    look=True,
+    perturb=True,
   )
   assert driving.is_finite((step.grads, step.state))
   offset = np.asarray(step.points[-1]['w']) - 1

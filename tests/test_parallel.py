@@ -84,7 +84,7 @@ def across(x, axis):
 
 
 # A rule is (gradient functions, point, what it kept, step) -> (direction, what
-# it keeps, whether it looked), with the arguments of its row.
+# it keeps, whether it perturbed), with the arguments of its row.
 
 
 def by_sam(grads, w, kept, step):
@@ -93,8 +93,8 @@ def by_sam(grads, w, kept, step):
 
 def by_gsam(grads, w, kept, step):
   def own(g):
-    looked = g(w + 0.1 * unit(g(w)))
-    return looked - 0.4 * across(g(w), looked)
+    perturbed = g(w + 0.1 * unit(g(w)))
+    return perturbed - 0.4 * across(g(w), perturbed)
 
   return mean([own(g) for g in grads]), kept, True
 
@@ -109,8 +109,8 @@ def by_fsam(grads, w, kept, step, sigma=1.0):
 def by_fsam_as_printed(grads, w, kept, step):
   old = jnp.zeros_like(w) if kept is None else kept
   kept = 0.6 * old + 0.4 * mean([g(w) for g in grads])
-  looks = [g(w + 0.1 * unit(g(w) - 0.8 * kept)) for g in grads]
-  return mean(looks), kept, True
+  perturbs = [g(w + 0.1 * unit(g(w) - 0.8 * kept)) for g in grads]
+  return mean(perturbs), kept, True
 
 
 def by_rsam(grads, w, kept, step):
@@ -132,18 +132,18 @@ def by_looksam(grads, w, kept, step):
   gradient = mean([g(w) for g in grads])
   if step % 2:
     return gradient + 0.7 * jnp.linalg.norm(gradient) * unit(kept), kept, False
-  looked = by_sam(grads, w, None, step)[0]
-  return looked, across(looked, gradient), True
+  perturbed = by_sam(grads, w, None, step)[0]
+  return perturbed, across(perturbed, gradient), True
 
 
 def by_arsam(grads, w, kept, step):
   psf, age, ratio, change, samples = kept or (jnp.zeros_like(w), 9, 0, 0, 1)
   gradient = mean([g(w) for g in grads])
   draw = jax.random.uniform(jax.random.fold_in(jax.random.key(0), step))
-  look = step < 1 or bool(draw < samples / 2)
+  perturb = step < 1 or bool(draw < samples / 2)
   direction = gradient + psf if age < 1 else gradient
   age += 1
-  if look:
+  if perturb:
     direction, age = by_sam(grads, w, None, step)[0], 0
     psf, last = direction - gradient, ratio
     ratio = jnp.linalg.norm(psf) / jnp.linalg.norm(gradient)
@@ -151,7 +151,7 @@ def by_arsam(grads, w, kept, step):
       change = 0.9 * change + 0.1 * (ratio - last) / last
   if step % 2:
     samples = jnp.clip(samples * (1 + 0.2 * jnp.clip(change, -1, 1)), 1, 2)
-  return direction, (psf, age, ratio, change, samples), look
+  return direction, (psf, age, ratio, change, samples), perturb
 
 
 def by_aesam(grads, w, kept, step):
@@ -160,9 +160,9 @@ def by_aesam(grads, w, kept, step):
   squared = jnp.sum(gradient**2)
   mu = 0.9 * mu + 0.1 * squared
   variance = 0.9 * variance + 0.1 * (squared - mu) ** 2
-  look = squared >= mu + (1 - 2 * step / 12) * jnp.sqrt(variance)
-  direction = by_sam(grads, w, None, step)[0] if look else gradient
-  return direction, (mu, variance), bool(look)
+  perturb = squared >= mu + (1 - 2 * step / 12) * jnp.sqrt(variance)
+  direction = by_sam(grads, w, None, step)[0] if perturb else gradient
+  return direction, (mu, variance), bool(perturb)
 
 
 RULES = {
@@ -178,7 +178,7 @@ RULES = {
 
 
 def by_hand(rule):
-  params, kept, directions, looks = driving.start(), None, [], []
+  params, kept, directions, perturbs = driving.start(), None, [], []
   base_state = driving.BASE.init(params)
   (x, y), _ = steps()
   for step in range(NUM_STEPS):
@@ -188,21 +188,21 @@ def by_hand(rule):
       )
       for k in range(NUM_DEVICES)
     ]
-    direction, kept, looked = rule(grads, ravel(params), kept, step)
+    direction, kept, perturbed = rule(grads, ravel(params), kept, step)
     directions.append(direction)
-    looks.append(looked)
+    perturbs.append(perturbed)
     updates, base_state = driving.BASE.update(
       unravel(direction), base_state, params
     )
     params = optax.apply_updates(params, updates)
-  return jnp.stack(directions), looks
+  return jnp.stack(directions), perturbs
 
 
 @functools.cache
 def local(route):
   made = {name: method(name) for name in RULES if name in METHODS}
   made['fsam as printed'] = sam_optax.fsam(
-    0.1, sigma=0.8, decay=0.6, order='paper'
+    0.1, sigma=0.8, decay=0.6, variant='paper'
   )
   return {
     'shard_map': lambda made: in_shard_map('update', made),
@@ -214,11 +214,11 @@ def local(route):
 @pytest.mark.parametrize('name', RULES)
 @pytest.mark.parametrize('route', ['shard_map', 'shard_map, unchecked', 'pmap'])
 def test_local_perturbations_are_a_loop_over_the_devices(name, route):
-  expected, looks = by_hand(RULES[name])
-  (grads, _, looked, _), _ = local(route)[name]
+  expected, perturbs = by_hand(RULES[name])
+  (grads, _, perturbed, _), _ = local(route)[name]
   actual = jax.vmap(ravel)(grads)
   np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
-  np.testing.assert_array_equal(looked, looks)
+  np.testing.assert_array_equal(perturbed, perturbs)
   # The other kind is another trajectory.
   if name in METHODS and name != 'aesam':
     synced = rows('one')[name][0][0]
@@ -325,8 +325,8 @@ import tests.conftest
 from tests.methods import method
 from tests.routes import in_pmap, wrapped
 made = {name: method(name) for name in ('aesam', 'arsam')}
-for (_, _, looked, _), _ in in_pmap('update', wrapped(made))().values():
-  print(looked.any() and not looked.all())
+for (_, _, perturbed, _), _ in in_pmap('update', wrapped(made))().values():
+  print(perturbed.any() and plain.all())
 """
 
 

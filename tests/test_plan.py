@@ -51,7 +51,7 @@ def test_who_is_seen_stays_seen_and_who_is_not_may_be():
     count = jnp.ones(driving.NUM_EXAMPLES).at[jnp.asarray(unseen, int)].set(0)
     selected = state.selection._replace(rise_count=count)
     return [
-      decisions['everyone']
+      decisions['full_batch']
       for decisions in method.plan(state._replace(selection=selected), ORDER)
     ]
 
@@ -70,4 +70,4 @@ def test_selection_and_cadence_are_planned_together():
   )
   plan = method.plan(method.init(driving.start()), ORDER)
   assert len(plan) == 5
-  assert all(set(decisions) == {'look', 'everyone'} for decisions in plan)
+  assert all(set(decisions) == {'perturb', 'full_batch'} for decisions in plan)

@@ -131,10 +131,10 @@ def test_a_run_learns_and_writes_what_it_says(npz, tmp_path):
   steps = [line['step'] for line in lines if 'loss' in line]
   assert steps == list(range(1, 61))
   last = [line for line in lines if 'loss' in line][-1]
-  looks = sum(line['looked'] for line in lines if 'loss' in line)
-  assert last['gradient_evaluations'] == 60 + looks
-  assert result['look_share'] == pytest.approx(looks / 60)
-  assert result['gradient_evaluations_per_step'] == 1 + looks / 60
+  perturbs = sum(line['perturbed'] for line in lines if 'loss' in line)
+  assert last['gradient_evaluations'] == 60 + perturbs
+  assert result['sam_fraction'] == pytest.approx(perturbs / 60)
+  assert result['gradient_evaluations_per_step'] == 1 + perturbs / 60
   saved = json.loads((tmp_path / 'run' / 'config.json').read_text())
   assert saved['method']['name'] == config.method.name
   assert result['jax'] == jax.__version__
@@ -178,7 +178,7 @@ def test_host_and_device_branches_give_the_same_run(tmp_path):
   host, device = (
     [json.loads(line) for line in run.splitlines()] for run in runs
   )
-  assert {line.get('looked') for line in host} >= {True, False}
+  assert {line.get('perturbed') for line in host} >= {True, False}
   for a, b in zip(host, device, strict=True):
     assert a == pytest.approx(b, rel=1e-4, abs=1e-6)
 

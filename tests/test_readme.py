@@ -152,12 +152,12 @@ def check_cost(name: str, door: str, **changes: float) -> None:
   method = methods.build(name, **changes) if changes else methods.method(name)
   steps = driving.drive(method, 240 if drawn else 12, door=door, how='device')
   steps = steps[row.settles :]
-  looked = [optax.tree.get(step.state, 'looked').item() for step in steps]
+  perturbed = [optax.tree.get(step.state, 'perturbed').item() for step in steps]
 
   def per_step(counts):
     return sum(map(sum, counts)) / BATCH_SIZE / len(steps)
 
-  numbers['look_share'] = sum(looked) / len(steps)
+  numbers['sam_fraction'] = sum(perturbed) / len(steps)
   numbers['reference'] = NUM_EXAMPLES / BATCH_SIZE
   gradients = cost_of(name, **numbers, forward=0, loss=0)
   loss = int(door == 'value_and_grad')

@@ -124,9 +124,9 @@ def test_label_noise_is_uniform_over_its_classes(over, wrong):
   for other in (0, 1, 3):
     assert shares[other] == pytest.approx(wrong / 3, abs=0.02)
   # All wrong, and all drawn anew.
-  everyone = noise(labels, ids, share=1.0, over=over)
+  full_batch = noise(labels, ids, share=1.0, over=over)
   kept = 0.25 if over == 'all' else 0.0
-  assert np.mean(everyone == 2) == pytest.approx(kept, abs=0.03)
+  assert np.mean(full_batch == 2) == pytest.approx(kept, abs=0.03)
 
 
 def test_an_example_has_one_noisy_label():

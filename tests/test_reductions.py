@@ -15,10 +15,10 @@ import pytest
 import sam_optax
 from tests import driving
 from tests.methods import (
-  LOOKING,
   METHODS,
   NUM_CLASSES,
   NUM_EXAMPLES,
+  PERTURBING,
   RANDOM,
   build,
   method,
@@ -78,7 +78,7 @@ def test_a_method_says_what_it_is(name):
 
 
 @pytest.mark.parametrize(
-  'name', [name for name in LOOKING if METHODS[name].is_sam is not None]
+  'name', [name for name in PERTURBING if METHODS[name].is_sam is not None]
 )
 def test_it_is_sam_where_the_table_says(name):
   row = METHODS[name]
@@ -126,7 +126,7 @@ def test_it_is_another_method_where_the_table_says(
 def test_with_the_test_options_it_is_not_the_base_optimizer(name):
   # Without this, options that reach no branch would make the battery idle.
   steps = driving.run(name)
-  plain = driving.run('base')
+  plain = driving.run('identity')
   assert not driving.equal(steps[-1].params, plain[-1].params)
 
 

@@ -24,13 +24,13 @@ def write_run(folder, accuracy=None, speed=1.0, seed=0, share=0.5, config=None):
   (folder / 'config.json').write_text(json.dumps(saved))
   lines = []
   for step in (1, 2, 3, 4):
-    looked = step <= 4 * share
+    perturbed = step <= 4 * share
     lines.append(
       {
         'step': step,
         'loss': 2 / step,
-        'looked': looked,
-        'look_share': min(1, 4 * share / step),
+        'perturbed': perturbed,
+        'sam_fraction': min(1, 4 * share / step),
         'gradient_evaluations': step + min(step, int(4 * share)),
       }
     )
@@ -44,7 +44,7 @@ def write_run(folder, accuracy=None, speed=1.0, seed=0, share=0.5, config=None):
       'test_loss': 0.0,
       'images_per_second': speed,
       'gradient_evaluations_per_step': 1 + share,
-      'look_share': share,
+      'sam_fraction': share,
       'steps': 4,
       'train_seconds': 1.0,
       'compile_seconds': 1.0,
@@ -82,7 +82,7 @@ def test_the_table_is_of_means_and_medians(folder):
   head, a, b = cells(text)
   assert head == [
     *('method', 'seeds', 'test accuracy', 'gradients/step'),
-    *('steps that looked', 'images/s', 'relative speed'),
+    *('steps that perturbed', 'images/s', 'relative speed'),
   ]
   assert a == ['a', '3', '80.00 % ± 10.00', '1.50', '50 %', '240', '1.00']
   assert b == [

@@ -95,7 +95,7 @@ def test_saf_descends_against_the_logits_of_epochs_ago(ago, begin, end):
 @pytest.mark.parametrize('door', ['update', 'value_and_grad'])
 def test_outside_of_its_epochs_it_is_the_base_optimizer(name, epoch, door):
   # Both ends are outside: of the epochs 0 to 3 only 2 is between 1 and 3.
-  plain = driving.trajectory(driving.run('base', door))
+  plain = driving.trajectory(driving.run('identity', door))
   method = build(name, start_epoch=1, **epoch)
   steps = driving.trajectory(driving.drive(method, 9, door=door))
   assert driving.equal(steps[:6], plain[:6])
@@ -166,7 +166,7 @@ def test_a_teacher_without_a_memory_agrees():
     build('mesa', decay=0.0, lam=9.0), door='value_and_grad'
   )
   params = driving.start()
-  for step, plain in zip(steps, driving.run('base'), strict=False):
+  for step, plain in zip(steps, driving.run('identity'), strict=False):
     assert driving.equal(step.state.average, params)
     driving.assert_close(step.grads, plain.grads)
     assert float(step.loss) == pytest.approx(float(step.aux['loss']), abs=1e-5)
@@ -307,7 +307,7 @@ def test_with_plain_sgd_nothing_is_decoupled(door, rate, gamma, coupled):
   steps = driving.drive(method, door=door)
   others = driving.drive(coupled, door=door, base=base)
   driving.assert_close([s.params for s in steps], [s.params for s in others])
-  plain = driving.drive(sam_optax.base(), 6, door=door, base=base)
+  plain = driving.drive(sam_optax.identity(), 6, door=door, base=base)
   assert np.abs(steps[-1].params['w'] - plain[-1].params['w']).max() > 1e-3
 
 
@@ -329,7 +329,7 @@ def test_without_sharpness_it_is_any_base_optimizer():
   base = optax.adamw(0.1, weight_decay=0.1)
   method = sam_optax.wsam_decoupled(0.1, 0.1, gamma=0.0, base=base)
   steps = driving.drive(method)
-  plain = driving.drive(sam_optax.base(), base=base)
+  plain = driving.drive(sam_optax.identity(), base=base)
   assert driving.equal([s.params for s in steps], [s.params for s in plain])
 
 
@@ -340,7 +340,7 @@ def test_a_step_that_does_not_look_has_no_old_correction():
   given = driving.keywords(driving.fit, batch, ids)
   grads = given['grad_fn'](params)
   _, state = method.update(grads, method.init(params), params, **given)
-  step, _ = method.update(grads, state, params, **given, look=False)
+  step, _ = method.update(grads, state, params, **given, perturb=False)
   driving.assert_close(step, jax.tree.map(lambda g: 0.1 * g, grads), atol=1e-8)
 
 

@@ -3,7 +3,7 @@
 from train import config as train_config
 
 VARIANTS = {
-  'sgd': ('base', {}),
+  'sgd': ('identity', {}),
   'arsam': ('arsam', {'segment': 5, 'warmup_steps': 5}),
 }
 DEMO = {'SGD': 'sgd', 'ARSAM': 'arsam'}

@@ -154,7 +154,7 @@ def train(
     f'images/s                       {result.images_per_second:,.0f}',
     'gradient evaluations per step  '
     f'{result.gradient_evaluations_per_step:.3f}',
-    f'steps that looked              {result.look_share:.1%}',
+    f'steps that perturbed              {result.sam_fraction:.1%}',
     f'compilation                    {result.compile_seconds:.1f} s',
     *(f'wrote {path}' for path in files),
   ]

@@ -232,7 +232,7 @@ class Checkpoints:
       _say(
         f'warning: saved on {num_devices} devices and going on with '
         f'{self._num_devices}: the run will not be the one that was begun. '
-        'Sums round otherwise, and where each device looks along its own '
+        'Sums round otherwise, and where each device perturbs along its own '
         'gradient, that is now of other examples'
       )
     return arrays['state'], Progress(order=arrays['order'], **facts)

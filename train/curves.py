@@ -53,15 +53,15 @@ def picture(
 ) -> bool:
   """Draws runs over their steps.
 
-  Test error, training loss, and how many steps looked, of the methods of which
-  it is neither none nor all. More methods than colors are drawn as points
+  Test error, training loss, and the share of SAM steps, of the methods of
+  which it is neither none nor all. More methods than colors are drawn as points
   instead: each one's test accuracy and its gradients per step.
 
   Args:
     groups: for each label its runs.
     title: what the runs are of.
     path: the PNG file to write.
-    when: draw the probability that decides when to look in place of loss and
+    when: draw the probability that decides when to perturb in place of loss and
       share.
 
   Returns:
@@ -104,7 +104,7 @@ def _panels(
       (_draw_errors, groups),
       *([(_draw_probabilities, adaptive)] if adaptive else []),
     ]
-  some = pick(lambda steps: 0 < np.mean(steps['looked']) < 1)
+  some = pick(lambda steps: 0 < np.mean(steps['perturbed']) < 1)
   return [
     (_draw_errors, groups),
     (_draw_losses, groups),
@@ -198,13 +198,13 @@ def _draw_shares(axis, groups, colors) -> None:
   for label, group in groups.items():
     _draw_range(
       axis,
-      [(x, 100 * share) for x, share in _binned_alike(group, 'look_share')],
+      [(x, 100 * share) for x, share in _binned_alike(group, 'sam_fraction')],
       colors[label],
       label,
     )
   axis.set(
     xlabel='step',
-    ylabel='share of steps that looked, %',
+    ylabel='share of steps that perturbed, %',
     ylim=(0, 102),
     title='SAM steps so far: mean and range over the seeds',
   )
@@ -255,10 +255,10 @@ def _draw_probabilities(axis, groups, colors) -> None:
   ratio_axis = axis.twinx()
   for label, group in groups.items():
     steps = group[0].steps
-    looked = steps['looked'].astype(bool)
+    perturbed = steps['perturbed'].astype(bool)
     ratio_axis.plot(
-      steps['step'][looked],
-      steps['ratio'][looked],
+      steps['step'][perturbed],
+      steps['ratio'][perturbed],
       '.',
       color='gray',
       markersize=4,
@@ -272,7 +272,7 @@ def _draw_probabilities(axis, groups, colors) -> None:
     )
     axis.plot(
       steps['step'],
-      steps['look_share'],
+      steps['sam_fraction'],
       color=colors[label],
       linestyle='--',
       label=f'{label}: share of SAM steps so far',
@@ -282,7 +282,7 @@ def _draw_probabilities(axis, groups, colors) -> None:
     xlabel='step',
     ylabel='probability',
     ylim=(0, 1.02),
-    title='When to look, seed 0',
+    title='When to perturb, seed 0',
   )
   ratio_axis.set_ylabel('ratio ‖PSF‖/‖g‖')
   # Room above the dots for the legend.

@@ -30,7 +30,7 @@ class Devices(NamedTuple):
     mesh: None for one device without any: then nothing here does anything.
     route: one of `ROUTES`.
     perturbation: 'local' or 'synced', see `sam_optax.parallel`.
-    group: how many examples look along one gradient, None for all of a device.
+    group: how many examples share one perturbation, None for all of a device.
       The groups of a device share what the network draws (dropout).
   """
 

@@ -101,7 +101,7 @@ class Log:
     if self._bar is not None:
       self._bar.set_postfix_str(
         f'loss {last["loss"]:.3f}, accuracy {last["accuracy"]:.0%}, '
-        f'{images_per_second:,.0f} images/s, {last["look_share"]:.0%} SAM',
+        f'{images_per_second:,.0f} images/s, {last["sam_fraction"]:.0%} SAM',
         refresh=False,
       )
       self._bar.update(len(lines))

@@ -33,7 +33,7 @@ class Result(NamedTuple):
   test_loss: float
   images_per_second: float  # training and logging: no compilation, no test
   gradient_evaluations_per_step: float
-  look_share: float
+  sam_fraction: float
   steps: int
   train_seconds: float
   compile_seconds: float
@@ -144,7 +144,7 @@ class Program:
       test_loss=progress.scores['loss'],
       images_per_second=self.total_steps * batch_size / progress.seconds,
       gradient_evaluations_per_step=evaluations / self.total_steps,
-      look_share=float(optax.tree.get(state.method, 'look_share')),
+      sam_fraction=float(optax.tree.get(state.method, 'sam_fraction')),
       steps=self.total_steps,
       train_seconds=progress.seconds,
       compile_seconds=progress.compile_seconds,

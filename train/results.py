@@ -113,7 +113,7 @@ def _row(group: Sequence[Run], names: Names) -> dict[str, Any]:
     'test_accuracy_percent': _percent(values('test_accuracy')),
     'published_percent': _published(names.published.get(variant)),
     'gradients_per_step': mean('gradient_evaluations_per_step'),
-    'look_share': mean('look_share'),
+    'sam_fraction': mean('sam_fraction'),
     'images_per_second': (
       statistics.median(values('images_per_second')) if results else None
     ),

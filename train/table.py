@@ -14,7 +14,7 @@ def full(table: Sequence[Row]) -> str:
     'test accuracy': lambda row: _accuracy(row['test_accuracy_percent']),
     'published': lambda row: _accuracy(row['published_percent']),
     'gradients/step': lambda row: _number(row['gradients_per_step'], '.2f'),
-    'steps that looked': lambda row: _share(row['look_share']),
+    'steps that perturbed': lambda row: _share(row['sam_fraction']),
     'images/s': lambda row: _number(row['images_per_second'], ',.0f'),
     'relative speed': lambda row: _number(row['relative_speed'], '.2f'),
   }

@@ -3,7 +3,7 @@
 import optax
 
 from sam_optax import _base, ascent, cadence, descent
-from sam_optax._core import SharpnessAware, sharpness_aware
+from sam_optax._method import SharpnessAware, sharpness_aware
 
 
 def vasso(
@@ -155,7 +155,7 @@ def unified_sam(
   return sharpness_aware(ascent.unified(rho, lam))
 
 
-def ssam(rho: _base.ScalarOrSchedule = 0.05) -> SharpnessAware:
+def stable_sam(rho: _base.ScalarOrSchedule = 0.05) -> SharpnessAware:
   r"""Stable SAM: the perturbed gradient at the clean gradient's length.
 
   .. math:: G = \frac{\|g\|}{\|g_p\| + 10^{-12}} g_p
@@ -186,7 +186,7 @@ def ssam(rho: _base.ScalarOrSchedule = 0.05) -> SharpnessAware:
     ...   ]
     >>> bool(
     ...   jnp.allclose(
-    ...     descend(sam_optax.ssam(0.0)),
+    ...     descend(sam_optax.stable_sam(0.0)),
     ...     descend(sam_optax.sam(0.0)),
     ...   )
     ... )
@@ -260,8 +260,8 @@ def late_sam(
 
   Args:
     rho: radius, at least 0.
-    start: the first step that looks, from 0.
-    stop: the first step that does not look any more; None for no end.
+    start: the first step that perturbs, from 0.
+    stop: the first step that does not perturb any more; None for no end.
 
   Returns:
     A `SharpnessAware` transformation.
@@ -337,7 +337,7 @@ def lpfsgd(
     >>> bool(
     ...   jnp.allclose(
     ...     descend(sam_optax.lpfsgd(gamma=0.0, draws=2)),
-    ...     descend(sam_optax.base()),
+    ...     descend(sam_optax.identity()),
     ...   )
     ... )
     True

@@ -7,13 +7,13 @@ door: on the full training set, on an independent batch, or on a larger one.
 import optax
 
 from sam_optax import _base, ascent
-from sam_optax._core import SharpnessAware, sharpness_aware
+from sam_optax._method import SharpnessAware, sharpness_aware
 
 
 def sam_full(
   rho: _base.ScalarOrSchedule = 0.1,
   *,
-  literal: bool = False,
+  variant: str = 'code',
 ) -> SharpnessAware:
   r"""SAM along the full gradient alone.
 
@@ -30,7 +30,8 @@ def sam_full(
 
   Args:
     rho: radius, at least 0.
-    literal: the paper's printed projection, :math:`\cos(g, g_R)\, g_R`.
+    variant: 'code' for the projection above; 'paper' for the printed one,
+      :math:`\cos(g, g_R)\, g_R`.
 
   Returns:
     A `SharpnessAware` transformation.
@@ -65,7 +66,7 @@ def sam_full(
   """
   return sharpness_aware(
     optax.chain(
-      ascent.reference('along', literal=literal), ascent.gradient(rho)
+      ascent.reference('along', variant=variant), ascent.gradient(rho)
     )
   )
 
@@ -73,7 +74,7 @@ def sam_full(
 def sam_noise(
   rho: _base.ScalarOrSchedule = 0.1,
   *,
-  literal: bool = False,
+  variant: str = 'code',
 ) -> SharpnessAware:
   r"""SAM along what the full gradient does not explain.
 
@@ -90,7 +91,8 @@ def sam_noise(
 
   Args:
     rho: radius, at least 0.
-    literal: the paper's printed projection, :math:`\cos(g, g_R)\, g_R`.
+    variant: 'code' for the projection above; 'paper' for the printed one,
+      :math:`\cos(g, g_R)\, g_R`.
 
   Returns:
     A `SharpnessAware` transformation.
@@ -117,7 +119,7 @@ def sam_noise(
   """
   return sharpness_aware(
     optax.chain(
-      ascent.reference('across', literal=literal), ascent.gradient(rho)
+      ascent.reference('across', variant=variant), ascent.gradient(rho)
     )
   )
 

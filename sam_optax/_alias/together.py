@@ -3,7 +3,7 @@
 import jax
 
 from sam_optax import _base, _random, ascent, cadence, descent, selection
-from sam_optax._core import SharpnessAware, sharpness_aware
+from sam_optax._method import SharpnessAware, sharpness_aware
 
 
 def arsam_ausam(
@@ -86,7 +86,7 @@ def arsam_ausam(
       'Given no num_examples. A score is kept for each example of the training '
       'set. Pass its size: arsam_ausam(num_examples=50_000).'
     )
-  # One draw decides whether to look, others whom to ask.
+  # One draw decides whether to perturb, others whom to ask.
   look_key, draw_key = jax.random.split(_random.make_key(key))
   return sharpness_aware(
     ascent.gradient(rho),

@@ -1,7 +1,7 @@
 """Methods that descend along something else: GSAM, LookSAM, GNP, WSAM."""
 
 from sam_optax import _base, _check, ascent, cadence, descent
-from sam_optax._core import SharpnessAware, sharpness_aware
+from sam_optax._method import SharpnessAware, sharpness_aware
 
 
 def gsam(
@@ -65,7 +65,7 @@ def rgsam(
   alpha: _base.ScalarOrSchedule = 0.3,
   key: _base.Key = 0,
   *,
-  noise: str = 'code',
+  variant: str = 'code',
 ) -> SharpnessAware:
   r"""R-SAM's noise with GSAM's descent.
 
@@ -87,13 +87,13 @@ def rgsam(
     alpha: weight of the orthogonal part, at least 0 (the released code's
       value).
     key: PRNG key or int seed.
-    noise: see `rsam`.
+    variant: see `rsam`.
 
   Returns:
     A `SharpnessAware` transformation.
 
   Raises:
-    ValueError: if a number is out of its range or noise is unknown.
+    ValueError: if a number is out of its range or variant is unknown.
 
   Example:
     >>> import jax, jax.numpy as jnp, sam_optax
@@ -118,7 +118,7 @@ def rgsam(
     code.
   """
   return sharpness_aware(
-    ascent.random(ascent.gradient(rho), gamma, lam, key, noise=noise),
+    ascent.random(ascent.gradient(rho), gamma, lam, key, variant=variant),
     descent=descent.surrogate_gap(alpha),
   )
 

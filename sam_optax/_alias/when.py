@@ -1,7 +1,7 @@
-"""Methods that do not look on every step: SAM-k, SS-SAM, ARSAM, AE-SAM."""
+"""Methods that do not perturb on every step: SAM-k, SS-SAM, ARSAM, AE-SAM."""
 
 from sam_optax import _base, ascent, cadence, descent
-from sam_optax._core import SharpnessAware, sharpness_aware
+from sam_optax._method import SharpnessAware, sharpness_aware
 
 
 def sam_k(
@@ -49,7 +49,7 @@ def sam_k(
   return sharpness_aware(ascent.gradient(rho), cadence.every(k))
 
 
-def sssam(
+def ss_sam(
   rho: _base.ScalarOrSchedule = 0.05,
   p: _base.ScalarOrSchedule = 0.5,
   key: _base.Key = 0,
@@ -81,7 +81,7 @@ def sssam(
     ...   ]
     >>> bool(
     ...   jnp.all(
-    ...     descend(sam_optax.sssam(0.1, p=1.0)) == descend(sam_optax.sam(0.1))
+    ...     descend(sam_optax.ss_sam(0.1, p=1.0)) == descend(sam_optax.sam(0.1))
     ...   )
     ... )
     True
@@ -121,7 +121,7 @@ def arsam(
   Parts: `ascent.gradient`, `cadence.autoregressive`, `descent.reuse_psf`.
   With warmup_steps at least the number of steps it is SAM; horizon = 0 is
   ARSAM-A. Costs 1 + (share of sampled steps) gradients per step, and one copy
-  of the parameters. The state holds `probability`, `ratio`, `look_share`.
+  of the parameters. The state holds `probability`, `ratio`, `sam_fraction`.
 
   The relative change of a noisy ratio is above 0 on average even where there
   is no trend, so the share of sampled steps also depends on the noise of the
@@ -191,9 +191,9 @@ def aesam(
   lambda2: _base.ScalarOrSchedule = 1.0,
   decay: _base.ScalarOrSchedule = 0.9,
 ) -> SharpnessAware:
-  r"""SAM with an adaptive policy: it looks when the gradient surges.
+  r"""SAM with an adaptive policy: it perturbs when the gradient surges.
 
-  A step looks iff :math:`\|g_t\|^2 \ge \mu_t + c_t \sigma_t`, with moving mean
+  A step perturbs iff :math:`\|g_t\|^2 \ge \mu_t + c_t \sigma_t`, with moving mean
   and variance of the squared norm and a threshold c that falls from lambda2
   to lambda1 over training (see `cadence.gradient_surge`).
 
@@ -246,7 +246,7 @@ def aelooksam(
   decay: _base.ScalarOrSchedule = 0.9,
   alpha: _base.ScalarOrSchedule = 0.7,
 ) -> SharpnessAware:
-  """AE-SAM's policy; the steps that do not look reuse LookSAM's direction.
+  """AE-SAM's policy; the steps that do not perturb reuse LookSAM's direction.
 
   The paper names the combination; that this is its rule is our reading.
 

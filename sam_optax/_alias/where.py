@@ -1,13 +1,13 @@
-"""Methods that look somewhere else: SAM, ASAM, F-SAM, F-ASAM, R-SAM."""
+"""Methods that perturb somewhere else: SAM, ASAM, F-SAM, F-ASAM, R-SAM."""
 
 import optax
 
 from sam_optax import _base, ascent
 from sam_optax import cadence as _cadence
-from sam_optax._core import SharpnessAware, sharpness_aware
+from sam_optax._method import SharpnessAware, sharpness_aware
 
 
-def base() -> SharpnessAware:
+def identity() -> SharpnessAware:
   """The base optimizer alone: no second gradient, ever.
 
   The row that every method is compared with, with the same face.
@@ -19,7 +19,7 @@ def base() -> SharpnessAware:
 
   Example:
     >>> import jax.numpy as jnp, sam_optax
-    >>> method, params = sam_optax.base(), jnp.array([1.0, -2.0])
+    >>> method, params = sam_optax.identity(), jnp.array([1.0, -2.0])
     >>> grads, _ = method.update(params**3, method.init(params), params)
     >>> print(grads)
     [ 1. -8.]
@@ -121,7 +121,7 @@ def fsam(
   rho: _base.ScalarOrSchedule = 0.1,
   sigma: _base.ScalarOrSchedule | str = 1.0,
   decay: _base.ScalarOrSchedule = 0.95,
-  order: str = 'code',
+  variant: str = 'code',
 ) -> SharpnessAware:
   r"""Friendly SAM: the full gradient removed from the ascent direction.
 
@@ -144,14 +144,14 @@ def fsam(
     decay: :math:`\lambda` in [0, 1] (the paper: 0.9 for WRN-28-10 and
       PyramidNet-110, 0.6 for its other CIFAR networks, 0.95 on ImageNet and
       in the released script).
-    order: 'code' as released (above); 'paper' for Algorithm 1, with
+    variant: 'code' as released (above); 'paper' for Algorithm 1, with
       :math:`m_{-1} = 0` and :math:`d_t = g_t - \sigma m_t`.
 
   Returns:
     A `SharpnessAware` transformation.
 
   Raises:
-    ValueError: if a number is out of its range or order is unknown.
+    ValueError: if a number is out of its range or variant is unknown.
 
   Example:
     >>> import jax, jax.numpy as jnp, sam_optax
@@ -178,7 +178,7 @@ def fsam(
     code.
   """
   return sharpness_aware(
-    optax.chain(ascent.friendly(sigma, decay, order), ascent.gradient(rho))
+    optax.chain(ascent.friendly(sigma, decay, variant), ascent.gradient(rho))
   )
 
 
@@ -187,7 +187,7 @@ def fasam(
   sigma: _base.ScalarOrSchedule | str = 1.0,
   decay: _base.ScalarOrSchedule = 0.95,
   eta: _base.ScalarOrSchedule = 0.0,
-  order: str = 'code',
+  variant: str = 'code',
   *,
   adapt_all: bool = True,
 ) -> SharpnessAware:
@@ -209,14 +209,14 @@ def fasam(
     sigma: see `fsam`.
     decay: see `fsam`.
     eta: added to each weight's size, at least 0 (the released code: 0).
-    order: see `fsam`.
+    variant: see `fsam`.
     adapt_all: adapt leaves of at most one dimension too (the released code).
 
   Returns:
     A `SharpnessAware` transformation.
 
   Raises:
-    ValueError: if a number is out of its range or order is unknown.
+    ValueError: if a number is out of its range or variant is unknown.
 
   Example:
     >>> import jax, jax.numpy as jnp, sam_optax
@@ -244,7 +244,7 @@ def fasam(
   """
   return sharpness_aware(
     optax.chain(
-      ascent.friendly(sigma, decay, order),
+      ascent.friendly(sigma, decay, variant),
       ascent.adaptive(rho, eta, adapt_all),
     )
   )
@@ -256,7 +256,7 @@ def rsam(
   lam: _base.ScalarOrSchedule = 2.0,
   key: _base.Key = 0,
   *,
-  noise: str = 'code',
+  variant: str = 'code',
   axis: int | tuple[int, ...] = (-1,),
   normalize: bool = False,
   project: bool = True,
@@ -283,7 +283,7 @@ def rsam(
       5e-4 to 2.5e-3 (`noise_schedule`).
     lam: weight of the gradient against the noise, at least 0 (released code).
     key: PRNG key or int seed.
-    noise: 'code' for a standard deviation of :math:`\gamma \|w_j\|`; 'paper'
+    variant: 'code' for a standard deviation of :math:`\gamma \|w_j\|`; 'paper'
       for the printed variance, :math:`\gamma^2 \|w_j\|`.
     axis: the axis that numbers the kernels of a leaf.
     normalize: lam multiplies :math:`\hat g / \|\hat g\|` instead (the paper's
@@ -295,7 +295,7 @@ def rsam(
     A `SharpnessAware` transformation.
 
   Raises:
-    ValueError: if a number is out of its range or noise is unknown.
+    ValueError: if a number is out of its range or variant is unknown.
 
   Example:
     >>> import jax, jax.numpy as jnp, sam_optax
@@ -324,7 +324,7 @@ def rsam(
       gamma,
       lam,
       key,
-      noise=noise,
+      variant=variant,
       axis=axis,
       normalize=normalize,
       project=project,
@@ -336,7 +336,7 @@ def fishersam(
   rho: _base.ScalarOrSchedule = 0.1,
   eta: _base.ScalarOrSchedule = 1.0,
   *,
-  norm: str = 'fisher',
+  variant: str = 'paper',
 ) -> SharpnessAware:
   r"""FisherSAM: SAM in the metric of a diagonal Fisher information.
 
@@ -354,14 +354,14 @@ def fishersam(
     rho: radius in the metric F, at least 0 (0.1 in F-SAM's paper; others call
       it gamma).
     eta: weight of the squared gradient, at least 0 (remembered, not checked).
-    norm: 'fisher' (above); 'l2' divides by :math:`\|F^{-1} g\|`, as one public
+    variant: 'paper' (above); 'code' divides by :math:`\|F^{-1} g\|`, as one public
       code does.
 
   Returns:
     A `SharpnessAware` transformation.
 
   Raises:
-    ValueError: if a number is negative or norm is unknown.
+    ValueError: if a number is negative or variant is unknown.
 
   Example:
     >>> import jax, jax.numpy as jnp, sam_optax
@@ -384,4 +384,4 @@ def fishersam(
     Kim et al., `Fisher SAM: Information Geometry and Sharpness Aware
     Minimisation <https://arxiv.org/abs/2206.04920>`_, 2022.
   """
-  return sharpness_aware(ascent.fisher(rho, eta, norm))
+  return sharpness_aware(ascent.fisher(rho, eta, variant))

@@ -3,7 +3,7 @@
 import optax
 
 from sam_optax import _base, _check, ascent, selection
-from sam_optax._core import SharpnessAware, sharpness_aware
+from sam_optax._method import SharpnessAware, sharpness_aware
 
 
 def ausam(
@@ -111,7 +111,7 @@ def sam_random(
     ...   method.init(w),
     ...   jnp.arange(6.0),
     ...   jnp.arange(6),
-    ...   everyone=False,
+    ...   full_batch=False,
     ... )
     >>> aux
     (3,)
@@ -204,7 +204,7 @@ def esam(
   gamma: float = 0.5,
   key: _base.Key = 0,
   *,
-  cutoff: str = 'top',
+  variant: str = 'paper',
 ) -> SharpnessAware:
   r"""Efficient SAM: some tensors perturbed, the most sensitive examples asked.
 
@@ -229,14 +229,14 @@ def esam(
     beta: share of the tensors that are perturbed, in (0, 1] (ResNet-18: 0.6).
     gamma: share of the batch in the second pass, in (0, 1] (0.5).
     key: PRNG key or int seed.
-    cutoff: 'top' for exactly that many; 'strict' for one fewer, as the
+    variant: 'paper' for exactly that many; 'code' for one fewer, as the
       released code leaves.
 
   Returns:
     A `SharpnessAware` transformation.
 
   Raises:
-    ValueError: if a number is out of its range or cutoff is unknown.
+    ValueError: if a number is out of its range or variant is unknown.
 
   Example:
     >>> import jax.numpy as jnp, sam_optax
@@ -254,10 +254,10 @@ def esam(
   return sharpness_aware(
     optax.chain(
       ascent.random_mask(beta, key),
-      ascent.gradient(rho, tiny=1e-7),
+      ascent.gradient(rho, eps=1e-7),
       _divided_by(beta),
     ),
-    selection=selection.most_sensitive(gamma, cutoff),
+    selection=selection.most_sensitive(gamma, variant),
   )
 
 

@@ -1,4 +1,4 @@
-"""Where to look: from a gradient to a perturbation of the parameters.
+"""Where to perturb: from a gradient to a perturbation of the parameters.
 
 `radius` turns a direction into a perturbation of a given size, `direction` a
 gradient into another direction. Both hold ordinary

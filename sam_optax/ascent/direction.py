@@ -39,7 +39,7 @@ def _move(
 def friendly(
   sigma: _base.ScalarOrSchedule | str = 1.0,
   decay: _base.ScalarOrSchedule = 0.95,
-  order: str = 'code',
+  variant: str = 'code',
 ) -> optax.GradientTransformationExtraArgs:
   r"""The gradient minus its own moving average (F-SAM): a direction.
 
@@ -47,7 +47,7 @@ def friendly(
     d_t = g_t - \sigma m_{t-1}, \qquad
     m_t = \lambda m_{t-1} + (1-\lambda) g_t, \qquad m_0 = g_0
 
-  The average is of the gradient, not of `d`, and moves on every step, looked
+  The average is of the gradient, not of `d`, and moves on every step, perturbed
   or not. Where :math:`\|d\| \le 10^{-7} \|g\|` the direction is rounding
   noise and becomes zero (our choice).
 
@@ -55,7 +55,7 @@ def friendly(
     sigma: how much of the average is removed, at least 0 (the paper: 1), or
       `'cos'` for the cosine between gradient and average.
     decay: :math:`\lambda` in [0, 1].
-    order: `'code'` as the authors released it (above); `'paper'` for
+    variant: `'code'` as the authors released it (above); `'paper'` for
       Algorithm 1: :math:`m_{-1} = 0` and :math:`d_t = g_t - \sigma m_t`.
 
   Returns:
@@ -68,20 +68,20 @@ def friendly(
   else:
     _check.one_of('sigma', sigma, ('cos',))
   _check.number('decay', decay, 0, 1, why='decay weighs a moving average')
-  _check.one_of('order', order, ('code', 'paper'))
+  _check.one_of('variant', variant, ('code', 'paper'))
 
   def update(updates, state, params=None, *, mean=None, **extra_args) -> Any:
     del params, extra_args
     gradient = seen = _tree.promote(updates)
-    if mean is not None and order == 'paper':
-      # The average that this step's direction needs already is everyone's.
+    if mean is not None and variant == 'paper':
+      # The average that this step's direction needs already is of all devices.
       seen = mean(gradient)
     old = _tree.promote(state.ema)
     weight = 1 - jnp.asarray(_base.value_at(decay, state.step))
-    if order == 'code':
+    if variant == 'code':
       weight = jnp.where(state.step == 0, jnp.ones_like(weight), weight)
     new = _move(old, seen, weight)
-    average = old if order == 'code' else new
+    average = old if variant == 'code' else new
     if isinstance(sigma, str):
       share = _tree.cosine(average, gradient)
     else:
@@ -101,7 +101,7 @@ def average(
 
   .. math:: d_t = (1 - \theta) d_{t-1} + \theta g_t, \qquad d_0 = g_0
 
-  It moves on every step, looked or not.
+  It moves on every step, SAM step or plain.
 
   Args:
     theta: weight of the new gradient, in [0, 1].
@@ -173,7 +173,7 @@ def random_mask(
 
 
 def reference(
-  part: str = 'whole', *, literal: bool = False
+  part: str = 'whole', *, variant: str = 'code'
 ) -> optax.GradientTransformationExtraArgs:
   r"""A direction from a second gradient (the F-SAM paper's investigations).
 
@@ -189,7 +189,7 @@ def reference(
 
   Args:
     part: `'whole'`, `'along'` or `'across'`.
-    literal: take the paper's printed projection
+    variant: `'code'` for the projection above; `'paper'` for the printed
       :math:`\cos(g, g_R)\, g_R`, which lacks the factor
       :math:`\|g\| / \|g_R\|`, so that `'across'` is not orthogonal to
       :math:`g_R`.
@@ -199,16 +199,17 @@ def reference(
     needs `reference_grad_fn=` at either door, and evaluates one gradient more.
   """
   _check.one_of('part', part, ('whole', 'along', 'across'))
+  _check.one_of('variant', variant, ('code', 'paper'))
 
   def init(params):
     del params
     return optax.EmptyState()
 
   def update(
-    updates, state, params=None, *, looked=True, reference=None, **extra_args
+    updates, state, params=None, *, perturbed=True, reference=None, **extra_args
   ) -> Any:
     del extra_args
-    if not looked:
+    if not perturbed:
       return updates, state
     if reference is None:
       raise ValueError(
@@ -220,8 +221,8 @@ def reference(
     if part == 'whole':
       return other, state
     along = _tree.component(gradient, other)
-    if literal:
-      ratio = _tree.norm(other) / (_tree.norm(gradient) + _tree.TINY)
+    if variant == 'paper':
+      ratio = _tree.norm(other) / (_tree.norm(gradient) + _tree.EPS)
       along = _tree.scale(ratio, along)
     if part == 'along':
       return along, state

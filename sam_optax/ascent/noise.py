@@ -23,7 +23,7 @@ def kernel_noise(
   normal: _base.PyTree,
   params: _base.PyTree,
   gamma: _base.Number,
-  noise: str = 'code',
+  variant: str = 'code',
   axis: int | tuple[int, ...] = (-1,),
 ) -> _base.PyTree:
   r"""Noise in proportion to the norm of each kernel (R-SAM).
@@ -36,7 +36,7 @@ def kernel_noise(
     normal: standard normal draws, shaped as the params.
     params: the parameters.
     gamma: scale, at least 0.
-    noise: `'code'` for a standard deviation of :math:`\gamma \|w_j\|`,
+    variant: `'code'` for a standard deviation of :math:`\gamma \|w_j\|`,
       `'paper'` for :math:`\gamma \sqrt{\|w_j\|}`.
     axis: the axis or axes that number the kernels.
 
@@ -46,7 +46,7 @@ def kernel_noise(
 
   def scaled(draw, weight):
     size = kernel_norm(weight.astype(draw.dtype), axis)
-    if noise == 'paper':
+    if variant == 'paper':
       size = jnp.sqrt(size)
     return draw * size * jnp.asarray(gamma, draw.dtype)
 
@@ -73,7 +73,7 @@ def random(
   lam: _base.ScalarOrSchedule = 2.0,
   key: _base.Key = 0,
   *,
-  noise: str = 'code',
+  variant: str = 'code',
   axis: int | tuple[int, ...] = (-1,),
   normalize: bool = False,
   project: bool = True,
@@ -93,7 +93,7 @@ def random(
     gamma: scale of the noise, at least 0.
     lam: weight of the gradient against the noise, at least 0.
     key: PRNG key or int seed.
-    noise: see `kernel_noise`.
+    variant: see `kernel_noise`.
     axis: see `kernel_noise`.
     normalize: whether lam multiplies :math:`\hat g/\|\hat g\|` instead.
     project: False for the paper's equation (6): the perturbation is
@@ -105,7 +105,7 @@ def random(
   """
   _check.number('gamma', gamma, why='gamma scales the noise')
   _check.number('lam', lam, why='lam weighs the gradient against the noise')
-  _check.one_of('noise', noise, ('code', 'paper'))
+  _check.one_of('variant', variant, ('code', 'paper'))
   inner = optax.with_extra_args_support(inner)
 
   def init(params):
@@ -116,7 +116,7 @@ def random(
   def offset(state, params):
     normal = _random.normal_like(state.key, state.step, params)
     scale = _base.value_at(gamma, state.step)
-    return kernel_noise(normal, params, scale, noise, axis)
+    return kernel_noise(normal, params, scale, variant, axis)
 
   def update(updates, state, params=None, *, offset=None, **extra_args):
     gradient = _tree.promote(updates)
@@ -175,10 +175,12 @@ def gaussian(
     del params
     return GaussianState(jnp.zeros([], jnp.int32), _random.make_key(key))
 
-  def update(updates, state, params=None, *, draw=0, looked=True, **extra_args):
+  def update(
+    updates, state, params=None, *, draw=0, perturbed=True, **extra_args
+  ):
     del extra_args
     step = _tree.increment(state.step)
-    if not looked:
+    if not perturbed:
       return updates, state._replace(step=step)
     number = state.step * draws + draw
     normal = _random.normal_like(state.key, number, params)
@@ -255,10 +257,10 @@ def posterior(
       _tree.promote(state.precision),
     )
 
-  def update(updates, state, params=None, *, looked=True, **extra_args):
+  def update(updates, state, params=None, *, perturbed=True, **extra_args):
     del params, extra_args
     step = _tree.increment(state.step)
-    if not looked:
+    if not perturbed:
       return updates, state._replace(step=step)
     gradient = _tree.promote(updates)
     precision = _tree.promote(state.precision)

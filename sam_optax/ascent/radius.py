@@ -31,7 +31,7 @@ def _check_rho(rho: _base.ScalarOrSchedule) -> None:
 
 
 def gradient(
-  rho: _base.ScalarOrSchedule, *, tiny: float = _tree.TINY
+  rho: _base.ScalarOrSchedule, *, eps: float = _tree.EPS
 ) -> optax.GradientTransformationExtraArgs:
   r"""A perturbation of norm rho along the direction given (SAM).
 
@@ -43,22 +43,24 @@ def gradient(
 
   Args:
     rho: radius, at least 0, in units of the parameters.
-    tiny: added to the norm; ESAM's code has 1e-7.
+    eps: added to the norm; ESAM's code has 1e-7.
 
   Returns:
     A transformation from direction to perturbation.
   """
   _check_rho(rho)
 
-  def update(updates, state, params=None, *, looked=True, **extra_args) -> Any:
+  def update(
+    updates, state, params=None, *, perturbed=True, **extra_args
+  ) -> Any:
     del params, extra_args
     step = _tree.increment(state.step)
-    if not looked:
+    if not perturbed:
       return updates, state._replace(step=step)
     direction = _tree.promote(updates)
     norm = _tree.norm(direction)
     radius = jnp.asarray(_base.value_at(rho, state.step), norm.dtype)
-    perturbation = _tree.scale(radius / (norm + tiny), direction)
+    perturbation = _tree.scale(radius / (norm + eps), direction)
     return perturbation, RadiusState(
       step, norm.astype(state.direction_norm.dtype)
     )
@@ -90,10 +92,12 @@ def adaptive(
   _check_rho(rho)
   _check.number('eta', eta, why='eta is added to the size of each weight')
 
-  def update(updates, state, params=None, *, looked=True, **extra_args) -> Any:
+  def update(
+    updates, state, params=None, *, perturbed=True, **extra_args
+  ) -> Any:
     del extra_args
     step = _tree.increment(state.step)
-    if not looked:
+    if not perturbed:
       return updates, state._replace(step=step)
     if params is None:
       raise ValueError(
@@ -112,7 +116,7 @@ def adaptive(
     norm = _tree.norm(stretched)
     radius = jnp.asarray(_base.value_at(rho, state.step), norm.dtype)
     perturbation = _tree.scale(
-      radius / (norm + _tree.TINY), jax.tree.map(stretch, params, stretched)
+      radius / (norm + _tree.EPS), jax.tree.map(stretch, params, stretched)
     )
     return perturbation, RadiusState(
       step, norm.astype(state.direction_norm.dtype)
@@ -124,7 +128,7 @@ def adaptive(
 def fisher(
   rho: _base.ScalarOrSchedule,
   eta: _base.ScalarOrSchedule = 1.0,
-  norm: str = 'fisher',
+  variant: str = 'paper',
 ) -> optax.GradientTransformationExtraArgs:
   r"""A perturbation bounded in the metric of a diagonal Fisher (FisherSAM).
 
@@ -139,32 +143,34 @@ def fisher(
   Args:
     rho: radius in that metric, at least 0.
     eta: weight of the squared gradient, at least 0; at 0 it is `gradient`.
-    norm: `'fisher'` (above), or `'l2'` to divide by
-      :math:`\|F^{-1} g\|` instead.
+    variant: `'paper'` (above), or `'code'` to divide by
+      :math:`\|F^{-1} g\|` instead, as one public code does.
 
   Returns:
     A transformation from gradient to perturbation.
   """
   _check_rho(rho)
   _check.number('eta', eta, why='eta weighs the squared gradient')
-  _check.one_of('norm', norm, ('fisher', 'l2'))
+  _check.one_of('variant', variant, ('code', 'paper'))
 
-  def update(updates, state, params=None, *, looked=True, **extra_args) -> Any:
+  def update(
+    updates, state, params=None, *, perturbed=True, **extra_args
+  ) -> Any:
     del params, extra_args
     step = _tree.increment(state.step)
-    if not looked:
+    if not perturbed:
       return updates, state._replace(step=step)
     gradient = _tree.promote(updates)
     weight = _base.value_at(eta, state.step)
     natural = jax.tree.map(
       lambda g: g / (1 + jnp.asarray(weight, g.dtype) * g**2), gradient
     )
-    if norm == 'fisher':
+    if variant == 'paper':
       length = jnp.sqrt(_tree.vdot(gradient, natural))
     else:
       length = _tree.norm(natural)
     radius = jnp.asarray(_base.value_at(rho, state.step), length.dtype)
-    perturbation = _tree.scale(radius / (length + _tree.TINY), natural)
+    perturbation = _tree.scale(radius / (length + _tree.EPS), natural)
     return perturbation, RadiusState(
       step, length.astype(state.direction_norm.dtype)
     )
@@ -190,16 +196,18 @@ def unified(
   _check_rho(rho)
   _check.number('lam', lam, 0, 1, why='lam weighs the normalised form')
 
-  def update(updates, state, params=None, *, looked=True, **extra_args) -> Any:
+  def update(
+    updates, state, params=None, *, perturbed=True, **extra_args
+  ) -> Any:
     del params, extra_args
     step = _tree.increment(state.step)
-    if not looked:
+    if not perturbed:
       return updates, state._replace(step=step)
     direction = _tree.promote(updates)
     norm = _tree.norm(direction)
     radius = jnp.asarray(_base.value_at(rho, state.step), norm.dtype)
     share = jnp.asarray(_base.value_at(lam, state.step), norm.dtype)
-    factor = radius * (1 - share + share / (norm + _tree.TINY))
+    factor = radius * (1 - share + share / (norm + _tree.EPS))
     perturbation = _tree.scale(factor, direction)
     return perturbation, RadiusState(
       step, norm.astype(state.direction_norm.dtype)
@@ -245,13 +253,13 @@ def multi_step(
     state,
     params=None,
     *,
-    looked=True,
+    perturbed=True,
     gradient_at=None,
     **extra_args,
   ) -> Any:
     del extra_args
     step = _tree.increment(state.step)
-    if not looked:
+    if not perturbed:
       return updates, state._replace(step=step)
     if gradient_at is None and steps > 1:
       raise ValueError(
@@ -269,12 +277,12 @@ def multi_step(
       if number > 0 and gradient_at is not None:
         gradient = gradient_at(_tree.add(params, perturbation))
       stride = _tree.scale(
-        size / (_tree.norm(gradient) + _tree.TINY), _tree.promote(gradient)
+        size / (_tree.norm(gradient) + _tree.EPS), _tree.promote(gradient)
       )
       perturbation = _tree.add(perturbation, stride)
       length = _tree.norm(perturbation)
       # Within the ball nothing is scaled, not even by a rounded 1.
-      shrink = jnp.minimum(radius / jnp.maximum(length, _tree.TINY), 1)
+      shrink = jnp.minimum(radius / jnp.maximum(length, _tree.EPS), 1)
       if number > 0 or step_size is not None:
         perturbation = _tree.scale(shrink, perturbation)
     return perturbation, RadiusState(

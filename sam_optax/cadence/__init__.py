@@ -1,4 +1,4 @@
-"""When to look: whether a step pays for a second gradient.
+"""When to perturb: whether a step pays for a second gradient.
 
 Every cadence decides the same way on every device: from the step, from a key
 in the state, or from statistics of the gradient averaged over devices.

@@ -16,9 +16,9 @@ class AutoregressiveState(NamedTuple):
     ratio: :math:`c`, the norm of the last computed PSF over the norm of its
       gradient; 0 before the first.
     ratio_change: :math:`\hat r`, the moving average of the ratio's relative
-      change from one looked step to the next.
-    samples: :math:`s`, the expected looks per segment.
-    probability: :math:`p = s / M`, the chance that the next step looks, once
+      change from one perturbed step to the next.
+    samples: :math:`s`, the expected SAM steps per segment.
+    probability: :math:`p = s / M`, the chance that the next step perturbs, once
       the warm-up is over.
   """
 
@@ -41,8 +41,8 @@ def autoregressive(
 ) -> _base.Cadence:
   r"""Look with a probability that follows the PSF's growth (ARSAM).
 
-  With the PSF :math:`h = g_p - g` of a looked step and
-  :math:`c = \|h\| / \|g\|`, on looked steps only:
+  With the PSF :math:`h = g_p - g` of a perturbed step and
+  :math:`c = \|h\| / \|g\|`, on perturbed steps only:
 
   .. math::
     r = (c - c_{\text{last}}) / c_{\text{last}}, \qquad
@@ -60,7 +60,7 @@ def autoregressive(
       CIFAR-10, 0.4 on CIFAR-100, 0.8 on Tiny-ImageNet).
     beta: decay of the moving average in [0, 1] (the paper: 0.9).
     segment: :math:`M`, steps between two updates of p, at least 1 (50).
-    warmup_steps: :math:`I`, the first steps, which all look.
+    warmup_steps: :math:`I`, the first steps, which all perturb.
     key: PRNG key or int seed, the same on every device.
     p_max: cap of the probability in (0, 1] (our choice: 1).
     norm_mask: a tree of bools with the params' structure, or a function from
@@ -118,13 +118,13 @@ def autoregressive(
     samples = jnp.where(due, samples, state.samples)
     return state._replace(samples=samples, probability=samples / length)
 
-  def looked(gradient, perturbed_gradient, state, step):
+  def on_perturbed(gradient, perturbed_gradient, state, step):
     dtype = state.ratio.dtype
     psf = _tree.subtract(perturbed_gradient, gradient)
     length = measured_norm(gradient).astype(dtype)
     ratio = measured_norm(psf).astype(dtype) / length
     usable = (length > 0) & jnp.isfinite(ratio)
-    comparable = usable & (state.ratio > _tree.TINY)
+    comparable = usable & (state.ratio > _tree.EPS)
     last = jnp.where(comparable, state.ratio, 1)
     change = (ratio - last) / last
     weight = _base.value_at(beta, step, dtype)
@@ -135,7 +135,7 @@ def autoregressive(
     )
     return end_segment(state, step)
 
-  def skipped(gradient, state, step):
+  def on_plain(gradient, state, step):
     del gradient
     return end_segment(state, step)
 
@@ -148,8 +148,8 @@ def autoregressive(
   return _base.Cadence(
     init,
     decide,
-    looked,
-    skipped,
+    on_perturbed,
+    on_plain,
     foresight=None if callable(segment) else foresight,
   )
 
@@ -181,8 +181,8 @@ def gradient_surge(
     \sigma^2 \leftarrow \delta \sigma^2 + (1 - \delta) (q - \mu)^2, \quad
     c_t = \lambda_2 + (\lambda_1 - \lambda_2)\, t / T
 
-  and a step looks iff :math:`q \ge \mu + c_t \sigma`. The threshold falls from
-  lambda2 to lambda1, so that looks become more frequent.
+  and a step perturbs iff :math:`q \ge \mu + c_t \sigma`. The threshold falls from
+  lambda2 to lambda1, so that SAM steps become more frequent.
 
   Args:
     total_steps: :math:`T`, length of training, at least 1.
@@ -233,11 +233,11 @@ def gradient_surge(
     margin = jnp.where(finite, threshold * deviation, threshold)
     return squared >= state.surge_mean + margin
 
-  def looked(gradient, perturbed_gradient, state, step):
+  def on_perturbed(gradient, perturbed_gradient, state, step):
     del perturbed_gradient
     return observe(state, gradient, step)[1]
 
-  def skipped(gradient, state, step):
+  def on_plain(gradient, state, step):
     return observe(state, gradient, step)[1]
 
-  return _base.Cadence(init, decide, looked, skipped, by_gradient=True)
+  return _base.Cadence(init, decide, on_perturbed, on_plain, by_gradient=True)

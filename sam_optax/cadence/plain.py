@@ -12,11 +12,11 @@ from sam_optax import _base, _check, _random
 def _unmoved(init, decide) -> _base.Cadence:
   """A cadence whose state does not change."""
 
-  def looked(gradient, perturbed_gradient, state, step):
+  def on_perturbed(gradient, perturbed_gradient, state, step):
     del gradient, perturbed_gradient, step
     return state
 
-  def skipped(gradient, state, step):
+  def on_plain(gradient, state, step):
     del gradient, step
     return state
 
@@ -24,11 +24,13 @@ def _unmoved(init, decide) -> _base.Cadence:
     del state
     return jnp.full_like(step, jnp.iinfo(step.dtype).max)
 
-  return _base.Cadence(init, decide, looked, skipped, foresight=foresight)
+  return _base.Cadence(
+    init, decide, on_perturbed, on_plain, foresight=foresight
+  )
 
 
 def never() -> _base.Cadence:
-  """Never look: the base optimizer alone."""
+  """Never perturb: the base optimizer alone."""
   return _unmoved(optax.EmptyState, decide=False)
 
 
@@ -86,7 +88,7 @@ def between(
   start: _base.Number = 0,
   stop: _base.Number | None = None,
 ) -> _base.Cadence:
-  """Another cadence within a span of steps, and no look outside of it.
+  """Another cadence within a span of steps, and no SAM step outside of it.
 
   Args:
     cadence: what decides within the span.
@@ -102,10 +104,12 @@ def between(
 
   def decide(state, step, *gradient):
     inner = cadence.decide
-    look = inner if isinstance(inner, bool) else inner(state, step, *gradient)
+    perturb = (
+      inner if isinstance(inner, bool) else inner(state, step, *gradient)
+    )
     inside = step >= jnp.asarray(start, step.dtype)
     if stop is not None:
       inside &= step < jnp.asarray(stop, step.dtype)
-    return inside & look
+    return inside & perturb
 
   return cadence._replace(decide=decide)

@@ -51,7 +51,7 @@ def filter_normalized(
   def normalized(draw, weight):
     if weight.ndim <= 1:
       return jnp.zeros_like(draw)
-    length = noise.kernel_norm(draw, axis) + jnp.asarray(_tree.TINY, draw.dtype)
+    length = noise.kernel_norm(draw, axis) + jnp.asarray(_tree.EPS, draw.dtype)
     return draw * noise.kernel_norm(weight.astype(draw.dtype), axis) / length
 
   return jax.tree.map(normalized, draws, params)

@@ -14,7 +14,7 @@ def sharpness(
   params: _base.PyTree,
   ascent: optax.GradientTransformation | _base.Ascent,
 ) -> jax.Array:
-  r"""How far the loss rises where an ascent looks.
+  r"""How far the loss rises where an ascent perturbs.
 
   .. math:: L(w + \epsilon) - L(w)
 
@@ -63,7 +63,7 @@ def sharpness(
       gradient,
       state,
       params,
-      looked=True,
+      perturbed=True,
       offset=offset,
       draw=draw,
       gradient_at=grad_fn,

@@ -7,7 +7,7 @@ from sam_optax.selection.batch import LossRiseState as LossRiseState
 from sam_optax.selection.batch import UniformState as UniformState
 from sam_optax.selection.batch import by_loss_rise as by_loss_rise
 from sam_optax.selection.batch import draw_weights as draw_weights
-from sam_optax.selection.batch import everyone as everyone
+from sam_optax.selection.batch import full_batch as full_batch
 from sam_optax.selection.batch import most_sensitive as most_sensitive
 from sam_optax.selection.batch import ramp as ramp
 from sam_optax.selection.batch import uniformly as uniformly

@@ -9,7 +9,7 @@ import optax
 from sam_optax import _base, _check, _random, _tree
 
 
-def everyone() -> _base.Selection:
+def full_batch() -> _base.Selection:
   """The whole batch."""
   return _base.Selection(optax.EmptyState)
 
@@ -77,12 +77,12 @@ def by_loss_rise(
   r"""The examples whose loss rises most under the perturbation (AUSAM).
 
   An example's score is the mean of :math:`|l(w + \epsilon) - l(w)|` over the
-  looked steps that it was in. Of a batch of K, :math:`\lfloor keep\, K
+  perturbed steps that it was in. Of a batch of K, :math:`\lfloor keep\, K
   \rfloor` (at least 1) are drawn without replacement, in proportion to the
   scores scaled over the batch to [s_min, s_cur], where s_cur grows linearly
   from s_min to s_max over the first `ramp_epochs` epochs of num_examples // K
   steps. A batch with an example never seen goes in whole, in any epoch (our
-  choice: the released code asks everyone in the first epoch, and gives whom it
+  choice: the released code takes the full batch in the first epoch, and gives whom it
   missed there the score 1).
 
   Args:
@@ -141,7 +141,7 @@ def by_loss_rise(
     _, positions = jax.lax.top_k(noisy, _kept(keep, size))
     return positions
 
-  def looked(losses, perturbed_losses, state, example_ids):
+  def on_perturbed(losses, perturbed_losses, state, example_ids):
     rise = _tree.subtract(perturbed_losses, losses)
     rise = jnp.abs(rise).astype(jnp.float32)
     if history == 'mean':
@@ -152,8 +152,8 @@ def by_loss_rise(
       rise_count = state.rise_count.at[example_ids].set(1, mode='drop')
     return LossRiseState(state.key, rise_sum, rise_count)
 
-  choice = _base.Choice(everyone=any_unseen, positions=draw)
-  return _base.Selection(init, choice, looked=looked)
+  choice = _base.Choice(full_batch=any_unseen, positions=draw)
+  return _base.Selection(init, choice, on_perturbed=on_perturbed)
 
 
 class UniformState(NamedTuple):
@@ -189,12 +189,14 @@ def uniformly(keep: float = 0.5, key: _base.Key = 0) -> _base.Selection:
     return jax.lax.top_k(noise, _kept(keep, size))[1]
 
   choice = _base.Choice(
-    everyone=lambda state, example_ids: jnp.asarray(False), positions=draw
+    full_batch=lambda state, example_ids: jnp.asarray(False), positions=draw
   )
   return _base.Selection(lambda: UniformState(_random.make_key(key)), choice)
 
 
-def most_sensitive(gamma: float = 0.5, cutoff: str = 'top') -> _base.Selection:
+def most_sensitive(
+  gamma: float = 0.5, variant: str = 'paper'
+) -> _base.Selection:
   r"""Those whose loss rises most under this step's perturbation (ESAM's SDS).
 
   Between the passes the whole batch is passed forward at
@@ -204,7 +206,7 @@ def most_sensitive(gamma: float = 0.5, cutoff: str = 'top') -> _base.Selection:
 
   Args:
     gamma: share of the batch in the second pass, in (0, 1].
-    cutoff: `'top'` for exactly that many; `'strict'` for one fewer, as the
+    variant: `'paper'` for exactly that many; `'code'` for one fewer, as the
       released code's strict comparison with the last of them leaves.
 
   Returns:
@@ -213,12 +215,12 @@ def most_sensitive(gamma: float = 0.5, cutoff: str = 'top') -> _base.Selection:
   _check.number(
     'gamma', gamma, 0, 1, above=True, static=True, why='gamma is a share'
   )
-  _check.one_of('cutoff', cutoff, ('top', 'strict'))
+  _check.one_of('variant', variant, ('code', 'paper'))
 
   def between(losses, perturbed_losses):
     rise = _tree.subtract(perturbed_losses, losses)
     kept = _kept(gamma, rise.shape[0])
-    if cutoff == 'strict' and kept < rise.shape[0]:
+    if variant == 'code' and kept < rise.shape[0]:
       kept = max(1, kept - 1)
     return jax.lax.top_k(rise, kept)[1]
 

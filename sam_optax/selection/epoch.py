@@ -78,7 +78,7 @@ def by_loss(
     share: in [0, 1) (the released code: 0.5).
     stop: epochs that begin at this step or later are whole; None for no end.
     loss: `'perturbed'` or `'clean'`, which of the two passes' losses is the
-      score. A step that does not look has only the latter.
+      score. A step that does not perturb has only the latter.
     key: PRNG key or int seed.
 
   Returns:
@@ -113,16 +113,16 @@ def by_loss(
       last_loss=table.set(losses.astype(jnp.float32), mode='drop')
     )
 
-  def looked(losses, perturbed_losses, state, example_ids):
+  def on_perturbed(losses, perturbed_losses, state, example_ids):
     chosen = losses if loss == 'clean' else perturbed_losses
     return record(chosen, state, example_ids)
 
-  def skipped(losses, state, example_ids):
+  def on_plain(losses, state, example_ids):
     return record(losses, state, example_ids) if loss == 'clean' else state
 
   return _base.Selection(
     init,
     pruning=_base.Pruning(start_epoch, lambda state: state.weight),
-    looked=looked,
-    skipped=skipped,
+    on_perturbed=on_perturbed,
+    on_plain=on_plain,
   )

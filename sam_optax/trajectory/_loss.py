@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from sam_optax import _base, _check, _tree
-from sam_optax._core import SharpnessAware
+from sam_optax._method import SharpnessAware
 
 CALL = (
   'method.value_and_grad(loss_fn, params, state, batch, example_ids), with '

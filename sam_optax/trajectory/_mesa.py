@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from sam_optax import _base, _check, _devices, _tree
-from sam_optax._alias.where import base
-from sam_optax._core import SharpnessAware
+from sam_optax._alias.where import identity
+from sam_optax._method import SharpnessAware
 from sam_optax.trajectory._loss import (
   Weighing,
   add,
@@ -92,7 +92,7 @@ def mesa(
   _check.number('decay', decay, 0, 1, why='decay weighs a moving average')
   if steps_per_epoch is not None:
     _check.number('steps_per_epoch', steps_per_epoch, 1, why='it is a length')
-  method = base()
+  method = identity()
 
   def init(params):
     average = jax.tree.map(jnp.copy, _tree.promote(params))

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 
 from sam_optax import _base, _check, _devices
-from sam_optax._alias.where import base
-from sam_optax._core import SharpnessAware
+from sam_optax._alias.where import identity
+from sam_optax._method import SharpnessAware
 from sam_optax.trajectory._loss import (
   CALL,
   Weighing,
@@ -105,7 +105,7 @@ def saf(
     _check.number(name, size, 1, static=True, why='it sizes a table')
   weighing = Weighing(lam, tau, start_epoch, stop_epoch)
   weighing.check()
-  method = base()
+  method = identity()
 
   def init(params):
     shape = (num_examples, epochs_ago + 1, num_classes)

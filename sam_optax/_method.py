@@ -35,7 +35,7 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
 
   Attributes:
     value_and_grad: (loss_fn, params, state, batch, example_ids=None, *,
-      reference_grad_fn=None, prepare=None, look=None, everyone=None,
+      reference_grad_fn=None, prepare=None, perturb=None, full_batch=None,
       first=None) -> ((loss, aux), grads, state), where loss_fn(params, batch)
       -> (losses [batch], aux). The loss and aux are of the first pass. `grads`
       goes to any Optax optimizer. `reference_grad_fn` is params -> gradient on
@@ -112,14 +112,14 @@ def sharpness_aware(
 
   The result turns a gradient into a sharpness-aware gradient; the base
   optimizer follows it in `optax.chain`. Its branch is a `jax.lax.cond`, so a
-  step that does not look pays for one gradient. On CPU, XLA runs the gradient
+  step that does not perturb pays for one gradient. On CPU, XLA runs the gradient
   of a convolution inside `cond` 40 to 60 times slower than outside, so let
-  the host choose there: jit the step with `look` and `everyone` static, and
+  the host choose there: jit the step with `perturb` and `full_batch` static, and
   call ``step(..., **method.decide(state))``.
 
   Args:
     ascent: a transformation from gradient to perturbation, or an `Ascent`.
-    cadence: when to look; every step by default.
+    cadence: when to perturb; every step by default.
     descent: what to descend along; the perturbed gradient by default.
     selection: which examples are asked; all of the batch by default.
 
@@ -149,12 +149,12 @@ def sharpness_aware(
   """
   cadence = _cadence.every(1) if cadence is None else cadence
   descent = _descent.perturbed() if descent is None else descent
-  selection = _selection.everyone() if selection is None else selection
+  selection = _selection.full_batch() if selection is None else selection
   ascent = _base.as_ascent(ascent)
   if ascent.offset is not None and cadence.by_gradient:
     raise ValueError(
       'Given an ascent that moves the point of the first gradient, and a '
-      'cadence that decides by that gradient. A step that does not look '
+      'cadence that decides by that gradient. A step that does not perturb '
       'needs the gradient at the parameters, which was not taken. Use a '
       'cadence that decides before it, such as cadence.bernoulli.'
     )
@@ -168,8 +168,8 @@ def sharpness_aware(
     _check.not_masked(params)
     return _step.SharpnessAwareState(
       step=jnp.zeros([], jnp.int32),
-      looked=jnp.zeros([], jnp.bool_),
-      look_share=jnp.zeros([]),
+      perturbed=jnp.zeros([], jnp.bool_),
+      sam_fraction=jnp.zeros([]),
       gradient_evaluations=jnp.zeros([], jnp.int32),
       ascent=ascent.init(params),
       cadence=cadence.init(),
@@ -187,8 +187,8 @@ def sharpness_aware(
     batch=None,
     example_ids=None,
     reference_grad_fn=None,
-    look=None,
-    everyone=None,
+    perturb=None,
+    full_batch=None,
     across=_devices.ONE,
     **extra_args,
   ):
@@ -207,8 +207,8 @@ def sharpness_aware(
         batch,
         example_ids,
         reference_grad_fn=reference_grad_fn,
-        look=look,
-        everyone=everyone,
+        perturb=perturb,
+        full_batch=full_batch,
         across=across,
       )
       return _tree.cast_like(direction, updates), state
@@ -236,14 +236,14 @@ def sharpness_aware(
       return _step.Pass(gradient)
 
     problem = _step.Problem(evaluate, None, reference_grad_fn)
-    elsewhere = look is not False and ascent.offset is not None
+    elsewhere = perturb is not False and ascent.offset is not None
     # Of a gradient that is not the device's own, its own is not to be had.
     if elsewhere or not _devices.is_own(across, updates):
       first = None
     else:
       first = _step.Pass(updates)
     _, direction, new_state, _ = _step.take_step(
-      parts, problem, first, updates, params, state, None, look, across
+      parts, problem, first, updates, params, state, None, perturb, across
     )
     return direction, new_state
 
@@ -256,8 +256,8 @@ def sharpness_aware(
     *,
     reference_grad_fn=None,
     prepare=None,
-    look=None,
-    everyone=None,
+    perturb=None,
+    full_batch=None,
     first=None,
     across=_devices.ONE,
   ):
@@ -281,7 +281,7 @@ def sharpness_aware(
       )
       bare = _step.without_table(state)
       clean, direction, new_state, seen = _step.take_step(
-        parts, problem, first, params, params, bare, ids, look, across
+        parts, problem, first, params, params, bare, ids, perturb, across
       )
       return (clean.loss, clean.aux), direction, new_state, seen
 
@@ -302,7 +302,7 @@ def sharpness_aware(
     if choice is None:
       return recorded(*step_on(batch, example_ids))
 
-    def on_everyone():
+    def on_full_batch():
       return step_on(batch, example_ids)
 
     def on_chosen(choice=choice):
@@ -317,14 +317,14 @@ def sharpness_aware(
       *result, seen = step_on(*chosen)
       return *result, _step.padded(seen, batch_size)
 
-    if everyone is None:
-      everyone = _devices.any_of(
-        across, choice.everyone(state.selection, example_ids)
+    if full_batch is None:
+      full_batch = _devices.any_of(
+        across, choice.full_batch(state.selection, example_ids)
       )
     try:
-      return recorded(*_step.branch(everyone, on_everyone, on_chosen))
+      return recorded(*_step.branch(full_batch, on_full_batch, on_chosen))
     except TypeError as error:
-      auxes = [jax.eval_shape(f)[0][1] for f in (on_everyone, on_chosen)]
+      auxes = [jax.eval_shape(f)[0][1] for f in (on_full_batch, on_chosen)]
       if auxes[0] == auxes[1]:
         raise
       raise ValueError(
