@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from sam_optax import _base, _check, _tree, ascent, descent
-from sam_optax._alias.what import sharpness_weight
+from sam_optax._alias.descent import sharpness_weight
 from sam_optax._method import SharpnessAware, sharpness_aware
 
 

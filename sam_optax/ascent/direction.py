@@ -234,7 +234,7 @@ def reference(part: str = 'whole', *, variant: str = 'code') -> Ascent:
       return Perturbation(along)
     return Perturbation(_tree.subtract(gradient, along))
 
-  return Ascent(stateless, perturb)
+  return Ascent(stateless, perturb, reads_gradient=part != 'whole')
 
 
 def only(mask: _base.Mask) -> optax.GradientTransformation:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from sam_optax import _base, _check, _collectives, _tree
-from sam_optax._alias.where import identity
+from sam_optax._alias.cadence import identity
 from sam_optax._method import SharpnessAware
 from sam_optax.trajectory._loss import (
   Weighing,
@@ -53,6 +53,8 @@ def mesa(
 
   One gradient and one forward pass per step, one copy of the parameters. At
   lam = 0 it is the base optimizer.
+
+  Parts: `identity`, on the loss above.
 
   Needs `batch` and `aux['logits']`, float [batch, classes].
 

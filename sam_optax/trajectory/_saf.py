@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from sam_optax import _base, _check, _collectives
-from sam_optax._alias.where import identity
+from sam_optax._alias.cadence import identity
 from sam_optax._method import SharpnessAware
 from sam_optax.trajectory._loss import (
   CALL,
@@ -57,6 +57,8 @@ def saf(
   start_epoch and stop_epoch, of num_examples // batch steps each.
 
   One gradient per step. At lam = 0 it is the base optimizer.
+
+  Parts: `identity`, on the loss above.
 
   Needs `example_ids` and `aux['logits']`, float [batch, num_classes].
 
