@@ -1,7 +1,6 @@
 """Methods that combine the parts of others and add none: F-ASAM, R-GSAM."""
 
 import jax
-import optax
 
 from sam_optax import _base, _random, ascent, cadence, descent, selection
 from sam_optax._alias.cadence import surge
@@ -74,7 +73,7 @@ def fasam(
     <https://arxiv.org/abs/2403.12350>`_, 2024, section 5 and the released code.
   """
   return sharpness_aware(
-    optax.chain(
+    ascent.chain(
       ascent.friendly(sigma, decay, variant),
       ascent.adaptive(rho, eta, adapt_all),
     )

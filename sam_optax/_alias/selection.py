@@ -163,7 +163,7 @@ def esam(
     code.
   """
   return sharpness_aware(
-    optax.chain(
+    ascent.chain(
       ascent.random_mask(beta, key),
       ascent.gradient(rho, eps=1e-7),
       _divided_by(beta),

@@ -1,7 +1,5 @@
 """Methods whose new part is a direction: F-SAM, VaSSO, SAM-ON and others."""
 
-import optax
-
 from sam_optax import _base, ascent
 from sam_optax._method import SharpnessAware, sharpness_aware
 
@@ -72,7 +70,7 @@ def fsam(
     code.
   """
   return sharpness_aware(
-    optax.chain(ascent.friendly(sigma, decay, variant), ascent.gradient(rho))
+    ascent.chain(ascent.friendly(sigma, decay, variant), ascent.gradient(rho))
   )
 
 
@@ -128,7 +126,7 @@ def vasso(
     code.
   """
   return sharpness_aware(
-    optax.chain(ascent.average(theta), ascent.gradient(rho))
+    ascent.chain(ascent.average(theta), ascent.gradient(rho))
   )
 
 
@@ -186,7 +184,7 @@ def sam_on(
     Minimization Needs <https://arxiv.org/abs/2306.04226>`_, 2023, and the
     released code.
   """
-  return sharpness_aware(optax.chain(ascent.only(mask), ascent.gradient(rho)))
+  return sharpness_aware(ascent.chain(ascent.only(mask), ascent.gradient(rho)))
 
 
 def sam_full(
@@ -252,7 +250,7 @@ def sam_full(
     <https://arxiv.org/abs/2403.12350>`_, 2024, section 3.
   """
   return sharpness_aware(
-    optax.chain(
+    ascent.chain(
       ascent.reference('along', variant=variant), ascent.gradient(rho)
     )
   )
@@ -323,7 +321,7 @@ def sam_noise(
     <https://arxiv.org/abs/2403.12350>`_, 2024, section 3.
   """
   return sharpness_aware(
-    optax.chain(
+    ascent.chain(
       ascent.reference('across', variant=variant), ascent.gradient(rho)
     )
   )
@@ -385,8 +383,6 @@ def sam_db(rho: _base.ScalarOrSchedule = 0.1) -> SharpnessAware:
     Li et al., `Friendly Sharpness-Aware Minimization
     <https://arxiv.org/abs/2403.12350>`_, 2024, section 3.
   """
-  plain = optax.chain(ascent.reference('whole'), ascent.gradient(rho))
   return sharpness_aware(
-    # The batch's own first gradient plays no part in it.
-    _base.Ascent(plain.init, plain.update, reads_gradient=False)
+    ascent.chain(ascent.reference('whole'), ascent.gradient(rho))
   )
