@@ -6,7 +6,7 @@ The numbers are in the JSON files beside this module; README.md describes them.
 import functools
 import json
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 PAPERS = ('arsam', 'ausam', 'fsam', 'rsam')
@@ -17,6 +17,10 @@ _TAGS = {
   'noise_percent': lambda percent: f'noise{percent}',
   'alpha': lambda alpha: f'alpha{alpha}',
   'keep': lambda keep: f'keep{keep}',
+  'rho': lambda rho: f'rho{rho}',
+  'lambda': lambda weight: f'lambda{weight}',
+  'batch_size': lambda size: f'batch{size}',
+  'k': lambda k: f'k{k}',
   'loss': str,
   'mixup': lambda on: 'mixup' if on else '',
   'randaugment': lambda on: 'randaugment' if on else '',
@@ -102,7 +106,12 @@ def table(paper: str, number: int, *by: str) -> dict[str, Row]:
   Returns:
     The rows, in the order of the paper.
   """
-  return {name(row, *by): row for row in rows(paper, str(number))}
+  return named(rows(paper, str(number)), *by)
+
+
+def named(rows: Iterable[Row], *by: str) -> dict[str, Row]:
+  """Rows by name, as those of a `table`."""
+  return {name(row, *by): row for row in rows}
 
 
 def name(row: Row, *by: str) -> str:
@@ -115,10 +124,19 @@ def name(row: Row, *by: str) -> str:
   return '-'.join(filter(None, [row.model, data, *tags, row.method, quoted]))
 
 
-def title(paper: str, table: int) -> str:
-  """The title of a table, such as 'F-SAM, table 1: four networks ...'."""
-  what = read(paper)['tables'][str(table)]['what']
-  return f'{read(paper)["paper"]["name"]}, table {table}: {what}'
+def title(paper: str, number: int, kind: str = 'table') -> str:
+  """The title of a table, such as 'F-SAM, table 1: four networks ...'.
+
+  Args:
+    paper: of `PAPERS`.
+    number: of the table.
+    kind: 'table' or 'figure'.
+
+  Returns:
+    The title.
+  """
+  what = read(paper)[f'{kind}s'][str(number)]['what']
+  return f'{read(paper)["paper"]["name"]}, {kind} {number}: {what}'
 
 
 def figure(paper: str, number: int) -> Mapping[str, Any]:
