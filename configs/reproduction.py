@@ -129,7 +129,7 @@ def _figure(paper: str, number: str) -> Sequence[str] | None:
   if file is None:
     return None
   what = published.read(paper)['figures'][number]['what']
-  trend = published.figure(paper, number).get('trend', '-')
+  trend = published.figure(paper, int(number)).get('trend', '-')
   name = f'{paper}_figure{number}'
   count = str(len(file.VARIANTS))
   line = [f'`{name}`', f'figure {number}: {what}', trend, count]
@@ -198,8 +198,10 @@ def _unbuilt() -> str:
       why.setdefault(entry.why, []).append(place)
   lines = ['## Not built yet', '']
   for reason, places in why.items():
+    rows = {place: places.count(place) for place in places}
     counted = (
-      f'{place} ({places.count(place)} rows)' for place in dict.fromkeys(places)
+      f'{place} ({count} {"row" if count == 1 else "rows"})'
+      for place, count in rows.items()
     )
     lines.append(f'- {reason}: {"; ".join(counted)}')
   return '\n'.join([*lines, ''])
