@@ -15,7 +15,7 @@ _NOISE = {'gamma': {'follows': 'steps', 'first': 5e-4, 'last': 2.5e-3}}
 _LAMBDA = {'lam': 2.0}
 
 _RHO = {'cifar10': 0.1, 'cifar100': 0.2}  # our choice, those of F-SAM
-# Base optimizers on CIFAR; all but their names is our choice: SGD as in F-SAM,
+# Base optimizers on CIFAR, whose numbers are our choice: SGD as in F-SAM,
 # with a larger rate where it has no momentum.
 _SGD = {'name': 'sgd', 'learning_rate': 0.1, 'weight_decay': 5e-4}
 _SGD_MOMENTUM = {'name': 'sgd', 'learning_rate': 0.05, 'momentum': 0.9}
