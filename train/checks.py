@@ -3,7 +3,10 @@
 import argparse
 import difflib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
+
+# An ml_collections.ConfigDict; its keys have no static types.
+Config: TypeAlias = Any
 
 
 class ConfigError(ValueError):
