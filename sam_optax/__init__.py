@@ -1,10 +1,14 @@
 """Sharpness-aware optimizers for JAX: the whole public surface.
 
-A published method is one function; its parts are in the modules `ascent`
-(where to perturb), `cadence` (when), `descent` (what to descend along) and
-`selection` (whom to ask), and `sharpness_aware` puts them together. What came
-of it is looked at with `diagnostics`.
+A published method is one function, and `METHODS` names them all. The parts of
+the methods are in the modules `ascent` (where to perturb to), `cadence` (on
+which steps), `descent` (along what) and `selection` (on which examples);
+`sharpness_aware` puts parts together. `diagnostics` measures how flat the
+result is.
 """
+
+import types
+from collections.abc import Callable, Mapping
 
 from sam_optax import ascent as ascent
 from sam_optax import cadence as cadence
@@ -12,38 +16,38 @@ from sam_optax import descent as descent
 from sam_optax import diagnostics as diagnostics
 from sam_optax import selection as selection
 from sam_optax._accumulate import accumulate as accumulate
-from sam_optax._alias.beyond import late_sam as late_sam
-from sam_optax._alias.beyond import lpfsgd as lpfsgd
-from sam_optax._alias.beyond import multi_step_sam as multi_step_sam
-from sam_optax._alias.beyond import sam_on as sam_on
-from sam_optax._alias.beyond import stable_sam as stable_sam
-from sam_optax._alias.beyond import unified_sam as unified_sam
-from sam_optax._alias.beyond import vasso as vasso
-from sam_optax._alias.investigations import sam_db as sam_db
-from sam_optax._alias.investigations import sam_full as sam_full
-from sam_optax._alias.investigations import sam_noise as sam_noise
-from sam_optax._alias.together import arsam_ausam as arsam_ausam
-from sam_optax._alias.what import gnp as gnp
-from sam_optax._alias.what import gsam as gsam
-from sam_optax._alias.what import looksam as looksam
-from sam_optax._alias.what import rgsam as rgsam
-from sam_optax._alias.what import wsam as wsam
-from sam_optax._alias.when import aelooksam as aelooksam
-from sam_optax._alias.when import aesam as aesam
-from sam_optax._alias.when import arsam as arsam
-from sam_optax._alias.when import sam_k as sam_k
-from sam_optax._alias.when import ss_sam as ss_sam
-from sam_optax._alias.where import asam as asam
-from sam_optax._alias.where import fasam as fasam
-from sam_optax._alias.where import fishersam as fishersam
-from sam_optax._alias.where import fsam as fsam
-from sam_optax._alias.where import identity as identity
-from sam_optax._alias.where import rsam as rsam
-from sam_optax._alias.where import sam as sam
-from sam_optax._alias.whom import ausam as ausam
-from sam_optax._alias.whom import esam as esam
-from sam_optax._alias.whom import sam_infobatch as sam_infobatch
-from sam_optax._alias.whom import sam_random as sam_random
+from sam_optax._alias.ascent.direction import fsam as fsam
+from sam_optax._alias.ascent.direction import sam_db as sam_db
+from sam_optax._alias.ascent.direction import sam_full as sam_full
+from sam_optax._alias.ascent.direction import sam_noise as sam_noise
+from sam_optax._alias.ascent.direction import sam_on as sam_on
+from sam_optax._alias.ascent.direction import vasso as vasso
+from sam_optax._alias.ascent.noise import lpfsgd as lpfsgd
+from sam_optax._alias.ascent.noise import rsam as rsam
+from sam_optax._alias.ascent.radius import asam as asam
+from sam_optax._alias.ascent.radius import fishersam as fishersam
+from sam_optax._alias.ascent.radius import multi_step_sam as multi_step_sam
+from sam_optax._alias.ascent.radius import sam as sam
+from sam_optax._alias.ascent.radius import unified_sam as unified_sam
+from sam_optax._alias.cadence import aesam as aesam
+from sam_optax._alias.cadence import arsam as arsam
+from sam_optax._alias.cadence import identity as identity
+from sam_optax._alias.cadence import late_sam as late_sam
+from sam_optax._alias.cadence import sam_k as sam_k
+from sam_optax._alias.cadence import ss_sam as ss_sam
+from sam_optax._alias.compositions import aelooksam as aelooksam
+from sam_optax._alias.compositions import arsam_ausam as arsam_ausam
+from sam_optax._alias.compositions import fasam as fasam
+from sam_optax._alias.compositions import rgsam as rgsam
+from sam_optax._alias.descent import gnp as gnp
+from sam_optax._alias.descent import gsam as gsam
+from sam_optax._alias.descent import looksam as looksam
+from sam_optax._alias.descent import stable_sam as stable_sam
+from sam_optax._alias.descent import wsam as wsam
+from sam_optax._alias.selection import ausam as ausam
+from sam_optax._alias.selection import esam as esam
+from sam_optax._alias.selection import sam_infobatch as sam_infobatch
+from sam_optax._alias.selection import sam_random as sam_random
 from sam_optax._chain import chain as chain
 from sam_optax._if_finite import IfFiniteState as IfFiniteState
 from sam_optax._if_finite import if_finite as if_finite
@@ -58,5 +62,58 @@ from sam_optax.schedules import noise_schedule as noise_schedule
 from sam_optax.schedules import rho_schedule as rho_schedule
 from sam_optax.trajectory import mesa as mesa
 from sam_optax.trajectory import saf as saf
+
+# Every method once, by the name of its constructor: first the two that the
+# others are compared with, then in the order of the four questions. Programs
+# that take a method by name look it up here.
+METHODS: Mapping[str, Callable[..., SharpnessAware]] = types.MappingProxyType(
+  {
+    method.__name__: method
+    for method in (
+      identity,
+      sam,
+      # A new ascent.
+      asam,
+      fishersam,
+      unified_sam,
+      multi_step_sam,
+      fsam,
+      vasso,
+      sam_on,
+      sam_full,
+      sam_noise,
+      sam_db,
+      rsam,
+      lpfsgd,
+      bsam,
+      # A new cadence.
+      late_sam,
+      sam_k,
+      ss_sam,
+      aesam,
+      arsam,
+      # A new descent.
+      gsam,
+      looksam,
+      gnp,
+      wsam,
+      wsam_decoupled,
+      stable_sam,
+      # A new selection.
+      ausam,
+      esam,
+      sam_random,
+      sam_infobatch,
+      # Compositions of published parts.
+      fasam,
+      rgsam,
+      aelooksam,
+      arsam_ausam,
+      # Another loss.
+      saf,
+      mesa,
+    )
+  }
+)
 
 __version__ = '0.1.0'

@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from sam_optax import _base, _check, _tree
 
@@ -70,7 +71,7 @@ def accumulate(loss_fn: _base.LossFn, micro_batch_size: int) -> _base.LossFn:
 
     # Of float32 parameters, so that their gradients are summed in float32.
     def of_wide(wide, part):
-      return loss_fn(_tree.cast_like(wide, narrow), part)
+      return loss_fn(optax.tree.cast_like(wide, narrow), part)
 
     # In a loop nothing could be merged with the first forward pass.
     of_wide = jax.checkpoint(of_wide, prevent_cse=rest > 0)

@@ -1,9 +1,15 @@
-"""The vocabulary: the types that the parts of a method share, no behaviour.
+"""The types that the parts of a method share: a vocabulary, no behaviour.
 
-A method answers four questions, each with one part: `Ascent` (where to perturb),
-`Cadence` (when), `Descent` (what to descend along) and `Selection` (whom of
-the batch to ask). A part is a NamedTuple of pure functions named after when
-they are called. Every part sees gradients in float32 or wider.
+A method answers four questions, each with one part: `Ascent` (where to perturb
+to), `Cadence` (on which steps), `Descent` (along what to descend) and
+`Selection` (on which examples). A part is a named tuple of pure functions, and
+in every part use is apart from memory: the functions that give a direction or
+a decision never change the state, and the function that changes the state
+(`Ascent.remember`, `update` in the others) returns nothing else. It is called
+once per step, with the mean gradient of all devices.
+
+Every part gets gradients in float32 or wider, and the number of the step from
+the spine; none of them counts steps.
 """
 
 from collections.abc import Callable
@@ -35,37 +41,8 @@ class LossFn(Protocol):
   ) -> tuple[jax.Array, Any]: ...
 
 
-class Ascent(NamedTuple):
-  """Where to perturb, for an ascent that is more than gradient -> perturbation.
-
-  An ascent that is not is a plain `optax.GradientTransformation` from gradient
-  to perturbation. To either the spine passes these keywords:
-
-    perturbed: a Python bool; False on a step that does not perturb, when only the
-      new state matters.
-    offset: what `offset` returned this step.
-    draw: the number of this draw, below `draws`.
-    gradient_at: point -> gradient on this step's examples. Each call is one
-      more gradient evaluation, and is counted.
-    reference: point -> gradient on the caller's other data, or None. A call is
-      counted too.
-    mean: tree -> its mean over the devices that perturb along gradients of their
-      own; the identity where there is one. What becomes of a state's numbers
-      is averaged anyway.
-  """
-
-  init: Callable[[PyTree], State]
-  update: Callable[..., tuple[PyTree, State]]
-  # (state, params) -> offset of the first pass from the params; None for none
-  offset: Callable[[State, PyTree], PyTree] | None = None
-  # perturbations per SAM step; the gradients there are averaged
-  draws: int = 1
-  # whether the perturbation depends on the gradient of the first pass
-  reads_gradient: bool = True
-
-
 class Cadence(NamedTuple):
-  """When to perturb.
+  """On which steps to perturb.
 
   `decide` is True or False where the answer is known when the method is
   built; otherwise a function to a boolean scalar that comes out the same on
@@ -75,36 +52,34 @@ class Cadence(NamedTuple):
   init: Callable[[], State]
   # (state, step) -> perturb, or (state, step, gradient) if `by_gradient`.
   decide: bool | Callable[..., jax.Array]
-  # (gradient, perturbed gradient, state, step) -> state
-  on_perturbed: Callable[[PyTree, PyTree, State, jax.Array], State]
-  # (gradient, state, step) -> state
-  on_plain: Callable[[PyTree, State, jax.Array], State]
+  # (gradient, perturbed gradient or None on a plain step, state, step) -> state
+  update: Callable[[PyTree, PyTree | None, State, jax.Array], State]
   by_gradient: bool = False
-  # (state, step) -> int32: of how many steps from this one `decide` may be
-  # asked with this state; None for this one alone.
+  # (state, step) -> int32: for how many steps from this one `decide` may be
+  # called with this state; None for this one alone.
   foresight: Callable[[State, jax.Array], jax.Array] | None = None
 
 
 class Descent(NamedTuple):
-  """What to descend along."""
+  """Along what to descend, on a SAM step and on a plain one."""
 
   init: Callable[[PyTree], State]
-  # (gradient, perturbed gradient, state, step) -> (direction, state)
-  on_perturbed: Callable[
-    [PyTree, PyTree, State, jax.Array], tuple[PyTree, State]
-  ]
-  # (gradient, state, step) -> (direction, state)
-  on_plain: Callable[[PyTree, State, jax.Array], tuple[PyTree, State]]
+  # (gradient, perturbed gradient, state, step) -> direction
+  on_perturbed: Callable[[PyTree, PyTree, State, jax.Array], PyTree]
+  # (gradient, state, step) -> direction
+  on_plain: Callable[[PyTree, State, jax.Array], PyTree]
+  # (gradient, perturbed gradient or None on a plain step, state, step) -> state
+  update: Callable[[PyTree, PyTree | None, State, jax.Array], State]
 
 
 class Choice(NamedTuple):
-  """How a selection chooses from a batch by its examples' ids."""
+  """How a selection chooses from a batch by the ids of its examples."""
 
-  # (state, example_ids) -> whether the whole batch goes in after all; if it
-  # does not, it does not later either
+  # (state, example_ids) -> whether this step takes the full batch after all; a
+  # later step with these ids does not if this one does not
   full_batch: Callable[[State, jax.Array], jax.Array]
   # (state, example_ids, step, batch_size) -> positions in example_ids, int32
-  # [kept]; these may be a device's part of the step's batch_size examples
+  # [kept]; these may be one device's part of the step's batch_size examples
   positions: Callable[[State, jax.Array, jax.Array, int], jax.Array]
 
 
@@ -119,34 +94,34 @@ class Pruning(NamedTuple):
 
 
 class Selection(NamedTuple):
-  """Whom to ask: which examples; all of the batch where nothing else is set."""
+  """On which examples: the full batch where nothing but `init` is set."""
 
   init: Callable[[], State]
-  # before the first pass, from what is known of each example
+  # before the first pass, from the history of each example
   choice: Choice | None = None
   # before the batches are drawn
   pruning: Pruning | None = None
   # between the passes: (losses, perturbed losses) -> positions, int32 [kept],
-  # of those in the second pass
+  # of the examples in the second pass
   between: Callable[[jax.Array, jax.Array], jax.Array] | None = None
-  # (losses, perturbed losses, state, example_ids) -> state, after a SAM step
-  on_perturbed: (
-    Callable[[jax.Array, jax.Array, State, jax.Array], State] | None
+  # (losses, perturbed losses or None on a plain step, state, example_ids) ->
+  # state; None if nothing is recorded
+  update: (
+    Callable[[jax.Array, jax.Array | None, State, jax.Array], State] | None
   ) = None
-  # (losses, state, example_ids) -> state, after a step that did not perturb
-  on_plain: Callable[[jax.Array, State, jax.Array], State] | None = None
-
-
-def as_ascent(ascent: Ascent | optax.GradientTransformation) -> Ascent:
-  """An ascent that may have been given as a plain transformation."""
-  if isinstance(ascent, Ascent):
-    return ascent
-  return Ascent(*optax.with_extra_args_support(ascent))
 
 
 def value_at(
-  number: ScalarOrSchedule, step: jax.Array, dtype: Any = None
+  number: ScalarOrSchedule, step: jax.Array | None, dtype: Any = None
 ) -> Any:
   """The value of a number or schedule at a step (from 0), in a dtype."""
-  value = number(step) if callable(number) else number
+  value: Any = number
+  if callable(number):
+    if step is None:
+      raise ValueError(
+        'Given a schedule and no step. An ascent keeps no count of its own; '
+        'sharpness_aware() tells it the step. By itself, pass the number: '
+        'update(gradient, state, params, step=step).'
+      )
+    value = number(step)
   return value if dtype is None else jnp.asarray(value, dtype)

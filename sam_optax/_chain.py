@@ -12,7 +12,6 @@ _OWN = frozenset(
     'reference_grad_fn',
     'perturb',
     'full_batch',
-    'across',  # `parallel`'s
   }
 )
 
@@ -27,8 +26,8 @@ def chain(
   (`optax.lbfgs` has one) raise on those that their value_fn does not take. So
   with one of them after the method, chain with this function; with any other
   base optimizer the two are the same. The keywords kept back are grad_fn,
-  loss_fn, batch, example_ids, reference_grad_fn, perturb and full_batch: a value_fn
-  that needs the batch closes over it, as grad_fn does.
+  loss_fn, batch, example_ids, reference_grad_fn, perturb and full_batch: let a
+  value_fn that needs the batch close over it, as grad_fn does.
 
   The state is that of `optax.chain`, so a checkpoint of one restores into the
   other.
@@ -70,7 +69,7 @@ def chain(
 def _without_own(
   member: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-  """`member`, deaf to the method's keywords."""
+  """`member`, without the keywords of the method."""
   member = optax.with_extra_args_support(member)
 
   def update(updates, state, params=None, **extra_args):

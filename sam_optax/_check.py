@@ -5,7 +5,6 @@ does a number traced by `optax.inject_hyperparams`.
 """
 
 import numbers
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,21 +77,3 @@ def not_masked(params: Any) -> None:
       'perturb only some leaves, mask the ascent: optax.chain('
       'optax.masked(optax.set_to_zero(), the_others), ascent.gradient(rho)).'
     )
-
-
-def not_in_multi_steps() -> None:
-  """Raises inside optax.MultiSteps, which nothing in its calls reveals.
-
-  There the second gradient would be of the last micro-batch alone, and be
-  paid for on every micro-batch; the only trace of the wrapper is its frame.
-  """
-  frame = sys._getframe(1)
-  while frame is not None:
-    if isinstance(frame.f_locals.get('self'), optax.MultiSteps):
-      raise ValueError(
-        'Given a sharpness-aware method inside optax.MultiSteps. Its second '
-        'gradient would be of the last micro-batch only. Accumulate inside '
-        'grad_fn instead, with loss_fn = sam_optax.accumulate(loss_fn, '
-        'micro_batch_size) and jax.grad of its mean, and drop MultiSteps.'
-      )
-    frame = frame.f_back

@@ -1,7 +1,7 @@
-"""What a host decides in the place of a compiled step: which branch it takes.
+"""Decisions of the host ahead of a compiled step: which branches it takes.
 
-Asking waits for the device, since the answers come from the state; a plan
-asks once for many steps.
+Deciding waits for the device, since the decision follows from the state; a
+plan covers many steps in one call.
 """
 
 import functools
@@ -13,7 +13,7 @@ import numpy as np
 
 from sam_optax import _base, _tree
 
-# How many steps a plan is for, at the most.
+# The most steps that a plan covers.
 _LENGTH = 64
 
 
@@ -75,7 +75,7 @@ def make_plan(
     if choice is not None:
       full_batch = functools.partial(choice.full_batch, selection_state)
       answers['full_batch'] = jax.vmap(full_batch)(ids)
-      # By the time it comes, a step that would take the full batch may not.
+      # A later step that needs the full batch now may no longer need it then.
       unsure = answers['full_batch'].at[0].set(False).at[-1].set(True)
       known = jnp.minimum(known, jnp.argmax(unsure).astype(known.dtype))
     return answers, known

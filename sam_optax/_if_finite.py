@@ -1,22 +1,22 @@
-"""A method that steps over gradients that are not finite: `if_finite`."""
+"""A method that skips steps whose gradients are not finite: `if_finite`."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from sam_optax import _base, _tree
+from sam_optax import _base
 from sam_optax._method import SharpnessAware
 
 
 class IfFiniteState(NamedTuple):
-  """State of a method that steps over gradients that are not finite.
+  """State of a method that skips steps whose gradients are not finite.
 
   Attributes:
     method: state of the method inside.
     finite: bool, whether the last step was taken.
-    skipped: int32, steps so far that were not.
+    skipped: int32, steps skipped so far.
   """
 
   method: Any
@@ -25,20 +25,19 @@ class IfFiniteState(NamedTuple):
 
 
 def if_finite(method: SharpnessAware) -> SharpnessAware:
-  """A method whose state no NaN or infinity enters, from whichever pass.
+  """Skips the step when either gradient is not finite.
 
-  Where any entry of a gradient is not finite, in the first pass or in the
-  second, the direction comes out NaN, and the method's state stays as it was:
-  the next step draws and decides as this one would have. The base optimizer
-  after it leaves parameters and its own state alone if it is inside
-  `optax.apply_if_finite`. (That wrapper around both would see the first
-  gradient alone.)
+  The state of the method is then unchanged, so the next step draws and decides
+  as this one would have, and the direction is NaN. Put the base optimizer
+  inside `optax.apply_if_finite`: it leaves the parameters and its own state
+  alone on such a step. (`optax.apply_if_finite` around both would see the first
+  gradient only.)
 
-  At the evaluation door the loss and aux are those of the step that was
-  skipped; keep BatchNorm's old statistics where `state.finite` is False.
+  `value_and_grad` returns the loss and aux of the skipped step. Keep the old
+  BatchNorm statistics where `state.finite` is False.
 
   Args:
-    method: what `sharpness_aware`, an alias or `parallel` returns.
+    method: a method, from `sharpness_aware`, an alias or `parallel`.
 
   Returns:
     A `SharpnessAware`. Its `plan` is None: which step comes next depends on
@@ -70,9 +69,9 @@ def if_finite(method: SharpnessAware) -> SharpnessAware:
     # A direction may be finite, and an average of gradients not.
     finite = _is_finite(direction) & ~_has_nan(new)
     return _nan_unless(finite, direction), IfFiniteState(
-      _tree.where(finite, new, old.method),
+      optax.tree.where(finite, new, old.method),
       finite,
-      jnp.where(finite, old.skipped, _tree.increment(old.skipped)),
+      jnp.where(finite, old.skipped, optax.safe_increment(old.skipped)),
     )
 
   def update(updates, state, params=None, **extra_args) -> Any:
@@ -94,31 +93,25 @@ def if_finite(method: SharpnessAware) -> SharpnessAware:
   def decide(state, *arguments):
     return method.decide(state.method, *arguments)
 
-  return SharpnessAware(
-    init,
-    update,
-    value_and_grad,
-    decide,
-    None,
-    method.first_pass and _watched_first_pass(method.first_pass),
-    method.start_epoch and _inside(method.start_epoch),
-    method.reads_logits,
-    method.is_optimizer,
+  def first_pass(loss_fn, params, batch, inner: Any = method.first_pass):
+    return inner(_watched_loss(loss_fn), params, batch)
+
+  def start_epoch(state, inner: Any = method.start_epoch):
+    method_state, weights = inner(state.method)
+    return state._replace(method=method_state), weights
+
+  return method._replace(
+    init=init,
+    update=update,
+    value_and_grad=value_and_grad,
+    decide=decide,
+    plan=None,
+    first_pass=method.first_pass and first_pass,
+    start_epoch=method.start_epoch and start_epoch,
+    for_collectives=lambda collectives: if_finite(
+      method.for_collectives(collectives)
+    ),
   )
-
-
-def _watched_first_pass(first_pass: Callable[..., Any]) -> Callable[..., Any]:
-  return lambda loss_fn, *arguments: first_pass(
-    _watched_loss(loss_fn), *arguments
-  )
-
-
-def _inside(start_epoch: Callable[..., Any]) -> Callable[..., Any]:
-  def start(state):
-    inner, weights = start_epoch(state.method)
-    return state._replace(method=inner), weights
-
-  return start
 
 
 def _is_finite(tree: _base.PyTree) -> jax.Array:

@@ -1,77 +1,72 @@
-"""A method from its parts, and the two doors to its step.
+"""A method and its entry points, from its four parts."""
 
-`update` is for Optax pipelines, `value_and_grad` for loops that want the loss
-and the auxiliary outputs. Both run the same step, `_step.take_step`.
-"""
-
+import functools
 from collections.abc import Callable
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import optax
 
-from sam_optax import _base, _check, _decide, _devices, _step, _tree
+from sam_optax import (
+  _ascent,
+  _base,
+  _check,
+  _collectives,
+  _decide,
+  _evaluate,
+  _examples,
+  _multi_steps,
+  _step,
+  _update,
+)
 from sam_optax import cadence as _cadence
 from sam_optax import descent as _descent
 from sam_optax import selection as _selection
 
-_CALL = (
-  'updates, opt_state = tx.update(grad_fn(params), opt_state, params, '
-  'grad_fn=grad_fn), with grad_fn = jax.grad(lambda p: loss(p, batch))'
-)
-_CALL_WITH_EXAMPLES = (
-  'updates, opt_state = tx.update(grads, opt_state, params, '
-  'loss_fn=loss_fn, batch=batch, example_ids=ids), with loss_fn(params, '
-  'batch) -> (losses of shape [batch], aux)'
-)
-
 
 class SharpnessAware(optax.GradientTransformationExtraArgs):
-  """An Optax transformation with an evaluation door.
+  """An Optax transformation with a second entry point, `value_and_grad`.
 
-  It unpacks to (init, update) like every Optax transformation, and has more
-  functions:
+  It unpacks to (init, update) like every Optax transformation. A wrapper makes
+  another with `method._replace(...)`: what the wrapper does not name is kept.
 
   Attributes:
-    value_and_grad: (loss_fn, params, state, batch, example_ids=None, *,
-      reference_grad_fn=None, prepare=None, perturb=None, full_batch=None,
-      first=None) -> ((loss, aux), grads, state), where loss_fn(params, batch)
-      -> (losses [batch], aux). The loss and aux are of the first pass. `grads`
-      goes to any Optax optimizer. `reference_grad_fn` is params -> gradient on
-      other data, for the methods that compare with it. `prepare` is batch ->
-      batch, what is done to the examples before both passes, once, and only
-      to those that are asked: augmentation, or reading them by their ids.
-    decide: (state, example_ids=None, first=None) -> the keyword arguments,
-      Python bools, that take this step's branches ahead of the call. Called
-      outside `jit`, it lets a host choose between compiled steps; see
-      `sharpness_aware`.
-    plan: (state, example_ids) -> a list of such decisions, for the coming steps
-      as far as the state determines them (one at least), of a host that would
-      not wait for every step; example_ids is int32 [steps, batch], those of
-      the coming steps. None where nothing is known ahead, or everything is.
-    first_pass: (loss_fn, params, batch) -> the first pass, for `decide` and
-      then `value_and_grad`, so that a host can choose by the gradient; None
-      where the choice does not need it.
+    init: params -> state.
+    decide: (state, example_ids=None, first=None) -> keyword arguments, Python
+      bools, that fix the branches of the coming step: `perturb` and, for a
+      method that chooses examples, `full_batch`. Called outside `jit`, it lets
+      a host choose between compiled steps; see `sharpness_aware`.
+    plan: (state, example_ids) -> a list of such decisions, for the coming
+      steps as far as the state determines them (one at least), so that a host
+      need not wait for every step; example_ids is int32 [steps, batch], the
+      ids of the coming steps. None where nothing is known ahead, or
+      everything.
+    first_pass: (loss_fn, params, batch) -> the first evaluation, for `decide`
+      and then `value_and_grad`, so that a host can decide by the gradient;
+      None where the decision does not need it.
     start_epoch: state -> (state, weights), for a method that leaves examples
       out of whole epochs; None for the others. Call it before an epoch, and
       draw its batches from the examples whose weight is not 0. `weights` is
       float32 [num_examples].
-    reads_logits: whether loss_fn's aux must be a dict with 'logits'.
-    is_optimizer: whether what it returns is minus a whole step, to be
-      followed by `optax.sgd(1.0)` and nothing else.
+    for_collectives: collectives -> the same method across devices; the hook
+      that `parallel` uses.
+    reads_logits: whether the aux of loss_fn must be a dict with 'logits'.
+    is_optimizer: whether the result is minus a whole step, to be followed by
+      `optax.sgd(1.0)` and nothing else.
+    is_parallel: whether `parallel` made it.
   """
 
-  value_and_grad: Callable[..., tuple[tuple[jax.Array, Any], Any, Any]]
   decide: Callable[..., dict[str, bool]]
   plan: Callable[..., list[dict[str, bool]]] | None
   first_pass: Callable[..., Any] | None
-  start_epoch: Callable[[Any], tuple[Any, jax.Array]] | None
+  start_epoch: Callable[[Any], tuple[Any, Any]] | None
+  for_collectives: Callable[..., 'SharpnessAware']
   reads_logits: bool
   is_optimizer: bool
+  is_parallel: bool
+  _value_and_grad: Any
 
-  # The defaults are for what copies a transformation as the pair that it
-  # unpacks to, such as `copy.deepcopy` and `jax.tree.map`.
+  # The defaults are for copies of the pair that a transformation unpacks to,
+  # such as `copy.deepcopy` and `jax.tree.map` make.
   def __new__(
     cls,
     init,
@@ -81,47 +76,161 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
     plan=None,
     first_pass=None,
     start_epoch=None,
+    for_collectives: Any = None,
     reads_logits=False,
     is_optimizer=False,
+    is_parallel=False,
   ):
     self = super().__new__(cls, init, update)
-    self.value_and_grad = value_and_grad
+    self._value_and_grad = value_and_grad
     self.decide = decide
     self.plan = plan
     self.first_pass = first_pass
     self.start_epoch = start_epoch
+    self.for_collectives = for_collectives
     self.reads_logits = reads_logits
     self.is_optimizer = is_optimizer
+    self.is_parallel = is_parallel
     return self
 
   def _replace(self, **changes):
-    pair = {'init': self.init, 'update': self.update}
-    return type(self)(**(pair | vars(self) | changes))
+    own = {k.removeprefix('_'): v for k, v in vars(self).items()}
+    pair = {'init': self[0], 'update': self[1]}
+    return type(self)(**(pair | own | changes))
+
+  def update(
+    self,
+    updates: _base.PyTree,
+    state: Any,
+    params: _base.PyTree = None,
+    *,
+    grad_fn: _base.GradFn | None = None,
+    loss_fn: _base.LossFn | None = None,
+    batch: _base.PyTree = None,
+    example_ids: Any = None,
+    reference_grad_fn: _base.GradFn | None = None,
+    perturb: bool | None = None,
+    full_batch: bool | None = None,
+    **extra_args: Any,
+  ) -> tuple[_base.PyTree, Any]:
+    """Turns a gradient into a sharpness-aware gradient.
+
+    Args:
+      updates: the gradient at the params, of the loss on this step's batch.
+      state: what `init` or the last call returned.
+      params: the parameters.
+      grad_fn: params -> gradient on the same batch; called for the second
+        gradient.
+      loss_fn: (params, batch) -> (losses of shape [batch], aux), instead of
+        grad_fn, for methods that choose examples.
+      batch: the batch, with loss_fn.
+      example_ids: int32 [batch], the position of each example in the data set,
+        for methods that keep a history of each example.
+      reference_grad_fn: params -> gradient on other data, for methods that
+        compare with it.
+      perturb: True for a SAM step, False for a plain step, None to let the
+        cadence decide. Static: a Python bool.
+      full_batch: likewise, whether to use the full batch.
+      **extra_args: ignored, such as `value=` for another member of a chain.
+
+    Returns:
+      (direction, new state); the direction has the dtypes of `updates`.
+
+    Raises:
+      ValueError: if an argument that the method needs is missing; the message
+        shows the call.
+    """
+    update: Any = self[1]
+    return update(
+      updates,
+      state,
+      params,
+      grad_fn=grad_fn,
+      loss_fn=loss_fn,
+      batch=batch,
+      example_ids=example_ids,
+      reference_grad_fn=reference_grad_fn,
+      perturb=perturb,
+      full_batch=full_batch,
+      **extra_args,
+    )
+
+  def value_and_grad(
+    self,
+    loss_fn: _base.LossFn,
+    params: _base.PyTree,
+    state: Any,
+    batch: _base.PyTree,
+    example_ids: Any = None,
+    *,
+    reference_grad_fn: _base.GradFn | None = None,
+    prepare: Callable[[_base.PyTree], _base.PyTree] | None = None,
+    perturb: bool | None = None,
+    full_batch: bool | None = None,
+    first: Any = None,
+  ) -> tuple[tuple[Any, Any], _base.PyTree, Any]:
+    """Evaluates the loss and a sharpness-aware gradient.
+
+    Args:
+      loss_fn: (params, batch) -> (losses of shape [batch], aux).
+      params: the parameters.
+      state: what `init` or the last call returned.
+      batch: the batch; every leaf has the examples as its first axis.
+      example_ids: int32 [batch], the position of each example in the data set,
+        for methods that keep a history of each example.
+      reference_grad_fn: params -> gradient on other data, for methods that
+        compare with it.
+      prepare: batch -> batch, applied once, before both passes, to the
+        examples that the step uses: augmentation, or reading them by id.
+      perturb: True for a SAM step, False for a plain step, None to let the
+        cadence decide. Static: a Python bool.
+      full_batch: likewise, whether to use the full batch.
+      first: the result of `first_pass`, if it was called.
+
+    Returns:
+      ((loss, aux), grads, new state). The mean loss and aux are of the first
+      pass; any Optax optimizer takes the grads.
+
+    Raises:
+      ValueError: if an argument that the method needs is missing.
+    """
+    return self._value_and_grad(
+      loss_fn,
+      params,
+      state,
+      batch,
+      example_ids,
+      reference_grad_fn=reference_grad_fn,
+      prepare=prepare,
+      perturb=perturb,
+      full_batch=full_batch,
+      first=first,
+    )
 
 
 def sharpness_aware(
-  ascent: optax.GradientTransformation | _base.Ascent,
+  ascent: optax.GradientTransformation,
   cadence: _base.Cadence | None = None,
   descent: _base.Descent | None = None,
   selection: _base.Selection | None = None,
 ) -> SharpnessAware:
-  """A method from its four parts: where, when, what and whom.
+  """A method from its four parts: ascent, cadence, descent and selection.
 
   Every published method in `sam_optax` is one call of this function; so is a
   combination that no paper has.
 
   The result turns a gradient into a sharpness-aware gradient; the base
-  optimizer follows it in `optax.chain`. Its branch is a `jax.lax.cond`, so a
-  step that does not perturb pays for one gradient. On CPU, XLA runs the gradient
-  of a convolution inside `cond` 40 to 60 times slower than outside, so let
-  the host choose there: jit the step with `perturb` and `full_batch` static, and
+  optimizer follows it in `optax.chain`. It branches with `jax.lax.cond`, so a
+  plain step pays for one gradient. On CPU, XLA runs the gradient of a
+  convolution inside `cond` 40 to 60 times slower than outside. There, choose
+  the branch in Python: jit the step with `perturb` and `full_batch` static, and
   call ``step(..., **method.decide(state))``.
 
   Args:
-    ascent: a transformation from gradient to perturbation, or an `Ascent`.
-    cadence: when to perturb; every step by default.
-    descent: what to descend along; the perturbed gradient by default.
-    selection: which examples are asked; all of the batch by default.
+    ascent: from gradient to perturbation, any Optax transformation.
+    cadence: on which steps to perturb; on every step by default.
+    descent: along what to descend; the perturbed gradient by default.
+    selection: on which examples; the full batch by default.
 
   Returns:
     A `SharpnessAware` transformation.
@@ -133,225 +242,69 @@ def sharpness_aware(
     >>> import jax, jax.numpy as jnp, optax, sam_optax
     >>> from sam_optax import ascent, cadence, descent
     >>> method = sam_optax.sharpness_aware(  # no paper has this one
-    ...   optax.chain(ascent.friendly(), ascent.adaptive(rho=0.5)),
+    ...   ascent.chain(ascent.friendly(), ascent.adaptive(rho=0.5)),
     ...   cadence.every(2),
     ...   descent.surrogate_gap(alpha=0.1),
     ... )
-    >>> params = jnp.array([1.0, -2.0])
-    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4))
-    >>> state = method.init(params)
+    >>> tx = optax.chain(method, optax.sgd(0.01))
+    >>> params, loss = jnp.array([1.0, -2.0]), lambda w: jnp.sum(w**4)
+    >>> grad_fn, state = jax.grad(loss), tx.init(params)
     >>> for _ in range(4):
-    ...   grads, state = method.update(
+    ...   updates, state = tx.update(
     ...     grad_fn(params), state, params, grad_fn=grad_fn
     ...   )
+    ...   params = optax.apply_updates(params, updates)
+    ...   print(f'Objective: {loss(params):.2f}')
+    Objective: 9.22
     >>> int(optax.tree.get(state, 'gradient_evaluations'))
     6
   """
-  cadence = _cadence.every(1) if cadence is None else cadence
-  descent = _descent.perturbed() if descent is None else descent
-  selection = _selection.full_batch() if selection is None else selection
-  ascent = _base.as_ascent(ascent)
-  if ascent.offset is not None and cadence.by_gradient:
+  parts = _step.Parts(
+    _ascent.as_ascent(ascent),
+    _cadence.every(1) if cadence is None else cadence,
+    _descent.perturbed() if descent is None else descent,
+    _selection.full_batch() if selection is None else selection,
+  )
+  if parts.ascent.offset is not None and parts.cadence.by_gradient:
     raise ValueError(
       'Given an ascent that moves the point of the first gradient, and a '
-      'cadence that decides by that gradient. A step that does not perturb '
-      'needs the gradient at the parameters, which was not taken. Use a '
-      'cadence that decides before it, such as cadence.bernoulli.'
+      'cadence that decides by that gradient. A plain step needs the gradient '
+      'at the parameters, which was not taken. Use a cadence that decides '
+      'before it, such as cadence.bernoulli.'
     )
-  choice, pruning = selection.choice, selection.pruning
-  needs_ids = choice is not None or pruning is not None
-  needs_examples = needs_ids or selection.between is not None
-  parts = _step.Parts(ascent, cadence, descent, selection)
+  return _from_parts(parts, _collectives.SINGLE_DEVICE)
+
+
+def _from_parts(
+  parts: _step.Parts, collectives: _collectives.Collectives
+) -> SharpnessAware:
+  """The method with these parts, on these devices."""
+  _, cadence, _, selection = parts
 
   def init(params):
-    _check.not_in_multi_steps()
+    _multi_steps.check()
     _check.not_masked(params)
-    return _step.SharpnessAwareState(
-      step=jnp.zeros([], jnp.int32),
-      perturbed=jnp.zeros([], jnp.bool_),
-      sam_fraction=jnp.zeros([]),
-      gradient_evaluations=jnp.zeros([], jnp.int32),
-      ascent=ascent.init(params),
-      cadence=cadence.init(),
-      descent=descent.init(params),
-      selection=selection.init(),
-    )
-
-  def update(
-    updates,
-    state,
-    params=None,
-    *,
-    grad_fn=None,
-    loss_fn=None,
-    batch=None,
-    example_ids=None,
-    reference_grad_fn=None,
-    perturb=None,
-    full_batch=None,
-    across=_devices.ONE,
-    **extra_args,
-  ):
-    del extra_args
-    if params is None:
-      raise ValueError(
-        'Given no params. The second gradient is taken at params + '
-        f'perturbation. Call {_CALL}.'
-      )
-    _check.not_masked(params)
-    if loss_fn is not None and (needs_examples or grad_fn is None):
-      _, direction, state = value_and_grad(
-        loss_fn,
-        params,
-        state,
-        batch,
-        example_ids,
-        reference_grad_fn=reference_grad_fn,
-        perturb=perturb,
-        full_batch=full_batch,
-        across=across,
-      )
-      return _tree.cast_like(direction, updates), state
-    if needs_examples:
-      raise ValueError(
-        'Given no loss_fn. This method chooses examples by their losses, '
-        f'which grad_fn does not show. Call {_CALL_WITH_EXAMPLES}.'
-      )
-
-    def evaluate(point, positions=None):
-      del positions
-      if grad_fn is None:
-        raise ValueError(
-          'Given no grad_fn. A second gradient is needed, and `updates` holds '
-          f'only the first. Call {_CALL}.'
-        )
-      gradient = grad_fn(point)
-      if jax.tree.structure(gradient) != jax.tree.structure(updates):
-        raise ValueError(
-          'Given a grad_fn that returns '
-          f'{jax.tree.structure(gradient)}. It must return what `updates` '
-          f'is: {jax.tree.structure(updates)}. Use jax.grad(loss), or '
-          'lambda p: jax.value_and_grad(loss)(p)[1].'
-        )
-      return _step.Pass(gradient)
-
-    problem = _step.Problem(evaluate, None, reference_grad_fn)
-    elsewhere = perturb is not False and ascent.offset is not None
-    # Of a gradient that is not the device's own, its own is not to be had.
-    if elsewhere or not _devices.is_own(across, updates):
-      first = None
-    else:
-      first = _step.Pass(updates)
-    _, direction, new_state, _ = _step.take_step(
-      parts, problem, first, updates, params, state, None, perturb, across
-    )
-    return direction, new_state
-
-  def value_and_grad(
-    loss_fn,
-    params,
-    state,
-    batch,
-    example_ids=None,
-    *,
-    reference_grad_fn=None,
-    prepare=None,
-    perturb=None,
-    full_batch=None,
-    first=None,
-    across=_devices.ONE,
-  ):
-    if needs_examples and batch is None:
-      raise ValueError(
-        'Given no batch. This method chooses examples by their losses. Call '
-        f'{_CALL_WITH_EXAMPLES}.'
-      )
-    if example_ids is not None:
-      example_ids = jnp.asarray(example_ids)
-
-    def step_on(examples, ids):
-      weights = None
-      if pruning is not None:
-        table = pruning.weights(state.selection)
-        weights = table.at[ids].get(mode='fill', fill_value=1)
-      if prepare is not None:
-        examples = prepare(examples)
-      problem = _step.make_problem(
-        loss_fn, examples, reference_grad_fn, weights, across
-      )
-      bare = _step.without_table(state)
-      clean, direction, new_state, seen = _step.take_step(
-        parts, problem, first, params, params, bare, ids, perturb, across
-      )
-      return (clean.loss, clean.aux), direction, new_state, seen
-
-    def recorded(value, direction, new_state, seen):
-      return (
-        value,
-        direction,
-        _step.record(selection, seen, state.selection, new_state),
-      )
-
-    if not needs_ids:
-      return recorded(*step_on(batch, example_ids))
-    if example_ids is None:
-      raise ValueError(
-        'Given no example_ids. This method keeps a history of each example. '
-        "Pass each example's position in the data set, int32 [batch]."
-      )
-    if choice is None:
-      return recorded(*step_on(batch, example_ids))
-
-    def on_full_batch():
-      return step_on(batch, example_ids)
-
-    def on_chosen(choice=choice):
-      drawn_from = _devices.own_keys(across, state.selection)
-      batch_size = example_ids.shape[0] * _devices.count(across)
-      positions = _devices.choose(
-        across,
-        lambda ids: choice.positions(drawn_from, ids, state.step, batch_size),
-        example_ids,
-      )
-      chosen = _devices.rows(across, positions, (batch, example_ids))
-      *result, seen = step_on(*chosen)
-      return *result, _step.padded(seen, batch_size)
-
-    if full_batch is None:
-      full_batch = _devices.any_of(
-        across, choice.full_batch(state.selection, example_ids)
-      )
-    try:
-      return recorded(*_step.branch(full_batch, on_full_batch, on_chosen))
-    except TypeError as error:
-      auxes = [jax.eval_shape(f)[0][1] for f in (on_full_batch, on_chosen)]
-      if auxes[0] == auxes[1]:
-        raise
-      raise ValueError(
-        'Given a loss_fn whose aux has a batch axis. This method passes the '
-        'whole batch on some steps and a part on others, and one compiled '
-        f'step returns one shape: {auxes[0]} or {auxes[1]}. Return means, or '
-        'let the host choose between two compiled steps: pass '
-        '**method.decide(state, example_ids) as static arguments.'
-      ) from error
+    return _step.initial_state(parts, params)
 
   def first_pass(loss_fn, params, batch):
-    return _step.make_problem(loss_fn, batch, None).evaluate(params)
+    evaluator = _evaluate.from_loss_fn(
+      loss_fn, batch, None, None, None, collectives
+    )
+    return evaluator.clean(params)
 
-  return SharpnessAware(
-    init,
-    update,
-    value_and_grad,
-    _decide.make_decide(cadence, choice),
-    _decide.make_plan(cadence, choice),
-    first_pass if cadence.by_gradient and choice is None else None,
-    None if pruning is None else _make_start_epoch(pruning),
-  )
-
-
-def _make_start_epoch(pruning: _base.Pruning) -> Callable[..., Any]:
-  def start_epoch(state):
+  def start_epoch(state, pruning: Any = selection.pruning):
     chosen = pruning.start_epoch(state.selection, state.step)
     return state._replace(selection=chosen), pruning.weights(chosen)
 
-  return start_epoch
+  value_and_grad = _examples.make_value_and_grad(parts, collectives)
+  decides_by_gradient = cadence.by_gradient and selection.choice is None
+  return SharpnessAware(
+    init,
+    _update.make_update(parts, value_and_grad, collectives),
+    value_and_grad,
+    _decide.make_decide(cadence, selection.choice),
+    _decide.make_plan(cadence, selection.choice),
+    first_pass if decides_by_gradient else None,
+    None if selection.pruning is None else start_epoch,
+    functools.partial(_from_parts, parts),
+  )

@@ -5,13 +5,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from sam_optax import _base, _check, _devices, _tree
+from sam_optax import _base, _check, _collectives
 from sam_optax._method import SharpnessAware
-
-
-class _Parallel(SharpnessAware):
-  """What `parallel` returns, so that it is known when given to it again."""
 
 
 def parallel(
@@ -23,45 +20,46 @@ def parallel(
   r"""A method inside `jax.pmap` or `jax.shard_map`, on the device's own batch.
 
   Each device gives the method its own part of the batch, and a `grad_fn` or
-  `loss_fn` of that part alone, not averaged; the method does the averaging.
-  With `perturbation='local'` each device perturbs along its own gradient
-  (m-sharpness, with m the examples on a device; what the papers ran), and the
+  `loss_fn` of that part alone. Average nothing yourself: the method does it.
+  With `perturbation='local'` each device perturbs along its own gradient (the
+  m-sharpness of the papers, with m the number of examples on a device), and the
   directions are averaged:
 
   .. math::
     \epsilon_k = \epsilon(\nabla L_k(w)), \qquad
     G = \text{mean}_k\, G(\nabla L_k(w), \nabla L_k(w + \epsilon_k))
 
-  With `'synced'` every gradient is averaged before it is read, and the step is
-  that of one device on the whole batch. Under plain `jax.jit` with a batch that
-  is sharded over devices no wrapper is needed: there every step is synced.
+  With `'synced'` every gradient is averaged before it is used, and the step is
+  the same as on one device with the whole batch. Under plain `jax.jit` with a
+  batch that is sharded over devices you need no wrapper: there every step is
+  synced.
 
-  The returned gradient and the state are the same on all devices, whichever
-  way it is run. What is kept and what decides is made of averaged gradients:
-  F-SAM's average, ARSAM's PSF and probability, LookSAM's direction. A step that
-  does not perturb goes along the averaged gradient. With `'local'` draws of the
-  ascent and of the selection are each device's own, those of the cadence are
-  common. AUSAM and ESAM choose from each device's own examples with `'local'`,
-  and with `'synced'` from the whole batch, whose examples then visit all
-  devices. The tables of examples are common, with the ids of the whole set.
+  The returned gradient and the state are the same on all devices. States and
+  decisions follow averaged gradients: the average of F-SAM, the PSF and
+  probability of ARSAM, the direction of LookSAM. A plain step descends along
+  the averaged gradient. With `'local'`, ascent and selection draw for each
+  device; the cadence draws once for all. AUSAM and ESAM choose from the
+  examples of each device with `'local'`, and from the whole batch with
+  `'synced'`, whose examples then travel between devices. The tables of
+  examples are common, with the ids of the whole data set.
 
-  At the evaluation door the loss is the mean over devices, and aux stays the
-  device's own: average BatchNorm statistics yourself. In `jax.shard_map`
-  with check_vma=True the gradient by parameters that are the same everywhere
-  is summed over the devices by JAX; the methods take their gradients at
-  parameters that may differ, and evaluate `grad_fn` again in the place of
-  `updates` that were summed, which under `jax.jit` are then never computed.
+  `value_and_grad` returns the mean loss over devices, and the aux of each
+  device: average BatchNorm statistics yourself. In `jax.shard_map` with
+  check_vma=True, JAX sums the gradient by replicated parameters over the
+  devices, and the per-device gradient cannot be recovered from `updates`. The
+  method then evaluates `grad_fn` again, and `jax.jit` drops the computation of
+  `updates`.
 
   Args:
-    method: what `sharpness_aware` or an alias returns.
+    method: a method, from `sharpness_aware` or an alias.
     axis_name: the axis or axes of devices that the batch is spread over. None
       on one device, or under plain `jax.jit`, with examples_per_perturbation.
     perturbation: `'local'` or `'synced'`.
-    examples_per_perturbation: m, the examples that perturb along one gradient, for
-      an m that does not depend on the number of devices. The device's batch is
-      split into groups of m, in order, each as if on a device of its own, and
-      every leaf of aux gets a leading axis of groups. It needs `loss_fn` and
-      `batch`, at either door.
+    examples_per_perturbation: m, the number of examples that share one
+      perturbation, for an m that does not depend on the number of devices. The
+      batch of a device is split into groups of m, in order, each as if on a
+      device of its own, and every leaf of aux gets a leading axis of groups.
+      Both entry points then need `loss_fn` and `batch`.
 
   Returns:
     A `SharpnessAware` with the state of `method`. Its `first_pass` is None: a
@@ -87,11 +85,11 @@ def parallel(
   """
   if not isinstance(method, SharpnessAware):
     raise ValueError(
-      f'Given a {type(method).__name__}. Only the method itself knows where '
-      'its gradients are. Wrap it first and chain the rest after it: '
+      f'Given a {type(method).__name__}. Only the method itself can average '
+      'its gradients. Wrap it first and chain the rest after it: '
       'optax.chain(sam_optax.parallel(sam_optax.sam()), optax.sgd(0.1)).'
     )
-  if isinstance(method, _Parallel):
+  if method.is_parallel or method.for_collectives is None:
     raise ValueError(
       'Given a method that is parallel already. It would be averaged twice. '
       'Name all axes at once: axis_name=(outer, inner).'
@@ -121,12 +119,13 @@ def parallel(
     axes = ()
   else:
     axes = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
-  across = _devices.Devices(axes, perturbation == 'local')
+  collectives = _collectives.Collectives(axes, perturbation == 'local')
+  on_devices = method.for_collectives(collectives)
 
   def update(updates, state, params=None, **extra_args) -> Any:
     _check_bound(axes)
     if size is None:
-      return method.update(updates, state, params, across=across, **extra_args)
+      return on_devices.update(updates, state, params, **extra_args)
     given = {
       name: extra_args.get(name)
       for name in ('reference_grad_fn', 'perturb', 'full_batch')
@@ -136,15 +135,15 @@ def parallel(
     if params is None or loss_fn is None or batch is None:
       raise ValueError(
         'Given no params, loss_fn or batch. With examples_per_perturbation the '
-        'batch is split, which grad_fn does not let us. Call tx.update(grads, '
-        'opt_state, params, loss_fn=loss_fn, batch=batch), with '
+        'batch is split, and grad_fn has no batch to split. Call '
+        'tx.update(grads, opt_state, params, loss_fn=loss_fn, batch=batch), with '
         'loss_fn(params, batch) -> (losses of shape [batch], aux).'
       )
     _check.not_masked(params)
     _, grads, state = value_and_grad(
       loss_fn, params, state, batch, extra_args.get('example_ids'), **given
     )
-    return _tree.cast_like(grads, updates), state
+    return optax.tree.cast_like(grads, updates), state
 
   def value_and_grad(
     loss_fn,
@@ -158,15 +157,8 @@ def parallel(
   ):
     _check_bound(axes)
     if size is None:
-      return method.value_and_grad(
-        loss_fn,
-        params,
-        state,
-        batch,
-        example_ids,
-        prepare=prepare,
-        across=across,
-        **options,
+      return on_devices.value_and_grad(
+        loss_fn, params, state, batch, example_ids, prepare=prepare, **options
       )
     # Before the split, or all groups would be prepared by the same draws.
     batch = batch if prepare is None else prepare(batch)
@@ -174,25 +166,20 @@ def parallel(
     groups = jax.tree.leaves(batch)[0].shape[0]
 
     def on_group(group, batch, ids):
-      own = across._replace(groups=groups, group=group)
-      return method.value_and_grad(
-        loss_fn, params, state, batch, ids, across=own, **options
+      own = method.for_collectives(
+        collectives._replace(groups=groups, group=group)
       )
+      return own.value_and_grad(loss_fn, params, state, batch, ids, **options)
 
     return jax.vmap(on_group, out_axes=((None, 0), None, None))(
       jnp.arange(groups), batch, example_ids
     )
 
-  return _Parallel(
-    method.init,
-    update,
-    value_and_grad,
-    method.decide,
-    method.plan,
-    None,
-    method.start_epoch,
-    method.reads_logits,
-    method.is_optimizer,
+  return method._replace(
+    update=update,
+    value_and_grad=value_and_grad,
+    first_pass=None,
+    is_parallel=True,
   )
 
 

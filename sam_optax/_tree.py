@@ -26,11 +26,6 @@ def promote(tree: _base.PyTree) -> _base.PyTree:
   return jax.tree.map(lambda x: x.astype(wide(x.dtype)), tree)
 
 
-def cast_like(tree: _base.PyTree, like: _base.PyTree) -> _base.PyTree:
-  """Casts each leaf to the dtype of the same leaf of `like`."""
-  return jax.tree.map(lambda x, y: x.astype(y.dtype), tree, like)
-
-
 def zeros_like(tree: _base.PyTree) -> _base.PyTree:
   """Zeros that are sharded as the tree is.
 
@@ -65,12 +60,15 @@ def _one_dtype(tree: _base.PyTree) -> _base.PyTree:
   return optax.tree.cast(tree, np.result_type(np.float32, *dtypes))
 
 
-def norm(tree: _base.PyTree) -> jax.Array:
-  """The Euclidean norm of the whole tree, accumulated in float32 or wider."""
-  squared = jnp.asarray(optax.tree.norm(_one_dtype(tree), squared=True))
-  # The root has no slope at 0, which would make a gradient through this NaN.
+def sqrt(squared: jax.Array) -> jax.Array:
+  """The root, with slope 0 at 0: else a gradient through it would be NaN."""
   zero = squared == 0
   return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squared)))
+
+
+def norm(tree: _base.PyTree) -> jax.Array:
+  """The Euclidean norm of the whole tree, accumulated in float32 or wider."""
+  return sqrt(jnp.asarray(optax.tree.norm(_one_dtype(tree), squared=True)))
 
 
 def vdot(x: _base.PyTree, y: _base.PyTree) -> jax.Array:
@@ -116,19 +114,7 @@ def above_rounding(
   # root, sums over all leaves included, in the update of every leaf, and what
   # it compiles would grow with the square of their number.
   kept = norm(difference) / (norm(of) + EPS) > share
-  return where(kept, difference, optax.tree.zeros_like(difference))
-
-
-def where(
-  condition: jax.Array, x: _base.PyTree, y: _base.PyTree
-) -> _base.PyTree:
-  """X where the scalar `condition` holds, else y; no NaN leaks across."""
-  return jax.tree.map(lambda a, b: jnp.where(condition, a, b), x, y)
-
-
-def increment(step: jax.Array) -> jax.Array:
-  """One more than step, or the greatest integer of its dtype."""
-  return jnp.asarray(optax.safe_increment(step))
+  return optax.tree.where(kept, difference, optax.tree.zeros_like(difference))
 
 
 def mean(trees: Sequence[_base.PyTree]) -> _base.PyTree:

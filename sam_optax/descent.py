@@ -1,5 +1,6 @@
-"""What to descend along, on a SAM step and on a plain one."""
+"""Along what to descend, on a SAM step and on a plain one."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -7,27 +8,37 @@ import jax.numpy as jnp
 import optax
 
 from sam_optax import _base, _check, _tree
+from sam_optax._ascent import stateless
 
 
-def _stateless(params: _base.PyTree) -> optax.EmptyState:
-  del params
-  return optax.EmptyState()
+def _stateless(
+  on_perturbed: Callable[[_base.PyTree, _base.PyTree, jax.Array], _base.PyTree],
+) -> _base.Descent:
+  """A descent without memory, along the gradient on plain steps."""
 
+  def on_plain(gradient, state, step):
+    del state, step
+    return gradient
 
-def _clean(gradient, state, step):
-  """The gradient at the parameters, when the step did not perturb."""
-  del step
-  return gradient, state
+  def update(gradient, perturbed_gradient, state, step):
+    del gradient, perturbed_gradient, step
+    return state
+
+  return _base.Descent(
+    stateless,
+    lambda gradient, perturbed, state, step: on_perturbed(
+      gradient, perturbed, step
+    ),
+    on_plain,
+    update,
+  )
 
 
 def perturbed() -> _base.Descent:
   """The gradient at the perturbed parameters (SAM)."""
-
-  def on_perturbed(gradient, perturbed_gradient, state, step):
-    del gradient, step
-    return perturbed_gradient, state
-
-  return _base.Descent(_stateless, on_perturbed, _clean)
+  return _stateless(
+    lambda gradient, perturbed_gradient, step: perturbed_gradient
+  )
 
 
 class ReusePsfState(NamedTuple):
@@ -36,7 +47,8 @@ class ReusePsfState(NamedTuple):
   Attributes:
     psf: the last computed perturbed gradient minus gradient, shaped as the
       params and in their dtype.
-    age: int32, skipped steps since; the greatest int32 before the first SAM step.
+    age: int32, plain steps since then; the greatest int32 before the first SAM
+      step.
   """
 
   psf: _base.PyTree
@@ -59,8 +71,8 @@ def reuse_psf(
   Args:
     horizon: steps, at least 0; None for no limit. The default is the remark
       after the paper's Theorem 3; None is its Algorithm 1 read literally.
-    of: the descent whose direction on a SAM step, less the gradient, is the PSF;
-      `perturbed()` by default. It must have no state.
+    of: the descent whose direction on a SAM step, less the gradient, is the
+      PSF; `perturbed()` by default. It must have no state.
 
   Returns:
     A `Descent`.
@@ -74,22 +86,27 @@ def reuse_psf(
     return ReusePsfState(_tree.zeros_like(params), never)
 
   def on_perturbed(gradient, perturbed_gradient, state, step):
-    direction, _ = inner.on_perturbed(
+    del state
+    return inner.on_perturbed(
       gradient, perturbed_gradient, optax.EmptyState(), step
     )
-    psf = _tree.subtract(direction, gradient)
-    psf = _tree.cast_like(psf, state.psf)
-    return direction, ReusePsfState(psf, jnp.zeros([], jnp.int32))
 
   def on_plain(gradient, state, step):
-    age = _tree.increment(state.age)
     reused = _tree.add(gradient, state.psf)
-    if horizon is not None:
-      limit = _base.value_at(horizon, step, state.age.dtype)
-      reused = _tree.where(state.age < limit, reused, gradient)
-    return reused, state._replace(age=age)
+    if horizon is None:
+      return reused
+    limit = _base.value_at(horizon, step, state.age.dtype)
+    return optax.tree.where(state.age < limit, reused, gradient)
 
-  return _base.Descent(init, on_perturbed, on_plain)
+  def update(gradient, perturbed_gradient, state, step):
+    if perturbed_gradient is None:
+      return state._replace(age=optax.safe_increment(state.age))
+    direction = on_perturbed(gradient, perturbed_gradient, state, step)
+    psf = _tree.subtract(direction, gradient)
+    psf = optax.tree.cast_like(psf, state.psf)
+    return ReusePsfState(psf, jnp.zeros([], jnp.int32))
+
+  return _base.Descent(init, on_perturbed, on_plain, update)
 
 
 def surrogate_gap(
@@ -112,19 +129,15 @@ def surrogate_gap(
   _check.number('alpha', alpha, why='alpha weighs an orthogonal part')
   _check.one_of('minimize', minimize, ('perturbed', 'clean'))
 
-  def on_perturbed(gradient, perturbed_gradient, state, step):
+  def on_perturbed(gradient, perturbed_gradient, step):
     weight = jnp.asarray(_base.value_at(alpha, step))
     if minimize == 'perturbed':
       orthogonal = _tree.remove_component(gradient, perturbed_gradient)
-      direction = _tree.subtract(
-        perturbed_gradient, _tree.scale(weight, orthogonal)
-      )
-    else:
-      orthogonal = _tree.remove_component(perturbed_gradient, gradient)
-      direction = _tree.add(gradient, _tree.scale(weight, orthogonal))
-    return direction, state
+      return _tree.subtract(perturbed_gradient, _tree.scale(weight, orthogonal))
+    orthogonal = _tree.remove_component(perturbed_gradient, gradient)
+    return _tree.add(gradient, _tree.scale(weight, orthogonal))
 
-  return _base.Descent(_stateless, on_perturbed, _clean)
+  return _stateless(on_perturbed)
 
 
 class LookDirectionState(NamedTuple):
@@ -175,10 +188,8 @@ def look_direction(
     return _tree.above_rounding(direction, perturbed_gradient, 1e-6)
 
   def on_perturbed(gradient, perturbed_gradient, state, step):
-    del step
-    direction = over(orthogonal, perturbed_gradient, gradient)
-    direction = _tree.cast_like(direction, state.look_direction)
-    return perturbed_gradient, LookDirectionState(direction)
+    del gradient, state, step
+    return perturbed_gradient
 
   def on_plain(gradient, state, step):
     weight = jnp.asarray(_base.value_at(alpha, step))
@@ -189,10 +200,17 @@ def look_direction(
       size = weight.astype(length.dtype) * length
       return _tree.add(gradient, _tree.scale(size, direction))
 
-    remembered = _tree.promote(state.look_direction)
-    return over(corrected, gradient, remembered), state
+    return over(corrected, gradient, _tree.promote(state.look_direction))
 
-  return _base.Descent(init, on_perturbed, on_plain)
+  def update(gradient, perturbed_gradient, state, step):
+    del step
+    if perturbed_gradient is None:
+      return state
+    direction = over(orthogonal, perturbed_gradient, gradient)
+    direction = optax.tree.cast_like(direction, state.look_direction)
+    return LookDirectionState(direction)
+
+  return _base.Descent(init, on_perturbed, on_plain, update)
 
 
 def blend(
@@ -205,22 +223,22 @@ def blend(
   Args:
     alpha: weight of the perturbed gradient, at least 0; above 1 it
       extrapolates.
-    normalize: take :math:`g / \|g\|` in the place of g (the default flag of
-      GNP's code).
+    normalize: use :math:`g / \|g\|` instead of g (the default flag of the
+      released code of GNP).
 
   Returns:
     A `Descent`.
   """
   _check.number('alpha', alpha, why='alpha weighs the perturbed gradient')
 
-  def on_perturbed(gradient, perturbed_gradient, state, step):
+  def on_perturbed(gradient, perturbed_gradient, step):
     weight = jnp.asarray(_base.value_at(alpha, step))
     base = _tree.unit(gradient) if normalize else gradient
     return _tree.add(
       _tree.scale(1 - weight, base), _tree.scale(weight, perturbed_gradient)
-    ), state
+    )
 
-  return _base.Descent(_stateless, on_perturbed, _clean)
+  return _stateless(on_perturbed)
 
 
 def rescaled() -> _base.Descent:
@@ -232,27 +250,28 @@ def rescaled() -> _base.Descent:
     A `Descent`.
   """
 
-  def on_perturbed(gradient, perturbed_gradient, state, step):
+  def on_perturbed(gradient, perturbed_gradient, step):
     del step
     ratio = _tree.norm(gradient) / (_tree.norm(perturbed_gradient) + _tree.EPS)
     ratio = jnp.where(jnp.isfinite(ratio), ratio, 1)
-    return _tree.scale(ratio, perturbed_gradient), state
+    return _tree.scale(ratio, perturbed_gradient)
 
-  return _base.Descent(_stateless, on_perturbed, _clean)
+  return _stateless(on_perturbed)
 
 
 class DecoupledState(NamedTuple):
   """State of `decoupled`.
 
   Attributes:
-    correction: what was left out, shaped as the params.
+    correction: the part of the direction that was left out, shaped as the
+      params.
   """
 
   correction: _base.PyTree
 
 
 def decoupled(weight: _base.ScalarOrSchedule) -> _base.Descent:
-  r"""The gradient; what the perturbation adds to it is left in the state.
+  r"""The gradient; the correction by the perturbed gradient is only stored.
 
   .. math:: G = g, \qquad \text{correction} = a (g_p - g)
 
@@ -270,14 +289,18 @@ def decoupled(weight: _base.ScalarOrSchedule) -> _base.Descent:
     return DecoupledState(_tree.zeros_like(params))
 
   def on_perturbed(gradient, perturbed_gradient, state, step):
-    psf = _tree.subtract(perturbed_gradient, gradient)
-    correction = _tree.scale(_base.value_at(weight, step), psf)
-    return gradient, DecoupledState(
-      _tree.cast_like(correction, state.correction)
-    )
+    del perturbed_gradient, state, step
+    return gradient
 
   def on_plain(gradient, state, step):
-    del step
-    return gradient, DecoupledState(optax.tree.zeros_like(state.correction))
+    del state, step
+    return gradient
 
-  return _base.Descent(init, on_perturbed, on_plain)
+  def update(gradient, perturbed_gradient, state, step):
+    if perturbed_gradient is None:
+      return DecoupledState(optax.tree.zeros_like(state.correction))
+    psf = _tree.subtract(perturbed_gradient, gradient)
+    correction = _tree.scale(_base.value_at(weight, step), psf)
+    return DecoupledState(optax.tree.cast_like(correction, state.correction))
+
+  return _base.Descent(init, on_perturbed, on_plain, update)

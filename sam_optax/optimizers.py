@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from sam_optax import _base, _check, _tree, ascent, descent
-from sam_optax._alias.what import sharpness_weight
+from sam_optax._alias.descent import sharpness_weight
 from sam_optax._method import SharpnessAware, sharpness_aware
 
 
@@ -40,7 +40,9 @@ def _optimizer(
 
   def finished(direction, state, method_state, params):
     step, base = finish(direction, state, method_state, params)
-    return _tree.cast_like(step, direction), OptimizerState(method_state, base)
+    return optax.tree.cast_like(step, direction), OptimizerState(
+      method_state, base
+    )
 
   def update(updates, state, params=None, **extra_args) -> Any:
     direction, method_state = method.update(
@@ -57,7 +59,16 @@ def _optimizer(
   def decide(state, *arguments):
     return method.decide(state.method, *arguments)
 
-  return SharpnessAware(init, update, value_and_grad, decide, is_optimizer=True)
+  return method._replace(
+    init=init,
+    update=update,
+    value_and_grad=value_and_grad,
+    decide=decide,
+    for_collectives=lambda collectives: _optimizer(
+      method.for_collectives(collectives), init_base, finish
+    ),
+    is_optimizer=True,
+  )
 
 
 def wsam_decoupled(
@@ -227,7 +238,7 @@ def bsam(
     step = jax.tree.map(
       jnp.divide, momentum, _tree.promote(state.method.ascent.precision)
     )
-    momentum = _tree.cast_like(momentum, state.base.momentum)
+    momentum = optax.tree.cast_like(momentum, state.base.momentum)
     return _tree.scale(at(learning_rate), step), MomentumState(momentum)
 
   return _optimizer(method, init_momentum, finish)

@@ -51,6 +51,8 @@ def toy(monkeypatch):
   for block in test_readme.blocks(section, 'python'):
     exec(block, namespace)
   monkeypatch.setattr(sam_optax, NAME, namespace[NAME], raising=False)
+  listed = {**sam_optax.METHODS, NAME: namespace[NAME]}
+  monkeypatch.setattr(sam_optax, 'METHODS', listed)
   # Step 3: the row.
   row = Row(
     namespace[NAME],

@@ -13,7 +13,7 @@ import optax
 import pytest
 
 import sam_optax
-from sam_optax import _random, _step
+from sam_optax import _evaluate, _random
 from tests import problems
 
 pytestmark = pytest.mark.usefixtures('x64')
@@ -269,7 +269,7 @@ def run(case: Case, golden, monkeypatch, evaluation_door: bool):
     elif evaluation_door:
       chosen = {}  # lax.cond decides
     else:  # the host decides
-      chosen = method.decide(state, None, _step.Pass(grad_fn(params)))
+      chosen = method.decide(state, None, _evaluate.Evaluation(grad_fn(params)))
     if case.reference is not None:
       b = jnp.asarray(case.reference(problem, step))
       chosen['reference_grad_fn'] = lambda w, b=b: problem.hessian @ w - b

@@ -5,7 +5,6 @@ order where they are the same method, so there the comparison is bit for bit.
 """
 
 import functools
-import inspect
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +15,6 @@ import sam_optax
 from tests import driving
 from tests.methods import (
   METHODS,
-  NUM_CLASSES,
-  NUM_EXAMPLES,
   PERTURBING,
   RANDOM,
   build,
@@ -42,32 +39,6 @@ def assert_same(actual, expected, exact):
     assert driving.equal(actual, expected)
   else:
     driving.assert_close(actual, expected)
-
-
-def test_the_table_lists_every_public_method():
-  def makes_a_method(function):
-    # What takes the size of the data set or of the training is given it;
-    # `sharpness_aware` itself is no method, and has an argument without a
-    # default.
-    parameters = inspect.signature(function).parameters
-    sizes = {
-      'num_examples': NUM_EXAMPLES,
-      'num_classes': NUM_CLASSES,
-      'total_steps': 12,
-      'learning_rate': 0.1,
-    }
-    given = {k: v for k, v in sizes.items() if k in parameters}
-    try:
-      made = function(**given)
-    except (TypeError, ValueError):
-      return False
-    return isinstance(made, sam_optax.SharpnessAware)
-
-  public = vars(sam_optax).items()
-  found = {
-    n: f for n, f in public if inspect.isfunction(f) and makes_a_method(f)
-  }
-  assert found == {name: row.make for name, row in METHODS.items()}
 
 
 @every_method

@@ -1,18 +1,21 @@
-"""Where to perturb: from a gradient to a perturbation of the parameters.
+"""Where to perturb to: from a gradient to a perturbation of the parameters.
 
 `radius` turns a direction into a perturbation of a given size, `direction` a
-gradient into another direction. Both hold ordinary
-`optax.GradientTransformation`s, so they chain with each other and with Optax's
-own parts::
+gradient into another direction. Every ascent is an Optax transformation, and
+ascents chain with each other and with the transformations of Optax::
 
-  optax.chain(friendly(), adaptive(rho=2.0))  # F-ASAM
-  optax.chain(optax.centralize(), gradient(rho=0.05))  # centred SAM
-  optax.chain(optax.masked(optax.set_to_zero(), kernels), gradient(0.05))
+  chain(friendly(), adaptive(rho=2.0))  # F-ASAM
+  chain(optax.centralize(), gradient(rho=0.05))  # centred SAM
+  chain(optax.masked(optax.set_to_zero(), kernels), gradient(0.05))
 
-`noise` holds those that draw: they may move the point of the first gradient,
-or need none.
+`noise` holds the ascents that draw: they may move the point of the first
+gradient, or need no gradient.
 """
 
+from sam_optax._ascent import Ascent as Ascent
+from sam_optax._ascent import Context as Context
+from sam_optax._ascent import Perturbation as Perturbation
+from sam_optax._ascent import chain as chain
 from sam_optax.ascent.direction import AverageState as AverageState
 from sam_optax.ascent.direction import average as average
 from sam_optax.ascent.direction import friendly as friendly
@@ -24,7 +27,6 @@ from sam_optax.ascent.noise import gaussian as gaussian
 from sam_optax.ascent.noise import kernel_noise as kernel_noise
 from sam_optax.ascent.noise import posterior as posterior
 from sam_optax.ascent.noise import random as random
-from sam_optax.ascent.radius import RadiusState as RadiusState
 from sam_optax.ascent.radius import adaptive as adaptive
 from sam_optax.ascent.radius import fisher as fisher
 from sam_optax.ascent.radius import gradient as gradient

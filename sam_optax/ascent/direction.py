@@ -1,28 +1,27 @@
 """From a gradient to another direction, before it is given a radius."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
 from sam_optax import _base, _check, _random, _tree
+from sam_optax._ascent import Ascent, Perturbation, stateless
 
 
 class AverageState(NamedTuple):
   """State of `friendly` and `average`.
 
   Attributes:
-    step: gradients seen, int32.
     ema: the moving average of the gradient, shaped as the params.
   """
 
-  step: jax.Array
   ema: _base.PyTree
 
 
 def _init_average(params: _base.PyTree) -> AverageState:
-  return AverageState(jnp.zeros([], jnp.int32), _tree.zeros_like(params))
+  return AverageState(_tree.zeros_like(params))
 
 
 def _move(
@@ -36,30 +35,34 @@ def _move(
   return _tree.add(average, change)
 
 
+def _stored(average: _base.PyTree, state: AverageState) -> AverageState:
+  return AverageState(optax.tree.cast_like(average, state.ema))
+
+
 def friendly(
   sigma: _base.ScalarOrSchedule | str = 1.0,
   decay: _base.ScalarOrSchedule = 0.95,
   variant: str = 'code',
-) -> optax.GradientTransformationExtraArgs:
+) -> Ascent:
   r"""The gradient minus its own moving average (F-SAM): a direction.
 
   .. math::
     d_t = g_t - \sigma m_{t-1}, \qquad
     m_t = \lambda m_{t-1} + (1-\lambda) g_t, \qquad m_0 = g_0
 
-  The average is of the gradient, not of `d`, and moves on every step, perturbed
-  or not. Where :math:`\|d\| \le 10^{-7} \|g\|` the direction is rounding
-  noise and becomes zero (our choice).
+  The average is of the gradient, not of `d`, and moves on every step, whether
+  a SAM step or a plain one. Where :math:`\|d\| \le 10^{-7} \|g\|` the
+  direction is rounding noise and becomes zero (our choice).
 
   Args:
     sigma: how much of the average is removed, at least 0 (the paper: 1), or
       `'cos'` for the cosine between gradient and average.
     decay: :math:`\lambda` in [0, 1].
-    variant: `'code'` as the authors released it (above); `'paper'` for
-      Algorithm 1: :math:`m_{-1} = 0` and :math:`d_t = g_t - \sigma m_t`.
+    variant: `'code'` for the released code (above); `'paper'` for Algorithm 1:
+      :math:`m_{-1} = 0` and :math:`d_t = g_t - \sigma m_t`.
 
   Returns:
-    A transformation from gradient to direction.
+    An ascent from gradient to direction.
   """
   if not isinstance(sigma, str):
     _check.number(
@@ -70,74 +73,85 @@ def friendly(
   _check.number('decay', decay, 0, 1, why='decay weighs a moving average')
   _check.one_of('variant', variant, ('code', 'paper'))
 
-  def update(updates, state, params=None, *, mean=None, **extra_args) -> Any:
-    del params, extra_args
-    gradient = seen = _tree.promote(updates)
-    if mean is not None and variant == 'paper':
-      # The average that this step's direction needs already is of all devices.
-      seen = mean(gradient)
-    old = _tree.promote(state.ema)
-    weight = 1 - jnp.asarray(_base.value_at(decay, state.step))
+  def moved(state, gradient, step):
+    weight = 1 - jnp.asarray(_base.value_at(decay, step))
     if variant == 'code':
-      weight = jnp.where(state.step == 0, jnp.ones_like(weight), weight)
-    new = _move(old, seen, weight)
-    average = old if variant == 'code' else new
+      weight = _all_at_first(weight, step)
+    return _move(_tree.promote(state.ema), gradient, weight)
+
+  def perturb(gradient, state, params, context):
+    del params
+    gradient = _tree.promote(gradient)
+    average = _tree.promote(state.ema)
+    if variant == 'paper':
+      # This direction needs the average that the step ends with, and that is
+      # an average over devices.
+      average = moved(state, context.mean(gradient), context.step)
     if isinstance(sigma, str):
       share = _tree.cosine(average, gradient)
     else:
-      share = _base.value_at(sigma, state.step)
+      share = _base.value_at(sigma, context.step)
     direction = _tree.subtract(gradient, _tree.scale(share, average))
-    direction = _tree.above_rounding(direction, gradient, 1e-7)
-    ema = _tree.cast_like(new, state.ema)
-    return direction, AverageState(_tree.increment(state.step), ema)
+    return Perturbation(_tree.above_rounding(direction, gradient, 1e-7))
 
-  return optax.GradientTransformationExtraArgs(_init_average, update)
+  def remember(gradient, state, params, step):
+    del params
+    return _stored(moved(state, _tree.promote(gradient), step), state)
+
+  return Ascent(_init_average, perturb, remember)
 
 
-def average(
-  theta: _base.ScalarOrSchedule = 0.9,
-) -> optax.GradientTransformationExtraArgs:
-  r"""The moving average of the gradient (VaSSO): F-SAM's mirror image.
+def _all_at_first(weight: jax.Array, step: jax.Array | None) -> jax.Array:
+  """A weight, and 1 at the first step: the average begins with a gradient."""
+  if step is None:
+    raise ValueError(
+      'Given no step. The average begins with the first gradient, and an '
+      'ascent keeps no count of its own. Use it in sharpness_aware(), or pass '
+      'update(gradient, state, params, step=step).'
+    )
+  return jnp.where(step == 0, jnp.ones_like(weight), weight)
+
+
+def average(theta: _base.ScalarOrSchedule = 0.9) -> Ascent:
+  r"""The moving average of the gradient (VaSSO): the opposite of `friendly`.
 
   .. math:: d_t = (1 - \theta) d_{t-1} + \theta g_t, \qquad d_0 = g_0
 
-  It moves on every step, SAM step or plain.
+  It moves on every step, whether a SAM step or a plain one.
 
   Args:
     theta: weight of the new gradient, in [0, 1].
 
   Returns:
-    A transformation from gradient to direction.
+    An ascent from gradient to direction.
   """
   _check.number('theta', theta, 0, 1, why='theta weighs a moving average')
 
-  def update(updates, state, params=None, **extra_args) -> Any:
-    del params, extra_args
-    gradient = _tree.promote(updates)
-    weight = jnp.asarray(_base.value_at(theta, state.step))
-    weight = jnp.where(state.step == 0, jnp.ones_like(weight), weight)
-    direction = _move(_tree.promote(state.ema), gradient, weight)
-    ema = _tree.cast_like(direction, state.ema)
-    return direction, AverageState(_tree.increment(state.step), ema)
+  def moved(gradient, state, step):
+    weight = jnp.asarray(_base.value_at(theta, step))
+    weight = _all_at_first(weight, step)
+    return _move(_tree.promote(state.ema), _tree.promote(gradient), weight)
 
-  return optax.GradientTransformationExtraArgs(_init_average, update)
+  def perturb(gradient, state, params, context):
+    del params
+    return Perturbation(moved(gradient, state, context.step))
+
+  def remember(gradient, state, params, step):
+    del params
+    return _stored(moved(gradient, state, step), state)
+
+  return Ascent(_init_average, perturb, remember)
 
 
 class RandomMaskState(NamedTuple):
-  """State of `random_mask`.
+  """State of `random_mask`: a typed PRNG key."""
 
-  Attributes:
-    step: steps taken, int32.
-    key: typed PRNG key.
-  """
-
-  step: jax.Array
   key: jax.Array
 
 
 def random_mask(
   beta: _base.ScalarOrSchedule = 0.6, key: _base.Key = 0
-) -> optax.GradientTransformationExtraArgs:
+) -> Ascent:
   """The gradient with some parameter tensors left out (ESAM's SWP).
 
   Each tensor is kept with probability beta, by a draw of its own on each
@@ -148,33 +162,30 @@ def random_mask(
     key: PRNG key or int seed.
 
   Returns:
-    A transformation from gradient to direction.
+    An ascent from gradient to direction.
   """
   _check.number('beta', beta, 0, 1, above=True, why='beta is a probability')
 
   def init(params):
     del params
-    return RandomMaskState(jnp.zeros([], jnp.int32), _random.make_key(key))
+    return RandomMaskState(_random.make_key(key))
 
-  def update(updates, state, params=None, **extra_args) -> Any:
-    del params, extra_args
-    leaves, structure = jax.tree.flatten(_tree.promote(updates))
-    draws = _random.uniforms(state.key, state.step, len(leaves))
-    chance = _base.value_at(beta, state.step, draws.dtype)
-    kept = (draws < chance) | (state.step == 0)
+  def perturb(gradient, state, params, context):
+    del params
+    leaves, structure = jax.tree.flatten(_tree.promote(gradient))
+    draws = _random.uniforms(state.key, context.step, len(leaves))
+    chance = _base.value_at(beta, context.step, draws.dtype)
+    kept = (draws < chance) | (context.step == 0)
     direction = [
       jnp.where(kept[i], leaf, jnp.zeros_like(leaf))
       for i, leaf in enumerate(leaves)
     ]
-    state = state._replace(step=_tree.increment(state.step))
-    return jax.tree.unflatten(structure, direction), state
+    return Perturbation(jax.tree.unflatten(structure, direction))
 
-  return optax.GradientTransformationExtraArgs(init, update)
+  return Ascent(init, perturb)
 
 
-def reference(
-  part: str = 'whole', *, variant: str = 'code'
-) -> optax.GradientTransformationExtraArgs:
+def reference(part: str = 'whole', *, variant: str = 'code') -> Ascent:
   r"""A direction from a second gradient (the F-SAM paper's investigations).
 
   With :math:`g_R` the gradient that `reference_grad_fn` gives at the params
@@ -189,46 +200,41 @@ def reference(
 
   Args:
     part: `'whole'`, `'along'` or `'across'`.
-    variant: `'code'` for the projection above; `'paper'` for the printed
-      :math:`\cos(g, g_R)\, g_R`, which lacks the factor
-      :math:`\|g\| / \|g_R\|`, so that `'across'` is not orthogonal to
-      :math:`g_R`.
+    variant: `'code'` for the projection above (no code was released: our
+      choice); `'paper'` for the printed :math:`\cos(g, g_R)\, g_R`, which
+      lacks the factor :math:`\|g\| / \|g_R\|`, so that `'across'` is not
+      orthogonal to :math:`g_R`.
 
   Returns:
-    A transformation from gradient to direction. The method that it is in
-    needs `reference_grad_fn=` at either door, and evaluates one gradient more.
+    An ascent from gradient to direction. The method that it is in needs
+    `reference_grad_fn=` at either entry point, and evaluates one gradient more.
   """
   _check.one_of('part', part, ('whole', 'along', 'across'))
   _check.one_of('variant', variant, ('code', 'paper'))
 
-  def init(params):
-    del params
-    return optax.EmptyState()
-
-  def update(
-    updates, state, params=None, *, perturbed=True, reference=None, **extra_args
-  ) -> Any:
-    del extra_args
-    if not perturbed:
-      return updates, state
-    if reference is None:
+  def perturb(gradient, state, params, context):
+    del state
+    gradient = _tree.promote(gradient)
+    if not context.perturbed:
+      return Perturbation(gradient)
+    if context.reference is None:
       raise ValueError(
         'Given no reference_grad_fn. This method compares the gradient with '
-        'that of other data. Pass reference_grad_fn=jax.grad(lambda p: '
+        'the gradient on other data. Pass reference_grad_fn=jax.grad(lambda p: '
         'loss(p, other_batch)).'
       )
-    gradient, other = _tree.promote(updates), _tree.promote(reference(params))
+    other = _tree.promote(context.reference(params))
     if part == 'whole':
-      return other, state
+      return Perturbation(other)
     along = _tree.component(gradient, other)
     if variant == 'paper':
       ratio = _tree.norm(other) / (_tree.norm(gradient) + _tree.EPS)
       along = _tree.scale(ratio, along)
     if part == 'along':
-      return along, state
-    return _tree.subtract(gradient, along), state
+      return Perturbation(along)
+    return Perturbation(_tree.subtract(gradient, along))
 
-  return optax.GradientTransformationExtraArgs(init, update)
+  return Ascent(stateless, perturb, reads_gradient=part != 'whole')
 
 
 def only(mask: _base.Mask) -> optax.GradientTransformation:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from sam_optax import _base, _check, _random, _tree
+from sam_optax._ascent import Ascent, Perturbation, as_ascent
 
 
 def kernel_norm(
@@ -57,12 +58,10 @@ class RandomState(NamedTuple):
   """State of `random`.
 
   Attributes:
-    step: steps taken, int32.
-    key: typed PRNG key; the draws depend on it and on `step` alone.
+    key: typed PRNG key; a draw depends on the key and the step alone.
     inner: state of the ascent that is wrapped.
   """
 
-  step: jax.Array
   key: jax.Array
   inner: _base.State
 
@@ -77,7 +76,7 @@ def random(
   axis: int | tuple[int, ...] = (-1,),
   normalize: bool = False,
   project: bool = True,
-) -> _base.Ascent:
+) -> Ascent:
   r"""Kernel-wise noise before the ascent (R-SAM).
 
   .. math::
@@ -106,45 +105,39 @@ def random(
   _check.number('gamma', gamma, why='gamma scales the noise')
   _check.number('lam', lam, why='lam weighs the gradient against the noise')
   _check.one_of('variant', variant, ('code', 'paper'))
-  inner = optax.with_extra_args_support(inner)
+  wrapped = as_ascent(inner)
 
   def init(params):
-    return RandomState(
-      jnp.zeros([], jnp.int32), _random.make_key(key), inner.init(params)
-    )
+    return RandomState(_random.make_key(key), wrapped.init(params))
 
-  def offset(state, params):
-    normal = _random.normal_like(state.key, state.step, params)
-    scale = _base.value_at(gamma, state.step)
+  def offset(state, params, step):
+    normal = _random.normal_like(state.key, step, params)
+    scale = _base.value_at(gamma, step)
     return kernel_noise(normal, params, scale, variant, axis)
 
-  def update(updates, state, params=None, *, offset=None, **extra_args):
-    gradient = _tree.promote(updates)
-    direction = gradient
-    if offset is not None and project:
+  def perturb(gradient, state, params, context):
+    gradient, noise = _tree.promote(gradient), context.offset
+    if noise is None or not project:
+      direction = gradient
+    else:
       pull = _tree.unit(gradient) if normalize else gradient
-      weight = _base.value_at(lam, state.step)
-      direction = _tree.add(offset, _tree.scale(weight, pull))
-    perturbation, inner_state = inner.update(
-      direction, state.inner, params, **extra_args
-    )
-    if offset is not None and not project:
-      perturbation = _tree.add(offset, perturbation)
-    step = _tree.increment(state.step)
-    return perturbation, RandomState(step, state.key, inner_state)
+      weight = _base.value_at(lam, context.step)
+      direction = _tree.add(noise, _tree.scale(weight, pull))
+    perturbation = wrapped.perturb(direction, state.inner, params, context)
+    if noise is None or project:
+      return perturbation
+    return perturbation._replace(value=_tree.add(noise, perturbation.value))
 
-  return _base.Ascent(init, update, offset)
+  def remember(gradient, state, params, step):
+    inner_state = wrapped.remember(gradient, state.inner, params, step)
+    return state._replace(inner=inner_state)
+
+  return Ascent(init, perturb, remember, offset, has_norm=wrapped.has_norm)
 
 
 class GaussianState(NamedTuple):
-  """State of `gaussian`.
+  """State of `gaussian`: a typed PRNG key."""
 
-  Attributes:
-    step: steps taken, int32.
-    key: typed PRNG key.
-  """
-
-  step: jax.Array
   key: jax.Array
 
 
@@ -154,7 +147,7 @@ def gaussian(
   key: _base.Key = 0,
   *,
   axis: int | tuple[int, ...] = (-1,),
-) -> _base.Ascent:
+) -> Ascent:
   """Kernel-wise noise alone, no ascent (LPF-SGD).
 
   Args:
@@ -173,35 +166,27 @@ def gaussian(
 
   def init(params):
     del params
-    return GaussianState(jnp.zeros([], jnp.int32), _random.make_key(key))
+    return GaussianState(_random.make_key(key))
 
-  def update(
-    updates, state, params=None, *, draw=0, perturbed=True, **extra_args
-  ):
-    del extra_args
-    step = _tree.increment(state.step)
-    if not perturbed:
-      return updates, state._replace(step=step)
-    number = state.step * draws + draw
+  def perturb(gradient, state, params, context):
+    if not context.perturbed:
+      return Perturbation(gradient)
+    number = context.step * draws + context.draw
     normal = _random.normal_like(state.key, number, params)
-    scale = _base.value_at(gamma, state.step)
-    return kernel_noise(normal, params, scale, axis=axis), state._replace(
-      step=step
-    )
+    scale = _base.value_at(gamma, context.step)
+    return Perturbation(kernel_noise(normal, params, scale, axis=axis))
 
-  return _base.Ascent(init, update, draws=draws, reads_gradient=False)
+  return Ascent(init, perturb, draws=draws, reads_gradient=False)
 
 
 class PosteriorState(NamedTuple):
   """State of `posterior`.
 
   Attributes:
-    step: steps taken, int32.
     key: typed PRNG key.
     precision: diagonal precision, shaped as the params.
   """
 
-  step: jax.Array
   key: jax.Array
   precision: _base.PyTree
 
@@ -213,8 +198,8 @@ def posterior(
   damping: _base.ScalarOrSchedule = 0.1,
   prior_precision: _base.ScalarOrSchedule = 10.0,
   key: _base.Key = 0,
-) -> _base.Ascent:
-  r"""BSAM's ascent, in the metric of a learned diagonal posterior.
+) -> Ascent:
+  r"""The ascent of bSAM, in the metric of a learned diagonal posterior.
 
   With the precision s (at first 1) and :math:`\delta` the prior precision
   over N:
@@ -246,29 +231,28 @@ def posterior(
     # In float32 or wider: 1 - beta is lost in anything narrower.
     zeros = _tree.zeros_like(_tree.promote(params))
     ones = jax.tree.map(lambda x: x + 1, zeros)
-    return PosteriorState(jnp.zeros([], jnp.int32), _random.make_key(key), ones)
+    return PosteriorState(_random.make_key(key), ones)
 
-  def offset(state, params):
-    normal = _random.normal_like(state.key, state.step, params)
-    size = _base.value_at(num_examples, state.step)
+  def offset(state, params, step):
+    normal = _random.normal_like(state.key, step, params)
+    size = _base.value_at(num_examples, step)
     return jax.tree.map(
       lambda n, s: n / jnp.sqrt(jnp.asarray(size, s.dtype) * s),
       normal,
       _tree.promote(state.precision),
     )
 
-  def update(updates, state, params=None, *, perturbed=True, **extra_args):
-    del params, extra_args
-    step = _tree.increment(state.step)
-    if not perturbed:
-      return updates, state._replace(step=step)
-    gradient = _tree.promote(updates)
-    precision = _tree.promote(state.precision)
-    radius = _base.value_at(rho, state.step)
-    perturbation = _tree.scale(
-      radius, jax.tree.map(jnp.divide, gradient, precision)
+  def perturb(gradient, state, params, context):
+    del params
+    natural = jax.tree.map(
+      jnp.divide, _tree.promote(gradient), _tree.promote(state.precision)
     )
-    at = lambda number: _base.value_at(number, state.step)
+    radius = _base.value_at(rho, context.step)
+    return Perturbation(_tree.scale(radius, natural))
+
+  def remember(gradient, state, params, step):
+    del params
+    at = lambda number: _base.value_at(number, step)
     weight = 1 - jnp.asarray(at(beta))
     floor = at(damping) + at(prior_precision) / at(num_examples)
 
@@ -278,8 +262,9 @@ def posterior(
       target = jnp.minimum(target, jnp.finfo(s.dtype).max)
       return s + weight.astype(s.dtype) * (target - s)
 
-    precision = jax.tree.map(grown, precision, gradient)
-    precision = _tree.cast_like(precision, state.precision)
-    return perturbation, PosteriorState(step, state.key, precision)
+    precision = _tree.promote(state.precision)
+    precision = jax.tree.map(grown, precision, _tree.promote(gradient))
+    precision = optax.tree.cast_like(precision, state.precision)
+    return state._replace(precision=precision)
 
-  return _base.Ascent(init, update, offset)
+  return Ascent(init, perturb, remember, offset)

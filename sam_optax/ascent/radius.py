@@ -1,38 +1,29 @@
 """From a direction to a perturbation of a given radius."""
 
-from typing import Any, NamedTuple
-
 import jax
 import jax.numpy as jnp
-import optax
 
 from sam_optax import _base, _check, _tree
-
-
-class RadiusState(NamedTuple):
-  """State of `gradient` and `adaptive`.
-
-  Attributes:
-    step: steps taken, int32: the argument of a `rho` schedule.
-    direction_norm: the norm that scaled the last perturbation.
-  """
-
-  step: jax.Array
-  direction_norm: jax.Array
-
-
-def _init_radius(params: _base.PyTree) -> RadiusState:
-  del params
-  return RadiusState(jnp.zeros([], jnp.int32), jnp.zeros([]))
+from sam_optax._ascent import Ascent, Perturbation, stateless
 
 
 def _check_rho(rho: _base.ScalarOrSchedule) -> None:
   _check.number('rho', rho, why='rho is the radius of the perturbation')
 
 
-def gradient(
-  rho: _base.ScalarOrSchedule, *, eps: float = _tree.EPS
-) -> optax.GradientTransformationExtraArgs:
+def _scaled(
+  rho: _base.ScalarOrSchedule,
+  step: jax.Array | None,
+  direction: _base.PyTree,
+  norm: jax.Array,
+  eps: float = _tree.EPS,
+) -> Perturbation:
+  """Rho * direction / (norm + eps)."""
+  radius = jnp.asarray(_base.value_at(rho, step), norm.dtype)
+  return Perturbation(_tree.scale(radius / (norm + eps), direction), norm)
+
+
+def gradient(rho: _base.ScalarOrSchedule, *, eps: float = _tree.EPS) -> Ascent:
   r"""A perturbation of norm rho along the direction given (SAM).
 
   .. math:: \epsilon = \rho\, d / (\|d\| + 10^{-12})
@@ -43,36 +34,27 @@ def gradient(
 
   Args:
     rho: radius, at least 0, in units of the parameters.
-    eps: added to the norm; ESAM's code has 1e-7.
+    eps: added to the norm, at least 0; the code of ESAM has 1e-7.
 
   Returns:
-    A transformation from direction to perturbation.
+    An ascent from direction to perturbation.
   """
   _check_rho(rho)
+  _check.number('eps', eps, why='eps is added to a norm')
 
-  def update(
-    updates, state, params=None, *, perturbed=True, **extra_args
-  ) -> Any:
-    del params, extra_args
-    step = _tree.increment(state.step)
-    if not perturbed:
-      return updates, state._replace(step=step)
-    direction = _tree.promote(updates)
-    norm = _tree.norm(direction)
-    radius = jnp.asarray(_base.value_at(rho, state.step), norm.dtype)
-    perturbation = _tree.scale(radius / (norm + eps), direction)
-    return perturbation, RadiusState(
-      step, norm.astype(state.direction_norm.dtype)
-    )
+  def perturb(gradient, state, params, context):
+    del state, params
+    direction = _tree.promote(gradient)
+    return _scaled(rho, context.step, direction, _tree.norm(direction), eps)
 
-  return optax.GradientTransformationExtraArgs(_init_radius, update)
+  return Ascent(stateless, perturb, has_norm=True)
 
 
 def adaptive(
   rho: _base.ScalarOrSchedule,
   eta: _base.ScalarOrSchedule = 0.01,
   adapt_all: bool = False,
-) -> optax.GradientTransformationExtraArgs:
+) -> Ascent:
   r"""A perturbation whose size follows the size of each weight (ASAM).
 
   .. math::
@@ -87,24 +69,19 @@ def adaptive(
       scales) are adapted too; otherwise :math:`T = 1` there.
 
   Returns:
-    A transformation from direction to perturbation; its update needs params.
+    An ascent from direction to perturbation; it needs params.
   """
   _check_rho(rho)
   _check.number('eta', eta, why='eta is added to the size of each weight')
 
-  def update(
-    updates, state, params=None, *, perturbed=True, **extra_args
-  ) -> Any:
-    del extra_args
-    step = _tree.increment(state.step)
-    if not perturbed:
-      return updates, state._replace(step=step)
+  def perturb(gradient, state, params, context):
+    del state
     if params is None:
       raise ValueError(
         'Given no params. adaptive() scales the perturbation by the size of '
         'each weight. Pass them: update(direction, state, params).'
       )
-    offset = _base.value_at(eta, state.step)
+    offset = _base.value_at(eta, context.step)
 
     def stretch(weight, value):
       if weight.ndim <= 1 and not adapt_all:
@@ -112,24 +89,19 @@ def adaptive(
       return (jnp.abs(weight) + jnp.asarray(offset, weight.dtype)) * value
 
     params = _tree.promote(params)
-    stretched = jax.tree.map(stretch, params, _tree.promote(updates))
+    stretched = jax.tree.map(stretch, params, _tree.promote(gradient))
     norm = _tree.norm(stretched)
-    radius = jnp.asarray(_base.value_at(rho, state.step), norm.dtype)
-    perturbation = _tree.scale(
-      radius / (norm + _tree.EPS), jax.tree.map(stretch, params, stretched)
-    )
-    return perturbation, RadiusState(
-      step, norm.astype(state.direction_norm.dtype)
-    )
+    direction = jax.tree.map(stretch, params, stretched)
+    return _scaled(rho, context.step, direction, norm)
 
-  return optax.GradientTransformationExtraArgs(_init_radius, update)
+  return Ascent(stateless, perturb, has_norm=True)
 
 
 def fisher(
   rho: _base.ScalarOrSchedule,
   eta: _base.ScalarOrSchedule = 1.0,
   variant: str = 'paper',
-) -> optax.GradientTransformationExtraArgs:
+) -> Ascent:
   r"""A perturbation bounded in the metric of a diagonal Fisher (FisherSAM).
 
   .. math::
@@ -137,7 +109,7 @@ def fisher(
     \epsilon = \rho\, F^{-1} g / (\sqrt{g' F^{-1} g} + 10^{-12})
 
   the maximiser of :math:`g'\epsilon` under
-  :math:`\epsilon' F \epsilon \le \rho^2`. Unlike SAM's, its direction changes
+  :math:`\epsilon' F \epsilon \le \rho^2`. Unlike in SAM, the direction changes
   with the scale of the gradient: use the mean loss, unscaled.
 
   Args:
@@ -147,40 +119,31 @@ def fisher(
       :math:`\|F^{-1} g\|` instead, as one public code does.
 
   Returns:
-    A transformation from gradient to perturbation.
+    An ascent from gradient to perturbation.
   """
   _check_rho(rho)
   _check.number('eta', eta, why='eta weighs the squared gradient')
   _check.one_of('variant', variant, ('code', 'paper'))
 
-  def update(
-    updates, state, params=None, *, perturbed=True, **extra_args
-  ) -> Any:
-    del params, extra_args
-    step = _tree.increment(state.step)
-    if not perturbed:
-      return updates, state._replace(step=step)
-    gradient = _tree.promote(updates)
-    weight = _base.value_at(eta, state.step)
+  def perturb(gradient, state, params, context):
+    del state, params
+    gradient = _tree.promote(gradient)
+    weight = _base.value_at(eta, context.step)
     natural = jax.tree.map(
       lambda g: g / (1 + jnp.asarray(weight, g.dtype) * g**2), gradient
     )
     if variant == 'paper':
-      length = jnp.sqrt(_tree.vdot(gradient, natural))
+      norm = _tree.sqrt(_tree.vdot(gradient, natural))
     else:
-      length = _tree.norm(natural)
-    radius = jnp.asarray(_base.value_at(rho, state.step), length.dtype)
-    perturbation = _tree.scale(radius / (length + _tree.EPS), natural)
-    return perturbation, RadiusState(
-      step, length.astype(state.direction_norm.dtype)
-    )
+      norm = _tree.norm(natural)
+    return _scaled(rho, context.step, natural, norm)
 
-  return optax.GradientTransformationExtraArgs(_init_radius, update)
+  return Ascent(stateless, perturb, has_norm=True)
 
 
 def unified(
   rho: _base.ScalarOrSchedule, lam: _base.ScalarOrSchedule = 0.0
-) -> optax.GradientTransformationExtraArgs:
+) -> Ascent:
   r"""A perturbation between un-normalised and normalised (unified SAM).
 
   .. math::
@@ -191,36 +154,28 @@ def unified(
     lam: :math:`\lambda` in [0, 1]; 0 is un-normalised SAM, 1 is `gradient`.
 
   Returns:
-    A transformation from direction to perturbation.
+    An ascent from direction to perturbation.
   """
   _check_rho(rho)
   _check.number('lam', lam, 0, 1, why='lam weighs the normalised form')
 
-  def update(
-    updates, state, params=None, *, perturbed=True, **extra_args
-  ) -> Any:
-    del params, extra_args
-    step = _tree.increment(state.step)
-    if not perturbed:
-      return updates, state._replace(step=step)
-    direction = _tree.promote(updates)
+  def perturb(gradient, state, params, context):
+    del state, params
+    direction = _tree.promote(gradient)
     norm = _tree.norm(direction)
-    radius = jnp.asarray(_base.value_at(rho, state.step), norm.dtype)
-    share = jnp.asarray(_base.value_at(lam, state.step), norm.dtype)
+    radius = jnp.asarray(_base.value_at(rho, context.step), norm.dtype)
+    share = jnp.asarray(_base.value_at(lam, context.step), norm.dtype)
     factor = radius * (1 - share + share / (norm + _tree.EPS))
-    perturbation = _tree.scale(factor, direction)
-    return perturbation, RadiusState(
-      step, norm.astype(state.direction_norm.dtype)
-    )
+    return Perturbation(_tree.scale(factor, direction), norm)
 
-  return optax.GradientTransformationExtraArgs(_init_radius, update)
+  return Ascent(stateless, perturb, has_norm=True)
 
 
 def multi_step(
   rho: _base.ScalarOrSchedule,
   steps: int = 2,
   step_size: _base.ScalarOrSchedule | None = None,
-) -> optax.GradientTransformationExtraArgs:
+) -> Ascent:
   r"""Several steps of projected gradient ascent.
 
   .. math::
@@ -239,54 +194,41 @@ def multi_step(
       rho is the default of public code.
 
   Returns:
-    A transformation from gradient to perturbation.
+    An ascent from gradient to perturbation.
   """
   _check_rho(rho)
   _check.number(
-    'steps', steps, 1, static=True, why='steps is how often the ascent goes on'
+    'steps', steps, 1, static=True, why='steps is a number of ascent steps'
   )
   if step_size is not None:
     _check.number('step_size', step_size, why='step_size is a length')
 
-  def update(
-    updates,
-    state,
-    params=None,
-    *,
-    perturbed=True,
-    gradient_at=None,
-    **extra_args,
-  ) -> Any:
-    del extra_args
-    step = _tree.increment(state.step)
-    if not perturbed:
-      return updates, state._replace(step=step)
+  def perturb(gradient, state, params, context):
+    del state
+    gradient = _tree.promote(gradient)
+    if not context.perturbed:
+      return Perturbation(gradient)
+    gradient_at = context.gradient_at
     if gradient_at is None and steps > 1:
       raise ValueError(
         'Given no gradient_at. multi_step() evaluates gradients, which the '
         'spine does for it. Use it as the ascent of sharpness_aware().'
       )
-    gradient = _tree.promote(updates)
     norm = _tree.norm(gradient)
-    radius = jnp.asarray(_base.value_at(rho, state.step), norm.dtype)
+    radius = jnp.asarray(_base.value_at(rho, context.step), norm.dtype)
     size = radius
     if step_size is not None:
-      size = jnp.asarray(_base.value_at(step_size, state.step), norm.dtype)
-    perturbation = optax.tree.zeros_like(gradient)
+      size = jnp.asarray(_base.value_at(step_size, context.step), norm.dtype)
+    total = jax.tree.map(jnp.zeros_like, gradient)
     for number in range(steps):
       if number > 0 and gradient_at is not None:
-        gradient = gradient_at(_tree.add(params, perturbation))
-      stride = _tree.scale(
-        size / (_tree.norm(gradient) + _tree.EPS), _tree.promote(gradient)
-      )
-      perturbation = _tree.add(perturbation, stride)
-      length = _tree.norm(perturbation)
+        gradient = _tree.promote(gradient_at(_tree.add(params, total)))
+      stride = size / (_tree.norm(gradient) + _tree.EPS)
+      total = _tree.add(total, _tree.scale(stride, gradient))
       # Within the ball nothing is scaled, not even by a rounded 1.
-      shrink = jnp.minimum(radius / jnp.maximum(length, _tree.EPS), 1)
+      shrink = radius / jnp.maximum(_tree.norm(total), _tree.EPS)
       if number > 0 or step_size is not None:
-        perturbation = _tree.scale(shrink, perturbation)
-    return perturbation, RadiusState(
-      step, norm.astype(state.direction_norm.dtype)
-    )
+        total = _tree.scale(jnp.minimum(shrink, 1), total)
+    return Perturbation(total, norm)
 
-  return optax.GradientTransformationExtraArgs(_init_radius, update)
+  return Ascent(stateless, perturb, has_norm=True)

@@ -1,4 +1,4 @@
-"""When to perturb: whether a step pays for a second gradient.
+"""On which steps to perturb, and so to pay for a second gradient.
 
 Every cadence decides the same way on every device: from the step, from a key
 in the state, or from statistics of the gradient averaged over devices.

@@ -16,7 +16,7 @@ class AutoregressiveState(NamedTuple):
     ratio: :math:`c`, the norm of the last computed PSF over the norm of its
       gradient; 0 before the first.
     ratio_change: :math:`\hat r`, the moving average of the ratio's relative
-      change from one perturbed step to the next.
+      change from one SAM step to the next.
     samples: :math:`s`, the expected SAM steps per segment.
     probability: :math:`p = s / M`, the chance that the next step perturbs, once
       the warm-up is over.
@@ -41,8 +41,8 @@ def autoregressive(
 ) -> _base.Cadence:
   r"""Look with a probability that follows the PSF's growth (ARSAM).
 
-  With the PSF :math:`h = g_p - g` of a perturbed step and
-  :math:`c = \|h\| / \|g\|`, on perturbed steps only:
+  With the PSF :math:`h = g_p - g` of a SAM step and
+  :math:`c = \|h\| / \|g\|`, on SAM steps only:
 
   .. math::
     r = (c - c_{\text{last}}) / c_{\text{last}}, \qquad
@@ -118,7 +118,7 @@ def autoregressive(
     samples = jnp.where(due, samples, state.samples)
     return state._replace(samples=samples, probability=samples / length)
 
-  def on_perturbed(gradient, perturbed_gradient, state, step):
+  def measured(gradient, perturbed_gradient, state, step):
     dtype = state.ratio.dtype
     psf = _tree.subtract(perturbed_gradient, gradient)
     length = measured_norm(gradient).astype(dtype)
@@ -129,14 +129,14 @@ def autoregressive(
     change = (ratio - last) / last
     weight = _base.value_at(beta, step, dtype)
     change = weight * state.ratio_change + (1 - weight) * change
-    state = state._replace(
+    return state._replace(
       ratio=jnp.where(usable, ratio, state.ratio),
       ratio_change=jnp.where(comparable, change, state.ratio_change),
     )
-    return end_segment(state, step)
 
-  def on_plain(gradient, state, step):
-    del gradient
+  def update(gradient, perturbed_gradient, state, step):
+    if perturbed_gradient is not None:
+      state = measured(gradient, perturbed_gradient, state, step)
     return end_segment(state, step)
 
   def foresight(state, step):
@@ -148,8 +148,7 @@ def autoregressive(
   return _base.Cadence(
     init,
     decide,
-    on_perturbed,
-    on_plain,
+    update,
     foresight=None if callable(segment) else foresight,
   )
 
@@ -181,8 +180,8 @@ def gradient_surge(
     \sigma^2 \leftarrow \delta \sigma^2 + (1 - \delta) (q - \mu)^2, \quad
     c_t = \lambda_2 + (\lambda_1 - \lambda_2)\, t / T
 
-  and a step perturbs iff :math:`q \ge \mu + c_t \sigma`. The threshold falls from
-  lambda2 to lambda1, so that SAM steps become more frequent.
+  and a step perturbs iff :math:`q \ge \mu + c_t \sigma`. The threshold falls
+  from lambda2 to lambda1, so that SAM steps become more frequent.
 
   Args:
     total_steps: :math:`T`, length of training, at least 1.
@@ -233,11 +232,8 @@ def gradient_surge(
     margin = jnp.where(finite, threshold * deviation, threshold)
     return squared >= state.surge_mean + margin
 
-  def on_perturbed(gradient, perturbed_gradient, state, step):
+  def update(gradient, perturbed_gradient, state, step):
     del perturbed_gradient
     return observe(state, gradient, step)[1]
 
-  def on_plain(gradient, state, step):
-    return observe(state, gradient, step)[1]
-
-  return _base.Cadence(init, decide, on_perturbed, on_plain, by_gradient=True)
+  return _base.Cadence(init, decide, update, by_gradient=True)

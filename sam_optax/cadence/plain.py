@@ -9,29 +9,23 @@ import optax
 from sam_optax import _base, _check, _random
 
 
-def _unmoved(init, decide) -> _base.Cadence:
+def _constant(init, decide) -> _base.Cadence:
   """A cadence whose state does not change."""
 
-  def on_perturbed(gradient, perturbed_gradient, state, step):
+  def update(gradient, perturbed_gradient, state, step):
     del gradient, perturbed_gradient, step
-    return state
-
-  def on_plain(gradient, state, step):
-    del gradient, step
     return state
 
   def foresight(state, step):
     del state
     return jnp.full_like(step, jnp.iinfo(step.dtype).max)
 
-  return _base.Cadence(
-    init, decide, on_perturbed, on_plain, foresight=foresight
-  )
+  return _base.Cadence(init, decide, update, foresight=foresight)
 
 
 def never() -> _base.Cadence:
   """Never perturb: the base optimizer alone."""
-  return _unmoved(optax.EmptyState, decide=False)
+  return _constant(optax.EmptyState, decide=False)
 
 
 def every(k: _base.ScalarOrSchedule = 1) -> _base.Cadence:
@@ -47,13 +41,13 @@ def every(k: _base.ScalarOrSchedule = 1) -> _base.Cadence:
   _check.number('k', k, 1, why='k is a period in steps')
 
   if isinstance(k, int) and k == 1:
-    return _unmoved(optax.EmptyState, decide=True)
+    return _constant(optax.EmptyState, decide=True)
 
   def decide(state, step):
     del state
     return step % jnp.asarray(_base.value_at(k, step), step.dtype) == 0
 
-  return _unmoved(optax.EmptyState, decide)
+  return _constant(optax.EmptyState, decide)
 
 
 class BernoulliState(NamedTuple):
@@ -80,7 +74,7 @@ def bernoulli(
     draw = _random.uniform(state.key, step)
     return draw < jnp.asarray(_base.value_at(p, step), draw.dtype)
 
-  return _unmoved(lambda: BernoulliState(_random.make_key(key)), decide)
+  return _constant(lambda: BernoulliState(_random.make_key(key)), decide)
 
 
 def between(

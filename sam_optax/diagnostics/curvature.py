@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from sam_optax import _base, _check, _random, _tree
 
@@ -18,7 +19,7 @@ def _product(grad_fn: _base.GradFn, params: _base.PyTree):
   """Vector -> Hessian vector, in float32 or wider."""
 
   def product(vector):
-    tangent = _tree.cast_like(vector, params)
+    tangent = optax.tree.cast_like(vector, params)
     return _tree.promote(jax.jvp(grad_fn, (params,), (tangent,))[1])
 
   return product

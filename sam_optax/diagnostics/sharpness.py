@@ -4,15 +4,17 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from sam_optax import _base, _tree
+from sam_optax._ascent import Context, as_ascent
 
 
 def sharpness(
   loss_fn: Callable[[_base.PyTree], jax.Array],
   params: _base.PyTree,
-  ascent: optax.GradientTransformation | _base.Ascent,
+  ascent: optax.GradientTransformation,
 ) -> jax.Array:
   r"""How far the loss rises where an ascent perturbs.
 
@@ -29,7 +31,7 @@ def sharpness(
   Args:
     loss_fn: params -> loss, a scalar.
     params: the parameters.
-    ascent: what is perturbed, as at its first step.
+    ascent: where to perturb to, as at its first step.
 
   Returns:
     A scalar in the units of the loss; it may be negative, where the ascent
@@ -50,26 +52,19 @@ def sharpness(
     Generalization <https://arxiv.org/abs/2010.01412>`_, 2020, sections 2 and
     4.3.
   """
-  part = _base.as_ascent(ascent)
+  part = as_ascent(ascent)
   grad_fn = jax.grad(loss_fn)
   state, point, offset = part.init(params), params, None
+  step = jnp.zeros([], jnp.int32)
   if part.offset is not None:
-    offset = part.offset(state, params)
+    offset = part.offset(state, params, step)
     point = _tree.add(params, offset)
   gradient = _tree.promote(grad_fn(point))
   rises = []
+  context = Context(step, offset=offset, gradient_at=grad_fn)
   for draw in range(part.draws):
-    perturbation, _ = part.update(
-      gradient,
-      state,
-      params,
-      perturbed=True,
-      offset=offset,
-      draw=draw,
-      gradient_at=grad_fn,
-      reference=None,
-      mean=lambda tree: tree,
-    )
+    context = context._replace(draw=draw)
+    perturbation = part.perturb(gradient, state, params, context).value
     rises.append(loss_fn(_tree.add(params, perturbation)))
   return _tree.mean(rises) - loss_fn(params)
 

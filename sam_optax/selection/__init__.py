@@ -1,4 +1,4 @@
-"""Whom to ask: which examples both passes see.
+"""On which examples: the part of the data that the passes of a step use.
 
 `batch` chooses from a batch, `epoch` leaves examples out of whole epochs.
 """

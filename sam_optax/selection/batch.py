@@ -1,4 +1,4 @@
-"""Whom to ask, decided for a batch: both passes, or one, see a part of it."""
+"""Selections within a batch: both passes, or one, use a part of it."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from sam_optax import _base, _check, _random, _tree
 
 
 def full_batch() -> _base.Selection:
-  """The whole batch."""
+  """The full batch: every example, in both passes."""
   return _base.Selection(optax.EmptyState)
 
 
@@ -77,13 +77,13 @@ def by_loss_rise(
   r"""The examples whose loss rises most under the perturbation (AUSAM).
 
   An example's score is the mean of :math:`|l(w + \epsilon) - l(w)|` over the
-  perturbed steps that it was in. Of a batch of K, :math:`\lfloor keep\, K
+  SAM steps that it was in. Of a batch of K, :math:`\lfloor keep\, K
   \rfloor` (at least 1) are drawn without replacement, in proportion to the
   scores scaled over the batch to [s_min, s_cur], where s_cur grows linearly
   from s_min to s_max over the first `ramp_epochs` epochs of num_examples // K
-  steps. A batch with an example never seen goes in whole, in any epoch (our
-  choice: the released code takes the full batch in the first epoch, and gives whom it
-  missed there the score 1).
+  steps. A batch with an example never seen is used in full, in any epoch (our
+  choice: the released code uses full batches in the first epoch, and gives an
+  example that it missed there the score 1).
 
   Args:
     num_examples: rows of the table; every example id is below it.
@@ -141,7 +141,9 @@ def by_loss_rise(
     _, positions = jax.lax.top_k(noisy, _kept(keep, size))
     return positions
 
-  def on_perturbed(losses, perturbed_losses, state, example_ids):
+  def update(losses, perturbed_losses, state, example_ids):
+    if perturbed_losses is None:
+      return state
     rise = _tree.subtract(perturbed_losses, losses)
     rise = jnp.abs(rise).astype(jnp.float32)
     if history == 'mean':
@@ -153,7 +155,7 @@ def by_loss_rise(
     return LossRiseState(state.key, rise_sum, rise_count)
 
   choice = _base.Choice(full_batch=any_unseen, positions=draw)
-  return _base.Selection(init, choice, on_perturbed=on_perturbed)
+  return _base.Selection(init, choice, update=update)
 
 
 class UniformState(NamedTuple):
@@ -197,7 +199,7 @@ def uniformly(keep: float = 0.5, key: _base.Key = 0) -> _base.Selection:
 def most_sensitive(
   gamma: float = 0.5, variant: str = 'paper'
 ) -> _base.Selection:
-  r"""Those whose loss rises most under this step's perturbation (ESAM's SDS).
+  r"""The examples whose loss rises most in this step (SDS of ESAM).
 
   Between the passes the whole batch is passed forward at
   :math:`w + \epsilon`; the second gradient is the plain mean over the

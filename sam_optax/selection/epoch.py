@@ -1,4 +1,4 @@
-"""Whom to ask, decided for a whole epoch: some examples are left out of it."""
+"""Selections for a whole epoch: some examples are left out of it."""
 
 from typing import NamedTuple
 
@@ -69,16 +69,16 @@ def by_loss(
   the losses of those below it that stay by :math:`1 / (1 - share)`, so that
   the epoch's gradient has the expectation of the whole set's.
 
-  The caller draws the batches: before each epoch it asks
-  `SharpnessAware.start_epoch` for the weights, and leaves out the examples
-  whose weight is 0. Without that nobody is left out.
+  The caller draws the batches: before each epoch, call
+  `SharpnessAware.start_epoch` for the weights, and leave out the examples
+  whose weight is 0. Without that call no example is left out.
 
   Args:
     num_examples: rows of the table; every example id is below it.
     share: in [0, 1) (the released code: 0.5).
     stop: epochs that begin at this step or later are whole; None for no end.
     loss: `'perturbed'` or `'clean'`, which of the two passes' losses is the
-      score. A step that does not perturb has only the latter.
+      score. A plain step has only the latter.
     key: PRNG key or int seed.
 
   Returns:
@@ -113,16 +113,15 @@ def by_loss(
       last_loss=table.set(losses.astype(jnp.float32), mode='drop')
     )
 
-  def on_perturbed(losses, perturbed_losses, state, example_ids):
-    chosen = losses if loss == 'clean' else perturbed_losses
-    return record(chosen, state, example_ids)
-
-  def on_plain(losses, state, example_ids):
-    return record(losses, state, example_ids) if loss == 'clean' else state
+  def update(losses, perturbed_losses, state, example_ids):
+    if loss == 'clean':
+      return record(losses, state, example_ids)
+    if perturbed_losses is None:
+      return state
+    return record(perturbed_losses, state, example_ids)
 
   return _base.Selection(
     init,
     pruning=_base.Pruning(start_epoch, lambda state: state.weight),
-    on_perturbed=on_perturbed,
-    on_plain=on_plain,
+    update=update,
   )

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from sam_optax import _base, _check, _tree
 from sam_optax._method import SharpnessAware
@@ -29,12 +30,12 @@ def divergence(
     float32 or wider [batch], in nats.
   """
   dtype = _tree.wide(logits.dtype)
-  logits = logits.astype(dtype)
-  earlier = jax.lax.stop_gradient(earlier).astype(dtype)
   temperature = jnp.asarray(tau, dtype)
-  target = jax.nn.log_softmax(earlier / temperature)
-  difference = target - jax.nn.log_softmax(logits / temperature)
-  return jnp.sum(jnp.exp(target) * difference, axis=-1)
+  earlier = jax.lax.stop_gradient(earlier).astype(dtype)
+  return optax.losses.kl_divergence_with_log_targets(
+    jax.nn.log_softmax(logits.astype(dtype) / temperature),
+    jax.nn.log_softmax(earlier / temperature),
+  )
 
 
 class Weighing(NamedTuple):
@@ -86,12 +87,12 @@ def as_method(
   method: SharpnessAware,
   init: Callable[[_base.PyTree], Any],
   value_and_grad: Callable[..., Any],
+  for_collectives: Callable[..., SharpnessAware],
 ) -> SharpnessAware:
   """The face of the other methods."""
 
   def update(updates, state, params=None, **extra_args) -> Any:
     names = ('loss_fn', 'batch', 'example_ids')
-    options = {k: v for k, v in extra_args.items() if k == 'across'}
     given = {name: extra_args.get(name) for name in names}
     if params is None or given['loss_fn'] is None or given['batch'] is None:
       raise ValueError(
@@ -106,11 +107,17 @@ def as_method(
       state,
       given['batch'],
       given['example_ids'],
-      **options,
     )
-    return _tree.cast_like(grads, updates), state
+    return optax.tree.cast_like(grads, updates), state
 
   def decide(state, *arguments):
     return method.decide(state.method, *arguments)
 
-  return SharpnessAware(init, update, value_and_grad, decide, reads_logits=True)
+  return method._replace(
+    init=init,
+    update=update,
+    value_and_grad=value_and_grad,
+    decide=decide,
+    for_collectives=for_collectives,
+    reads_logits=True,
+  )

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from sam_optax import _base, _check, _devices, _tree
-from sam_optax._alias.where import identity
+from sam_optax import _base, _check, _collectives, _tree
+from sam_optax._alias.cadence import identity
 from sam_optax._method import SharpnessAware
 from sam_optax.trajectory._loss import (
   Weighing,
@@ -53,6 +54,8 @@ def mesa(
   One gradient and one forward pass per step, one copy of the parameters. At
   lam = 0 it is the base optimizer.
 
+  Parts: `identity`, on the loss above.
+
   Needs `batch` and `aux['logits']`, float [batch, classes].
 
   Args:
@@ -92,63 +95,67 @@ def mesa(
   _check.number('decay', decay, 0, 1, why='decay weighs a moving average')
   if steps_per_epoch is not None:
     _check.number('steps_per_epoch', steps_per_epoch, 1, why='it is a length')
-  method = identity()
 
-  def init(params):
-    average = jax.tree.map(jnp.copy, _tree.promote(params))
-    return MesaState(method.init(params), average)
+  def on_devices(collectives):
+    method = identity().for_collectives(collectives)
 
-  def value_and_grad(
-    loss_fn,
-    params,
-    state,
-    batch,
-    example_ids=None,
-    *,
-    prepare=None,
-    across=_devices.ONE,
-    **options,
-  ):
-    batch = batch if prepare is None else prepare(batch)
-    change = _tree.subtract(params, state.average)
-    step = state.method.step
-    weight = 1 - _base.value_at(decay, step)
-    average = _tree.add(state.average, _tree.scale(weight, change))
-    average = _tree.cast_like(average, state.average)
-    averaged = _tree.cast_like(average, params)
-    per_epoch = 1 if steps_per_epoch is None else steps_per_epoch
-    epoch = step // _base.value_at(per_epoch, step, step.dtype)
-    weight, temperature = weighing.at(step, epoch)
+    def init(params):
+      average = jax.tree.map(jnp.copy, _tree.promote(params))
+      return MesaState(method.init(params), average)
 
-    def forward():
-      if teacher is not None:
-        logits = teacher(averaged, batch)
-      else:
-        logits = logits_of(loss_fn(averaged, batch)[1])
-      return _devices.vary(across, logits)
-
-    shape = jax.eval_shape(forward)
-    # The forward pass is not paid for while its weight is 0.
-    earlier = jax.lax.cond(
-      weight > 0,
-      forward,
-      lambda: _devices.vary(across, jnp.zeros(shape.shape, shape.dtype)),
-    )
-
-    def with_divergence(params, batch):
-      losses, aux = loss_fn(params, batch)
-      added = divergence(logits_of(aux), earlier, temperature)
-      return add(losses, weight, added), aux
-
-    value, grads, method_state = method.value_and_grad(
-      with_divergence,
+    def value_and_grad(
+      loss_fn,
       params,
-      state.method,
+      state,
       batch,
-      example_ids,
-      across=across,
+      example_ids=None,
+      *,
+      prepare=None,
       **options,
-    )
-    return value, grads, MesaState(method_state, average)
+    ):
+      batch = batch if prepare is None else prepare(batch)
+      change = _tree.subtract(params, state.average)
+      step = state.method.step
+      weight = 1 - _base.value_at(decay, step)
+      average = _tree.add(state.average, _tree.scale(weight, change))
+      average = optax.tree.cast_like(average, state.average)
+      averaged = optax.tree.cast_like(average, params)
+      per_epoch = 1 if steps_per_epoch is None else steps_per_epoch
+      epoch = step // _base.value_at(per_epoch, step, step.dtype)
+      weight, temperature = weighing.at(step, epoch)
 
-  return as_method(method, init, value_and_grad)
+      def forward():
+        if teacher is not None:
+          logits = teacher(averaged, batch)
+        else:
+          logits = logits_of(loss_fn(averaged, batch)[1])
+        return _collectives.vary(collectives, logits)
+
+      shape = jax.eval_shape(forward)
+      # The forward pass is not paid for while its weight is 0.
+      earlier = jax.lax.cond(
+        weight > 0,
+        forward,
+        lambda: _collectives.vary(
+          collectives, jnp.zeros(shape.shape, shape.dtype)
+        ),
+      )
+
+      def with_divergence(params, batch):
+        losses, aux = loss_fn(params, batch)
+        added = divergence(logits_of(aux), earlier, temperature)
+        return add(losses, weight, added), aux
+
+      value, grads, method_state = method.value_and_grad(
+        with_divergence,
+        params,
+        state.method,
+        batch,
+        example_ids,
+        **options,
+      )
+      return value, grads, MesaState(method_state, average)
+
+    return as_method(method, init, value_and_grad, on_devices)
+
+  return on_devices(_collectives.SINGLE_DEVICE)

@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sam_optax import _base, _check, _devices
-from sam_optax._alias.where import identity
+from sam_optax import _base, _check, _collectives
+from sam_optax._alias.cadence import identity
 from sam_optax._method import SharpnessAware
 from sam_optax.trajectory._loss import (
   CALL,
@@ -58,6 +58,8 @@ def saf(
 
   One gradient per step. At lam = 0 it is the base optimizer.
 
+  Parts: `identity`, on the loss above.
+
   Needs `example_ids` and `aux['logits']`, float [batch, num_classes].
 
   Args:
@@ -105,53 +107,56 @@ def saf(
     _check.number(name, size, 1, static=True, why='it sizes a table')
   weighing = Weighing(lam, tau, start_epoch, stop_epoch)
   weighing.check()
-  method = identity()
 
-  def init(params):
-    shape = (num_examples, epochs_ago + 1, num_classes)
-    return SafState(method.init(params), jnp.zeros(shape, jnp.float32))
+  def on_devices(collectives):
+    method = identity().for_collectives(collectives)
 
-  def value_and_grad(
-    loss_fn,
-    params,
-    state,
-    batch,
-    example_ids=None,
-    *,
-    across=_devices.ONE,
-    **options,
-  ):
-    if example_ids is None:
-      raise ValueError(
-        "Given no example_ids. SAF reads each example's earlier logits. Call "
-        f'{CALL}.'
-      )
-    example_ids = jnp.asarray(example_ids)
-    batch_size = example_ids.shape[0] * _devices.count(across)
-    per_epoch = max(1, num_examples // batch_size)
-    epoch = state.method.step // per_epoch
-    write, read = slots(epoch, epochs_ago)
-    weight, temperature = weighing.at(state.method.step, epoch)
-    earlier = state.bank[example_ids, read]
+    def init(params):
+      shape = (num_examples, epochs_ago + 1, num_classes)
+      return SafState(method.init(params), jnp.zeros(shape, jnp.float32))
 
-    def with_divergence(params, batch):
-      losses, aux = loss_fn(params, batch)
-      logits = logits_of(aux)
-      return add(losses, weight, divergence(logits, earlier, temperature)), aux
-
-    value, grads, method_state = method.value_and_grad(
-      with_divergence,
+    def value_and_grad(
+      loss_fn,
       params,
-      state.method,
+      state,
       batch,
-      example_ids,
-      across=across,
+      example_ids=None,
       **options,
-    )
-    ids, logits = _devices.gather(
-      across, (example_ids, logits_of(value[1]).astype(jnp.float32))
-    )
-    bank = state.bank.at[ids, write].set(logits, mode='drop')
-    return value, grads, SafState(method_state, bank)
+    ):
+      if example_ids is None:
+        raise ValueError(
+          "Given no example_ids. SAF reads each example's earlier logits. Call "
+          f'{CALL}.'
+        )
+      example_ids = jnp.asarray(example_ids)
+      batch_size = example_ids.shape[0] * _collectives.count(collectives)
+      per_epoch = max(1, num_examples // batch_size)
+      epoch = state.method.step // per_epoch
+      write, read = slots(epoch, epochs_ago)
+      weight, temperature = weighing.at(state.method.step, epoch)
+      earlier = state.bank[example_ids, read]
 
-  return as_method(method, init, value_and_grad)
+      def with_divergence(params, batch):
+        losses, aux = loss_fn(params, batch)
+        logits = logits_of(aux)
+        return add(
+          losses, weight, divergence(logits, earlier, temperature)
+        ), aux
+
+      value, grads, method_state = method.value_and_grad(
+        with_divergence,
+        params,
+        state.method,
+        batch,
+        example_ids,
+        **options,
+      )
+      ids, logits = _collectives.gather(
+        collectives, (example_ids, logits_of(value[1]).astype(jnp.float32))
+      )
+      bank = state.bank.at[ids, write].set(logits, mode='drop')
+      return value, grads, SafState(method_state, bank)
+
+    return as_method(method, init, value_and_grad, on_devices)
+
+  return on_devices(_collectives.SINGLE_DEVICE)

@@ -1,7 +1,74 @@
-"""Methods that do not perturb on every step: SAM-k, SS-SAM, ARSAM, AE-SAM."""
+"""Methods that do not perturb on every step: SAM-k, SS-SAM, AE-SAM, ARSAM."""
 
 from sam_optax import _base, ascent, cadence, descent
 from sam_optax._method import SharpnessAware, sharpness_aware
+
+
+def identity() -> SharpnessAware:
+  """The base optimizer alone: no second gradient, ever.
+
+  The row that every method is compared with, with the same face.
+
+  Parts: `cadence.never()`. It is SAM at rho = 0 without the second gradient.
+
+  Returns:
+    A `SharpnessAware` transformation; its update needs no grad_fn.
+
+  Example:
+    >>> import jax.numpy as jnp, sam_optax
+    >>> method, params = sam_optax.identity(), jnp.array([1.0, -2.0])
+    >>> grads, _ = method.update(params**3, method.init(params), params)
+    >>> print(grads)
+    [ 1. -8.]
+  """
+  return sharpness_aware(ascent.gradient(0.0), cadence.never())
+
+
+def late_sam(
+  rho: _base.ScalarOrSchedule = 0.05,
+  start: _base.Number = 0,
+  stop: _base.Number | None = None,
+) -> SharpnessAware:
+  """SAM within a span of steps, and the base optimizer outside of it.
+
+  Parts: `ascent.gradient`, `cadence.between` over `cadence.every`. At start =
+  0 without a stop it is SAM.
+
+  Args:
+    rho: radius, at least 0.
+    start: the first step that perturbs, from 0.
+    stop: the first step that does not perturb any more; None for no end.
+
+  Returns:
+    A `SharpnessAware` transformation.
+
+  Raises:
+    ValueError: if a number is negative.
+
+  Example:
+    >>> import jax, jax.numpy as jnp, sam_optax
+    >>> params = jnp.array([1.0, -2.0])
+    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4))
+    >>> def descend(method):
+    ...   state = method.init(params)
+    ...   return method.update(grad_fn(params), state, params, grad_fn=grad_fn)[
+    ...     0
+    ...   ]
+    >>> bool(
+    ...   jnp.allclose(
+    ...     descend(sam_optax.late_sam(0.1, start=0)),
+    ...     descend(sam_optax.sam(0.1)),
+    ...   )
+    ... )
+    True
+
+  References:
+    Zhou et al., `Sharpness-Aware Minimization Efficiently Selects Flatter
+    Minima Late in Training <https://arxiv.org/abs/2410.10373>`_, 2025.
+  """
+  return sharpness_aware(
+    ascent.gradient(rho), cadence.between(cadence.every(1), start, stop)
+  )
 
 
 def sam_k(
@@ -94,6 +161,60 @@ def ss_sam(
   return sharpness_aware(ascent.gradient(rho), cadence.bernoulli(p, key))
 
 
+def aesam(
+  rho: _base.ScalarOrSchedule = 0.05,
+  total_steps: _base.ScalarOrSchedule | None = None,
+  lambda1: _base.ScalarOrSchedule = -1.0,
+  lambda2: _base.ScalarOrSchedule = 1.0,
+  decay: _base.ScalarOrSchedule = 0.9,
+) -> SharpnessAware:
+  r"""SAM with an adaptive policy: it perturbs when the gradient surges.
+
+  A step perturbs iff :math:`\|g_t\|^2 \ge \mu_t + c_t \sigma_t`, with moving
+  mean and variance of the squared norm and a threshold c that falls from lambda2
+  to lambda1 over training (see `cadence.gradient_surge`).
+
+  The decision needs the gradient of the first pass; a host that decides (on
+  CPU) takes that pass in a call of its own, `first_pass`.
+
+  Parts: `ascent.gradient`, `cadence.gradient_surge`. With lambda1 and lambda2
+  far below 0 it is SAM, far above the base optimizer.
+
+  Args:
+    rho: radius, at least 0.
+    total_steps: length of training, at least 1.
+    lambda1: threshold at the end (remembered, not checked).
+    lambda2: threshold at the start (remembered, not checked).
+    decay: of the moving mean and variance, in [0, 1].
+
+  Returns:
+    A `SharpnessAware` transformation.
+
+  Raises:
+    ValueError: if total_steps is missing or a number is out of its range.
+
+  Example:
+    >>> import jax, jax.numpy as jnp, sam_optax
+    >>> params = jnp.array([1.0, -2.0])
+    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4))
+    >>> def descend(method):
+    ...   state = method.init(params)
+    ...   return method.update(grad_fn(params), state, params, grad_fn=grad_fn)[
+    ...     0
+    ...   ]
+    >>> always = sam_optax.aesam(0.1, 10, lambda1=-1e6, lambda2=-1e6)
+    >>> bool(jnp.all(descend(always) == descend(sam_optax.sam(0.1))))
+    True
+
+  References:
+    Jiang et al., `An Adaptive Policy to Employ Sharpness-Aware Minimization
+    <https://openreview.net/forum?id=6Wl7-M2BC->`_, 2023.
+  """
+  return sharpness_aware(
+    ascent.gradient(rho), surge('aesam', total_steps, lambda1, lambda2, decay)
+  )
+
+
 def arsam(
   rho: _base.ScalarOrSchedule = 0.1,
   alpha: _base.ScalarOrSchedule = 0.2,
@@ -184,115 +305,14 @@ def arsam(
   )
 
 
-def aesam(
-  rho: _base.ScalarOrSchedule = 0.05,
-  total_steps: _base.ScalarOrSchedule | None = None,
-  lambda1: _base.ScalarOrSchedule = -1.0,
-  lambda2: _base.ScalarOrSchedule = 1.0,
-  decay: _base.ScalarOrSchedule = 0.9,
-) -> SharpnessAware:
-  r"""SAM with an adaptive policy: it perturbs when the gradient surges.
-
-  A step perturbs iff :math:`\|g_t\|^2 \ge \mu_t + c_t \sigma_t`, with moving mean
-  and variance of the squared norm and a threshold c that falls from lambda2
-  to lambda1 over training (see `cadence.gradient_surge`).
-
-  The decision needs the gradient of the first pass; a host that decides (on
-  CPU) takes that pass in a call of its own, `first_pass`.
-
-  Parts: `ascent.gradient`, `cadence.gradient_surge`. With lambda1 and lambda2
-  far below 0 it is SAM, far above the base optimizer.
-
-  Args:
-    rho: radius, at least 0.
-    total_steps: length of training, at least 1.
-    lambda1: threshold at the end (remembered, not checked).
-    lambda2: threshold at the start (remembered, not checked).
-    decay: of the moving mean and variance, in [0, 1].
-
-  Returns:
-    A `SharpnessAware` transformation.
-
-  Raises:
-    ValueError: if total_steps is missing or a number is out of its range.
-
-  Example:
-    >>> import jax, jax.numpy as jnp, sam_optax
-    >>> params = jnp.array([1.0, -2.0])
-    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4))
-    >>> def descend(method):
-    ...   state = method.init(params)
-    ...   return method.update(grad_fn(params), state, params, grad_fn=grad_fn)[
-    ...     0
-    ...   ]
-    >>> always = sam_optax.aesam(0.1, 10, lambda1=-1e6, lambda2=-1e6)
-    >>> bool(jnp.all(descend(always) == descend(sam_optax.sam(0.1))))
-    True
-
-  References:
-    Jiang et al., `An Adaptive Policy to Employ Sharpness-Aware Minimization
-    <https://openreview.net/forum?id=6Wl7-M2BC->`_, 2023.
-  """
-  return sharpness_aware(
-    ascent.gradient(rho), _surge('aesam', total_steps, lambda1, lambda2, decay)
-  )
-
-
-def aelooksam(
-  rho: _base.ScalarOrSchedule = 0.05,
-  total_steps: _base.ScalarOrSchedule | None = None,
-  lambda1: _base.ScalarOrSchedule = -1.0,
-  lambda2: _base.ScalarOrSchedule = 1.0,
-  decay: _base.ScalarOrSchedule = 0.9,
-  alpha: _base.ScalarOrSchedule = 0.7,
-) -> SharpnessAware:
-  """AE-SAM's policy; the steps that do not perturb reuse LookSAM's direction.
-
-  The paper names the combination; that this is its rule is our reading.
-
-  Parts: `ascent.gradient`, `cadence.gradient_surge`,
-  `descent.look_direction`. With lambda1 and lambda2 far below 0 it is SAM; at
-  alpha = 0 it is AE-SAM.
-
-  Args:
-    rho: radius, at least 0.
-    total_steps: see `aesam`.
-    lambda1: see `aesam`.
-    lambda2: see `aesam`.
-    decay: see `aesam`.
-    alpha: see `looksam`.
-
-  Returns:
-    A `SharpnessAware` transformation.
-
-  Raises:
-    ValueError: if total_steps is missing or a number is out of its range.
-
-  Example:
-    >>> import jax, jax.numpy as jnp, sam_optax
-    >>> params = jnp.array([1.0, -2.0])
-    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4))
-    >>> def descend(method):
-    ...   state = method.init(params)
-    ...   return method.update(grad_fn(params), state, params, grad_fn=grad_fn)[
-    ...     0
-    ...   ]
-    >>> always = sam_optax.aelooksam(0.1, 10, lambda1=-1e6, lambda2=-1e6)
-    >>> bool(jnp.all(descend(always) == descend(sam_optax.sam(0.1))))
-    True
-
-  References:
-    Jiang et al., `An Adaptive Policy to Employ Sharpness-Aware Minimization
-    <https://openreview.net/forum?id=6Wl7-M2BC->`_, 2023.
-  """
-  return sharpness_aware(
-    ascent.gradient(rho),
-    _surge('aelooksam', total_steps, lambda1, lambda2, decay),
-    descent.look_direction(alpha),
-  )
-
-
-def _surge(name, total_steps, lambda1, lambda2, decay) -> _base.Cadence:
+def surge(
+  name: str,
+  total_steps: _base.ScalarOrSchedule | None,
+  lambda1: _base.ScalarOrSchedule,
+  lambda2: _base.ScalarOrSchedule,
+  decay: _base.ScalarOrSchedule,
+) -> _base.Cadence:
+  """The cadence of `aesam` and `aelooksam`, which need total_steps."""
   if total_steps is None:
     raise ValueError(
       'Given no total_steps. The threshold falls over the length of training. '

@@ -1,4 +1,4 @@
-"""Methods that ask some examples of the batch only: AUSAM, ESAM."""
+"""Methods that take gradients on a part of the examples: AUSAM, ESAM."""
 
 import optax
 
@@ -77,6 +77,69 @@ def ausam(
     selection=selection.by_loss_rise(
       num_examples, keep, s_min, s_max, ramp_epochs, history, key
     ),
+  )
+
+
+def esam(
+  rho: _base.ScalarOrSchedule = 0.05,
+  beta: _base.ScalarOrSchedule = 0.6,
+  gamma: float = 0.5,
+  key: _base.Key = 0,
+  *,
+  variant: str = 'paper',
+) -> SharpnessAware:
+  r"""Efficient SAM: some tensors perturbed, the most sensitive examples asked.
+
+  .. math::
+    g_m = m \cdot g, \quad
+    \epsilon = \rho\, g_m / (\beta (\|g_m\| + 10^{-7}))
+
+  with m a draw per parameter tensor, kept with probability beta (all of them
+  in the first step), and the second gradient over the share gamma of the
+  batch whose loss rises most from w to :math:`w + \epsilon`
+  (`selection.most_sensitive`). The loss at :math:`w + \epsilon` costs a
+  forward pass over the batch. Masked tensors save no time here, since their
+  gradient is not left out of the backward pass.
+
+  Needs `loss_fn` and `batch`, at either door.
+
+  Parts: `ascent.random_mask` then `ascent.gradient`,
+  `selection.most_sensitive`. At beta = gamma = 1 it is SAM, up to the 1e-7.
+
+  Args:
+    rho: radius before the division by beta, at least 0.
+    beta: share of the tensors that are perturbed, in (0, 1] (ResNet-18: 0.6).
+    gamma: share of the batch in the second pass, in (0, 1] (0.5).
+    key: PRNG key or int seed.
+    variant: 'paper' for exactly that many; 'code' for one fewer, as the
+      released code leaves.
+
+  Returns:
+    A `SharpnessAware` transformation.
+
+  Raises:
+    ValueError: if a number is out of its range or variant is unknown.
+
+  Example:
+    >>> import jax.numpy as jnp, sam_optax
+    >>> method, w = sam_optax.esam(gamma=0.5), jnp.array(0.5)
+    >>> loss_fn = lambda w, x: ((x * w - 1) ** 2, None)
+    >>> (loss, aux), grads, state = method.value_and_grad(
+    ...   loss_fn, w, method.init(w), jnp.arange(6.0)
+    ... )
+
+  References:
+    Du et al., `Efficient Sharpness-aware Minimization for Improved Training
+    of Neural Networks <https://arxiv.org/abs/2110.03141>`_, 2021, and the
+    released code.
+  """
+  return sharpness_aware(
+    ascent.chain(
+      ascent.random_mask(beta, key),
+      ascent.gradient(rho, eps=1e-7),
+      _divided_by(beta),
+    ),
+    selection=selection.most_sensitive(gamma, variant),
   )
 
 
@@ -195,69 +258,6 @@ def sam_infobatch(
     selection=selection.by_loss(
       num_examples, share, delta * total_steps, loss, key
     ),
-  )
-
-
-def esam(
-  rho: _base.ScalarOrSchedule = 0.05,
-  beta: _base.ScalarOrSchedule = 0.6,
-  gamma: float = 0.5,
-  key: _base.Key = 0,
-  *,
-  variant: str = 'paper',
-) -> SharpnessAware:
-  r"""Efficient SAM: some tensors perturbed, the most sensitive examples asked.
-
-  .. math::
-    g_m = m \cdot g, \quad
-    \epsilon = \rho\, g_m / (\beta (\|g_m\| + 10^{-7}))
-
-  with m a draw per parameter tensor, kept with probability beta (all of them
-  in the first step), and the second gradient over the share gamma of the
-  batch whose loss rises most from w to :math:`w + \epsilon`
-  (`selection.most_sensitive`). The loss at :math:`w + \epsilon` costs a
-  forward pass over the batch. Masked tensors save no time here, since their
-  gradient is not left out of the backward pass.
-
-  Needs `loss_fn` and `batch`, at either door.
-
-  Parts: `ascent.random_mask` then `ascent.gradient`,
-  `selection.most_sensitive`. At beta = gamma = 1 it is SAM, up to the 1e-7.
-
-  Args:
-    rho: radius before the division by beta, at least 0.
-    beta: share of the tensors that are perturbed, in (0, 1] (ResNet-18: 0.6).
-    gamma: share of the batch in the second pass, in (0, 1] (0.5).
-    key: PRNG key or int seed.
-    variant: 'paper' for exactly that many; 'code' for one fewer, as the
-      released code leaves.
-
-  Returns:
-    A `SharpnessAware` transformation.
-
-  Raises:
-    ValueError: if a number is out of its range or variant is unknown.
-
-  Example:
-    >>> import jax.numpy as jnp, sam_optax
-    >>> method, w = sam_optax.esam(gamma=0.5), jnp.array(0.5)
-    >>> loss_fn = lambda w, x: ((x * w - 1) ** 2, None)
-    >>> (loss, aux), grads, state = method.value_and_grad(
-    ...   loss_fn, w, method.init(w), jnp.arange(6.0)
-    ... )
-
-  References:
-    Du et al., `Efficient Sharpness-aware Minimization for Improved Training
-    of Neural Networks <https://arxiv.org/abs/2110.03141>`_, 2021, and the
-    released code.
-  """
-  return sharpness_aware(
-    optax.chain(
-      ascent.random_mask(beta, key),
-      ascent.gradient(rho, eps=1e-7),
-      _divided_by(beta),
-    ),
-    selection=selection.most_sensitive(gamma, variant),
   )
 
 

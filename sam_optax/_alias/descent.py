@@ -1,4 +1,4 @@
-"""Methods that descend along something else: GSAM, LookSAM, GNP, WSAM."""
+"""Methods that descend along another direction: GSAM, LookSAM, GNP, WSAM."""
 
 from sam_optax import _base, _check, ascent, cadence, descent
 from sam_optax._method import SharpnessAware, sharpness_aware
@@ -55,71 +55,6 @@ def gsam(
   """
   return sharpness_aware(
     ascent.gradient(rho), descent=descent.surrogate_gap(alpha, minimize)
-  )
-
-
-def rgsam(
-  rho: _base.ScalarOrSchedule = 0.05,
-  gamma: _base.ScalarOrSchedule = 5e-4,
-  lam: _base.ScalarOrSchedule = 2.0,
-  alpha: _base.ScalarOrSchedule = 0.3,
-  key: _base.Key = 0,
-  *,
-  variant: str = 'code',
-) -> SharpnessAware:
-  r"""R-SAM's noise with GSAM's descent.
-
-  .. math::
-    u = g_p / \|g_p\|, \quad
-    G = g_p - \alpha (\hat g - \langle \hat g, u \rangle u)
-
-  with :math:`\hat g` and :math:`g_p` of `rsam`. The paper gives the name and
-  a result only; that :math:`\hat g` stands for the clean gradient, so that no
-  third one is needed, is our reading.
-
-  Parts: `ascent.random` over `ascent.gradient`, `descent.surrogate_gap`. At
-  alpha = 0 it is R-SAM, at gamma = 0 GSAM, at both SAM.
-
-  Args:
-    rho: see `rsam`.
-    gamma: see `rsam`.
-    lam: see `rsam`.
-    alpha: weight of the orthogonal part, at least 0 (the released code's
-      value).
-    key: PRNG key or int seed.
-    variant: see `rsam`.
-
-  Returns:
-    A `SharpnessAware` transformation.
-
-  Raises:
-    ValueError: if a number is out of its range or variant is unknown.
-
-  Example:
-    >>> import jax, jax.numpy as jnp, sam_optax
-    >>> params = jnp.array([1.0, -2.0])
-    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4))
-    >>> def descend(method):
-    ...   state = method.init(params)
-    ...   return method.update(grad_fn(params), state, params, grad_fn=grad_fn)[
-    ...     0
-    ...   ]
-    >>> bool(
-    ...   jnp.allclose(
-    ...     descend(sam_optax.rgsam(0.1, gamma=0.0, alpha=0.0)),
-    ...     descend(sam_optax.sam(0.1)),
-    ...   )
-    ... )
-    True
-
-  References:
-    Liu et al., `Random Sharpness-Aware Minimization
-    <https://openreview.net/forum?id=htUvh7xPoa>`_, 2022, and the released
-    code.
-  """
-  return sharpness_aware(
-    ascent.random(ascent.gradient(rho), gamma, lam, key, variant=variant),
-    descent=descent.surrogate_gap(alpha),
   )
 
 
@@ -288,6 +223,51 @@ def wsam(
   return sharpness_aware(
     ascent.gradient(rho), descent=descent.blend(sharpness_weight(gamma))
   )
+
+
+def stable_sam(rho: _base.ScalarOrSchedule = 0.05) -> SharpnessAware:
+  r"""Stable SAM: the perturbed gradient at the clean gradient's length.
+
+  .. math:: G = \frac{\|g\|}{\|g_p\| + 10^{-12}} g_p
+
+  The ascent is SAM's normalised one; the authors' README also runs it without
+  the normalisation, which is `ascent.unified(rho, 0)` with the same descent.
+
+  Parts: `ascent.gradient`, `descent.rescaled`. It is SAM where the two
+  gradients have the same length, as at rho = 0.
+
+  Args:
+    rho: radius, at least 0 (the released code: 0.05).
+
+  Returns:
+    A `SharpnessAware` transformation.
+
+  Raises:
+    ValueError: if rho is negative.
+
+  Example:
+    >>> import jax, jax.numpy as jnp, sam_optax
+    >>> params = jnp.array([1.0, -2.0])
+    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4))
+    >>> def descend(method):
+    ...   state = method.init(params)
+    ...   return method.update(grad_fn(params), state, params, grad_fn=grad_fn)[
+    ...     0
+    ...   ]
+    >>> bool(
+    ...   jnp.allclose(
+    ...     descend(sam_optax.stable_sam(0.0)),
+    ...     descend(sam_optax.sam(0.0)),
+    ...   )
+    ... )
+    True
+
+  References:
+    Tan et al., `Stabilizing Sharpness-aware Minimization Through A Simple
+    Renormalization Strategy <https://arxiv.org/abs/2401.07250>`_, 2025, and
+    the released code.
+  """
+  return sharpness_aware(ascent.gradient(rho), descent=descent.rescaled())
 
 
 def sharpness_weight(

@@ -1,0 +1,1 @@
+"""Methods that are new in where they perturb, filed as their parts are."""

@@ -1,0 +1,203 @@
+"""The type of an ascent: an Optax transformation in two halves."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from sam_optax import _base
+
+
+def _itself(tree: _base.PyTree) -> _base.PyTree:
+  return tree
+
+
+class Context(NamedTuple):
+  """What an ascent may use besides gradient, state and parameters.
+
+  Attributes:
+    step: int32, the number of the step, from 0.
+    mean: tree -> its mean over the devices that perturb along gradients of
+      their own; the tree itself elsewhere.
+    offset: what `Ascent.offset` returned in this step.
+    draw: the number of this draw, below `Ascent.draws`.
+    gradient_at: point -> gradient on this step's examples. Each call is one
+      more gradient evaluation, and is counted.
+    reference: point -> gradient on the caller's other data; counted too.
+    perturbed: False where the result only feeds the memory of a later member
+      of a chain. No gradient may then be evaluated.
+  """
+
+  step: jax.Array | None = None
+  mean: Callable[[_base.PyTree], _base.PyTree] = _itself
+  offset: _base.PyTree = None
+  draw: int = 0
+  gradient_at: Callable[[_base.PyTree], _base.PyTree] | None = None
+  reference: Callable[[_base.PyTree], _base.PyTree] | None = None
+  perturbed: bool = True
+
+
+class Perturbation(NamedTuple):
+  """A perturbation, and the norm that scaled it if there was one."""
+
+  value: _base.PyTree
+  norm: jax.Array | None = None
+
+
+def _forget(gradient, state, params, step):
+  """The memory of an ascent that has none."""
+  del gradient, params, step
+  return state
+
+
+class Ascent(optax.GradientTransformationExtraArgs):
+  """Where to perturb to: from a gradient to a perturbation of the parameters.
+
+  An `Ascent` unpacks to (init, update) like every Optax transformation, so
+  `optax.chain` and the other combinators take it. The spine calls the two
+  halves of `update` by themselves.
+
+  Attributes:
+    init: params -> state.
+    perturb: (gradient, state, params, context) -> `Perturbation`. The gradient
+      may be that of one device; the state does not change.
+    remember: (gradient, state, params, step) -> state, on every step, with the
+      mean gradient of all devices.
+    offset: (state, params, step) -> offset of the first gradient's point from
+      the params, on a SAM step; None for no offset.
+    draws: perturbations per SAM step, whose gradients are averaged.
+    reads_gradient: whether the perturbation depends on the first gradient.
+    has_norm: whether `perturb` returns a norm.
+  """
+
+  perturb: Callable[..., Perturbation]
+  remember: Callable[..., _base.State]
+  offset: Callable[..., _base.PyTree] | None
+  draws: int
+  reads_gradient: bool
+  has_norm: bool
+
+  def __new__(
+    cls,
+    init: Any,
+    perturb: Callable[..., Perturbation],
+    remember: Callable[..., _base.State] = _forget,
+    offset: Callable[..., _base.PyTree] | None = None,
+    draws: int = 1,
+    reads_gradient: bool = True,
+    has_norm: bool = False,
+  ):
+    def update(updates, state, params=None, **extra_args) -> Any:
+      known = {k: v for k, v in extra_args.items() if k in Context._fields}
+      context = Context(**known)
+      perturbation = perturb(updates, state, params, context)
+      new_state = remember(updates, state, params, context.step)
+      return perturbation.value, new_state
+
+    self = super().__new__(cls, init, update)
+    self.perturb, self.remember = perturb, remember
+    self.offset, self.draws = offset, draws
+    self.reads_gradient, self.has_norm = reads_gradient, has_norm
+    return self
+
+
+def stateless(params: _base.PyTree) -> optax.EmptyState:
+  """The initial state of a part that has none."""
+  del params
+  return optax.EmptyState()
+
+
+def as_ascent(transformation: optax.GradientTransformation) -> Ascent:
+  """An ascent from any Optax transformation of gradients."""
+  if isinstance(transformation, Ascent):
+    return transformation
+  tx = optax.with_extra_args_support(transformation)
+
+  def perturb(gradient, state, params, context):
+    return Perturbation(
+      tx.update(gradient, state, params, **context._asdict())[0]
+    )
+
+  def remember(gradient, state, params, step):
+    if not jax.tree.leaves(state):
+      return state
+    context = Context(step, perturbed=False)
+    return tx.update(gradient, state, params, **context._asdict())[1]
+
+  return Ascent(tx.init, perturb, remember)
+
+
+def chain(*members: optax.GradientTransformation) -> Ascent:
+  """One ascent after another: `optax.chain` for ascents.
+
+  `optax.chain` gives the same perturbations. Of a chain made here, the spine
+  can call the halves of each member by themselves, and the state of the method
+  shows the norm that scaled the perturbation (`direction_norm`).
+
+  Args:
+    *members: ascents and Optax transformations, the first of which gets the
+      gradient. Only the first may move the point of the first gradient, or
+      draw more than once.
+
+  Returns:
+    An `Ascent`.
+
+  Raises:
+    ValueError: if there is no member, or a later one has an offset or draws.
+
+  Example:
+    >>> import jax, jax.numpy as jnp, optax, sam_optax
+    >>> from sam_optax import ascent
+    >>> method = sam_optax.sharpness_aware(
+    ...   ascent.chain(optax.centralize(), ascent.gradient(rho=0.1))
+    ... )
+    >>> params, loss = jnp.array([[1.0, -2.0]]), lambda w: jnp.sum(w**4)
+    >>> state = method.init(params)
+    >>> for _ in range(3):
+    ...   grads, state = method.update(
+    ...     jax.grad(loss)(params), state, params, grad_fn=jax.grad(loss)
+    ...   )
+    ...   params = params - 0.01 * grads
+    ...   print(f'Objective: {loss(params):.2f}')
+    Objective: 10.48
+    Objective: 7.00
+    Objective: 5.02
+  """
+  parts = tuple(map(as_ascent, members))
+  if not parts or any(p.offset is not None or p.draws > 1 for p in parts[1:]):
+    raise ValueError(
+      'Given no member, or a later one that moves the first gradient or draws '
+      'more than once. The first gradient is taken before the chain begins. '
+      'Put that member first.'
+    )
+
+  def init(params):
+    return tuple(part.init(params) for part in parts)
+
+  def perturb(gradient, state, params, context):
+    norm = None
+    for part, part_state in zip(parts, state, strict=True):
+      gradient, own_norm = part.perturb(gradient, part_state, params, context)
+      norm = norm if own_norm is None else own_norm
+    return Perturbation(gradient, norm)
+
+  def remember(gradient, state, params, step):
+    new_state = []
+    for number, (part, part_state) in enumerate(zip(parts, state, strict=True)):
+      new_state.append(part.remember(gradient, part_state, params, step))
+      if jax.tree.leaves(state[number + 1 :]):
+        context = Context(step, perturbed=False)
+        gradient = part.perturb(gradient, part_state, params, context).value
+    return tuple(new_state)
+
+  first, first_offset = parts[0], parts[0].offset
+  return Ascent(
+    init,
+    perturb,
+    remember,
+    first_offset and (lambda state, *rest: first_offset(state[0], *rest)),
+    first.draws,
+    first.reads_gradient,
+    any(part.has_norm for part in parts),
+  )

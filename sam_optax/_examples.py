@@ -1,0 +1,228 @@
+"""The evaluation entry point, `value_and_grad`, and the choice of examples."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sam_optax import _base, _collectives, _evaluate, _step, _tree, _update
+
+# No table has such a row, and JAX drops what is written there.
+NOWHERE = jnp.iinfo(jnp.int32).max
+
+
+class ExampleLosses(NamedTuple):
+  """The losses of a step's examples, for a selection to record.
+
+  They leave the branches instead of the new state of the selection: a table of
+  all examples would be copied there, whole and in every step.
+
+  Attributes:
+    losses: [batch], in the first pass.
+    perturbed_losses: [batch], in the second.
+    ids: int32 [batch]; `NOWHERE` for no example.
+  """
+
+  losses: jax.Array
+  perturbed_losses: jax.Array
+  ids: jax.Array
+
+
+class _Outcome(NamedTuple):
+  """All that a step on some examples returns."""
+
+  value: tuple[jax.Array, Any]  # (loss, aux)
+  direction: _base.PyTree
+  state: _step.SharpnessAwareState
+  recorded: ExampleLosses | None
+
+
+def make_value_and_grad(
+  parts: _step.Parts, collectives: _collectives.Collectives
+) -> Callable[..., Any]:
+  """`SharpnessAware.value_and_grad` of a method with these parts."""
+  selection = parts.selection
+  choice, pruning = selection.choice, selection.pruning
+
+  def value_and_grad(
+    loss_fn,
+    params,
+    state,
+    batch,
+    example_ids=None,
+    *,
+    reference_grad_fn=None,
+    prepare=None,
+    perturb=None,
+    full_batch=None,
+    first=None,
+    dtypes_of=None,
+  ):
+    _check_examples(selection, batch, example_ids)
+    if example_ids is not None:
+      example_ids = jnp.asarray(example_ids)
+    if first is not None:
+      first = _evaluate.averaged(first, collectives)
+
+    def prepared(examples):
+      return examples if prepare is None else prepare(examples)
+
+    def step_on(examples, ids):
+      weights = None
+      if pruning is not None:
+        table = pruning.weights(state.selection)
+        weights = table.at[ids].get(mode='fill', fill_value=1)
+      evaluator = _evaluate.from_loss_fn(
+        loss_fn,
+        prepared(examples),
+        weights,
+        reference_grad_fn,
+        selection.between,
+        collectives,
+      )
+      result = _step.take_step(
+        parts,
+        evaluator,
+        params,
+        state._replace(selection=()),
+        params if dtypes_of is None else dtypes_of,
+        first,
+        perturb,
+        collectives,
+      )
+      return _Outcome(
+        (result.clean.loss, result.clean.aux),
+        result.direction,
+        result.state,
+        _gathered(collectives, result, ids),
+      )
+
+    if choice is None:
+      outcome = step_on(batch, example_ids)
+    else:
+      outcome = _on_full_batch_or_chosen(
+        choice,
+        collectives,
+        state,
+        step_on,
+        lambda examples: loss_fn(params, prepared(examples))[1],
+        (batch, example_ids),
+        full_batch,
+      )
+    recorded = _record(selection, outcome, state.selection)
+    return outcome.value, outcome.direction, recorded
+
+  return value_and_grad
+
+
+def _check_examples(
+  selection: _base.Selection, batch: _base.PyTree, example_ids: Any
+) -> None:
+  """Raises ValueError if the selection needs what the caller did not pass."""
+  needs_ids = selection.choice is not None or selection.pruning is not None
+  if batch is None and (needs_ids or selection.between is not None):
+    raise ValueError(
+      'Given no batch. This method chooses examples by their losses. Call '
+      f'{_update.CALL_WITH_EXAMPLES}.'
+    )
+  if needs_ids and example_ids is None:
+    raise ValueError(
+      'Given no example_ids. This method keeps a history of each example. '
+      "Pass each example's position in the data set, int32 [batch]."
+    )
+
+
+def _on_full_batch_or_chosen(
+  choice: _base.Choice,
+  collectives: _collectives.Collectives,
+  state: _step.SharpnessAwareState,
+  step_on: Callable[..., _Outcome],
+  aux_of: Callable[[_base.PyTree], Any],
+  examples: tuple[_base.PyTree, Any],
+  full_batch: bool | jax.Array | None,
+) -> _Outcome:
+  """A step on the full batch, or on the examples that the selection chooses."""
+  ids = examples[1]
+  batch_size = ids.shape[0] * _collectives.count(collectives)
+
+  def chosen():
+    drawn_from = collectives.own_keys(state.selection)
+    positions = _collectives.choose(
+      collectives,
+      lambda ids: choice.positions(drawn_from, ids, state.step, batch_size),
+      ids,
+    )
+    return _collectives.rows(collectives, positions, examples)
+
+  def on_chosen():
+    outcome = step_on(*chosen())
+    padded = _padded(outcome.recorded, batch_size)
+    return outcome._replace(recorded=padded)
+
+  if full_batch is None:
+    full_batch = _collectives.any_of(
+      collectives, choice.full_batch(state.selection, ids)
+    )
+  if not isinstance(full_batch, bool):
+    _check_same_aux(
+      jax.eval_shape(lambda: aux_of(examples[0])),
+      jax.eval_shape(lambda: aux_of(chosen()[0])),
+    )
+  return _step.branch(full_batch, lambda: step_on(*examples), on_chosen)
+
+
+def _check_same_aux(full: Any, chosen: Any) -> None:
+  """Raises ValueError if aux has another shape on a part of the batch."""
+  shapes = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+  if shapes(full) != shapes(chosen):
+    raise ValueError(
+      'Given a loss_fn whose aux has a batch axis. This method uses the full '
+      'batch on some steps and a part on others, and one compiled step '
+      f'returns one shape: {full} or {chosen}. Return means, or let the host '
+      'choose between two compiled steps: pass '
+      '**method.decide(state, example_ids) as static arguments.'
+    )
+
+
+def _gathered(
+  collectives: _collectives.Collectives,
+  result: _step.StepResult,
+  ids: jax.Array | None,
+) -> ExampleLosses | None:
+  """The losses of all devices, where a selection records them."""
+  if result.perturbed_losses is None or ids is None:
+    return None
+  rows = (
+    _tree.promote(result.clean.losses),
+    result.perturbed_losses,
+    ids.astype(jnp.int32),
+  )
+  return ExampleLosses(*_collectives.gather(collectives, rows))
+
+
+def _padded(recorded: ExampleLosses | None, size: int) -> ExampleLosses | None:
+  """The losses of some examples, in arrays for `size` examples."""
+  if recorded is None:
+    return None
+  pad = lambda x, value: jnp.concatenate(
+    [x, jnp.full([size - x.shape[0]], value, x.dtype)]
+  )
+  return ExampleLosses(*map(pad, recorded, (0, 0, NOWHERE)))
+
+
+def _record(
+  selection: _base.Selection, outcome: _Outcome, before: _base.State
+) -> _step.SharpnessAwareState:
+  """The state of a step with the new state of its selection."""
+  state, recorded = outcome.state, outcome.recorded
+  if recorded is None or selection.update is None:
+    return state._replace(selection=before)
+  losses, perturbed_losses, ids = recorded
+  # A Python branch needs a decision in Python; here either may have been.
+  where = lambda condition: jnp.where(condition, ids, NOWHERE)
+  after = selection.update(
+    losses, perturbed_losses, before, where(state.perturbed)
+  )
+  after = selection.update(losses, None, after, where(~state.perturbed))
+  return state._replace(selection=after)

@@ -1,0 +1,107 @@
+"""The Optax entry point of a method: `update`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from sam_optax import _check, _collectives, _evaluate, _step
+
+CALL = (
+  'updates, opt_state = tx.update(grad_fn(params), opt_state, params, '
+  'grad_fn=grad_fn), with grad_fn = jax.grad(lambda p: loss(p, batch))'
+)
+CALL_WITH_EXAMPLES = (
+  'updates, opt_state = tx.update(grads, opt_state, params, '
+  'loss_fn=loss_fn, batch=batch, example_ids=ids), with loss_fn(params, '
+  'batch) -> (losses of shape [batch], aux)'
+)
+
+
+def make_update(
+  parts: _step.Parts,
+  value_and_grad: Callable[..., Any],
+  collectives: _collectives.Collectives,
+) -> Callable[..., tuple[Any, _step.SharpnessAwareState]]:
+  """`SharpnessAware.update` of a method with these parts."""
+  selection = parts.selection
+  needs_examples = bool(
+    selection.choice or selection.pruning or selection.between
+  )
+
+  def update(
+    updates,
+    state,
+    params=None,
+    *,
+    grad_fn=None,
+    loss_fn=None,
+    batch=None,
+    example_ids=None,
+    reference_grad_fn=None,
+    perturb=None,
+    full_batch=None,
+    **extra_args,
+  ):
+    del extra_args
+    if params is None:
+      raise ValueError(
+        'Given no params. The second gradient is taken at params + '
+        f'perturbation. Call {CALL}.'
+      )
+    _check.not_masked(params)
+    if loss_fn is not None and (needs_examples or grad_fn is None):
+      _, direction, state = value_and_grad(
+        loss_fn,
+        params,
+        state,
+        batch,
+        example_ids,
+        reference_grad_fn=reference_grad_fn,
+        perturb=perturb,
+        full_batch=full_batch,
+        dtypes_of=updates,
+      )
+      return direction, state
+    if needs_examples:
+      raise ValueError(
+        'Given no loss_fn. This method chooses examples by their losses, '
+        f'which grad_fn does not show. Call {CALL_WITH_EXAMPLES}.'
+      )
+    evaluator = _evaluate.from_grad_fn(
+      _checked(grad_fn, updates), reference_grad_fn, collectives
+    )
+    first = None
+    moved = parts.ascent.offset is not None and perturb is not False
+    # If `updates` is summed over devices, the gradient of this device cannot
+    # be recovered; it is evaluated again.
+    if not moved and _collectives.is_own(collectives, updates):
+      first = _evaluate.averaged(_evaluate.Evaluation(updates), collectives)
+    result = _step.take_step(
+      parts, evaluator, params, state, updates, first, perturb, collectives
+    )
+    return result.direction, result.state
+
+  return update
+
+
+def _checked(grad_fn: Any, updates: Any) -> Callable[[Any], Any]:
+  """A gradient function whose results are like `updates`."""
+
+  def checked(point):
+    if grad_fn is None:
+      raise ValueError(
+        'Given no grad_fn. A second gradient is needed, and `updates` holds '
+        f'only the first. Call {CALL}.'
+      )
+    gradient = grad_fn(point)
+    if jax.tree.structure(gradient) != jax.tree.structure(updates):
+      raise ValueError(
+        f'Given a grad_fn that returns {jax.tree.structure(gradient)}. It '
+        'must return a tree of the same structure as `updates`: '
+        f'{jax.tree.structure(updates)}. Use jax.grad(loss), or '
+        'lambda p: jax.value_and_grad(loss)(p)[1].'
+      )
+    return gradient
+
+  return checked
