@@ -18,7 +18,7 @@ def method(name: str, **changes: Any) -> Config:
   """A method's section of the config: its name and all of its arguments.
 
   Args:
-    name: a public method of `sam_optax`.
+    name: a name in `sam_optax.METHODS`.
     **changes: arguments that differ from the method's defaults; a dict for
       one that varies, see `train/optim/varying.py`.
 
@@ -91,29 +91,12 @@ def build_method(
       'Leave it out, or give at least the size of the set.'
     )
   try:
-    return getattr(sam_optax, name)(**options)
+    return sam_optax.METHODS[name](**options)
   except ValueError as error:
     raise ConfigError(f'In method ({name}): {error}') from error
 
 
 def _arguments(name: str) -> Sequence[inspect.Parameter]:
-  """The arguments of a public method of sam_optax."""
-  known = sorted(method for method in dir(sam_optax) if is_method(method))
-  if name not in known:
-    raise ConfigError(
-      f'Given method.name={name!r}. sam_optax has no such method. '
-      f'{checks.nearest(name, known)}'
-    )
-  signature = inspect.signature(getattr(sam_optax, name))
-  return list(signature.parameters.values())
-
-
-def is_method(name: str) -> bool:
-  """Whether a name of sam_optax is that of a method."""
-  function = getattr(sam_optax, name)
-  if not inspect.isfunction(function):
-    return False
-  returned = inspect.signature(function).return_annotation
-  # What is made of parts, or of a method, is none.
-  parts = {'ascent', 'method'} & set(inspect.signature(function).parameters)
-  return returned is sam_optax.SharpnessAware and not parts
+  """The arguments of a method of sam_optax."""
+  build = checks.pick('method.name', name, sam_optax.METHODS)
+  return list(inspect.signature(build).parameters.values())
