@@ -175,8 +175,8 @@ EXTRA = {
 def specs() -> dict[str, Spec]:
   """Every row by its name: SGD, every alias of the library, and the rest."""
   rows = {'sgd': Spec()}
-  for name in dir(sam_optax):
-    if train_config.is_method(name) and name != 'identity':
+  for name in sam_optax.METHODS:
+    if name != 'identity':
       rows[name] = _SPECIAL.get(name, Spec())._replace(method=name)
   return {**rows, **EXTRA}
 
