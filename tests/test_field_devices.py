@@ -1,4 +1,4 @@
-"""Fault 8 of the field: one result on four devices, whatever the mean is of."""
+"""Fault 8 of test_field: all ways to average must agree on four devices."""
 
 import functools
 
@@ -22,7 +22,7 @@ def batches():
 
 
 def train(method, mean_gradient, params, state, batches):
-  """A few steps with the grad_fn that `mean_gradient` makes of a batch."""
+  """A few steps, with `mean_gradient` making grad_fn from a batch."""
 
   def step(carry, batch):
     params, state = carry
@@ -37,18 +37,19 @@ def train(method, mean_gradient, params, state, batches):
 
 
 def mean_of_local(batch, w):
-  # pmap, and shard_map with check_vma=False: a gradient is the device's own.
+  # pmap, and shard_map with check_vma=False: a gradient is of one device.
   return jax.lax.pmean(jax.grad(example_loss)(w, batch), 'b')
 
 
 def gradient_of_mean(batch, w):
-  # shard_map as it is by default: the gradient of a replicated parameter is
-  # summed over the devices already, so the loss is averaged instead.
+  # shard_map by default: the gradient of a replicated parameter is already
+  # summed over devices, so the loss is averaged instead.
   return jax.grad(lambda w: jax.lax.pmean(example_loss(w, batch), 'b'))(w)
 
 
 def mean_of_cast(batch, w):
-  # The other way there: a parameter said to vary has a gradient of its own.
+  # An alternative there: a parameter cast to varying has one gradient per
+  # device.
   return mean_of_local(batch, jax.lax.pcast(w, 'b', to='varying'))
 
 

@@ -1,6 +1,6 @@
-"""Many devices: perturbations of each one's own, and what crosses devices.
+"""Many devices: local perturbations, and communication.
 
-That synced perturbations are one device's is in `test_matrix.py`.
+`test_matrix.py` compares synced perturbations with one device.
 """
 
 import functools
@@ -56,7 +56,7 @@ def test_four_groups_on_one_device_are_four_devices(name):
   assert_agree(rows('groups')[name], rows('local')[name])
 
 
-# Local perturbations, by hand: a loop over the devices, on vectors.
+# Local perturbations by hand: a loop over devices, on vectors.
 
 _, unravel = jax.flatten_util.ravel_pytree(driving.start())
 
@@ -83,8 +83,8 @@ def across(x, axis):
   return x - jnp.vdot(x, unit(axis)) * unit(axis)
 
 
-# A rule is (gradient functions, point, what it kept, step) -> (direction, what
-# it keeps, whether it perturbed), with the arguments of its row.
+# A rule maps (gradient functions, point, memory, step) to (direction, new
+# memory, whether it perturbed), with the arguments of its row.
 
 
 def by_sam(grads, w, kept, step):
@@ -213,13 +213,13 @@ def local(route):
 
 @pytest.mark.parametrize('name', RULES)
 @pytest.mark.parametrize('route', ['shard_map', 'shard_map, unchecked', 'pmap'])
-def test_local_perturbations_are_a_loop_over_the_devices(name, route):
+def test_local_perturbations_equal_a_loop_over_devices(name, route):
   expected, perturbs = by_hand(RULES[name])
   (grads, _, perturbed, _), _ = local(route)[name]
   actual = jax.vmap(ravel)(grads)
   np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
   np.testing.assert_array_equal(perturbed, perturbs)
-  # The other kind is another trajectory.
+  # Synced perturbations give another trajectory.
   if name in METHODS and name != 'aesam':
     synced = rows('one')[name][0][0]
     assert not np.allclose(ravel(synced), ravel(grads), rtol=1e-3)
@@ -254,7 +254,7 @@ def test_one_step_on_two_devices_to_many_digits(x64, perturbation, route):
   np.testing.assert_allclose(w, golden, rtol=1e-9)
 
 
-# Those that keep a table, that draw, and that decide.
+# Methods that keep a table, are random, or decide by the gradient.
 SOME = ('fsam', 'rsam', 'arsam', 'ausam', 'sam_infobatch', 'saf')
 
 
@@ -278,7 +278,7 @@ def test_the_shape_of_the_machine_does_not_matter(name, shape):
   assert_agree(in_another_shape(shape)[name], other)
 
 
-def test_every_group_has_its_aux_and_the_loss_is_the_mean():
+def test_each_group_has_its_own_aux_and_the_loss_is_the_mean():
   made = sam_optax.parallel(
     sam_optax.sam(0.1), None, examples_per_perturbation=2
   )
@@ -299,8 +299,8 @@ def test_every_group_has_its_aux_and_the_loss_is_the_mean():
   'perturbation, averages', [('local', 1), ('synced', 2)]
 )
 def test_nothing_is_computed_or_sent_twice(perturbation, averages, check_vma):
-  # With check_vma=True the gradient that comes in is a sum over devices, which
-  # nobody reads.
+  # With check_vma=True, the incoming gradient is a sum over devices that no one
+  # reads.
   made = sam_optax.parallel(sam_optax.sam(0.1), perturbation=perturbation)
 
   def step(w, batch):
@@ -330,8 +330,8 @@ for (_, _, perturbed, _), _ in in_pmap('update', wrapped(made))().values():
 """
 
 
-def test_devices_decide_alike_or_time_runs_out():
-  # Were it not so, one would wait for ever for an average with the others.
+def test_devices_decide_alike():
+  # Otherwise one would wait forever to average with the others.
   done = subprocess.run(
     [sys.executable, '-c', DIVERGING],
     capture_output=True,
@@ -343,7 +343,7 @@ def test_devices_decide_alike_or_time_runs_out():
   assert done.stdout.split() == ['True'] * 2
 
 
-# Parameters, and tables of examples, that are themselves spread over devices.
+# Sharded parameters, and sharded tables of examples.
 
 
 KEPT = {
@@ -354,7 +354,7 @@ KEPT = {
 }
 
 
-def test_state_is_sharded_as_the_parameters():
+def test_state_is_sharded_like_the_parameters():
   layout = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
   params = {'m': jnp.arange(64.0).reshape(16, 4) / 64, 'v': jnp.ones(8)}
   shardings = {
@@ -383,7 +383,7 @@ def test_state_is_sharded_as_the_parameters():
     for tree in (states[kept], results[kept][1]):
       for name, leaf in optax.tree.get(tree, kept).items():
         assert leaf.sharding.is_equivalent_to(shardings[name], leaf.ndim)
-  # The norms are of the whole tree, wherever its parts lie.
+  # Norms are over the whole tree, on all devices.
   driving.assert_close(results, jax.jit(step)(params, init(params)))
 
 
@@ -402,7 +402,7 @@ def test_a_table_of_examples_may_be_sharded():
   assert_agree(results['ausam'], rows('one')['ausam'])
 
 
-# What cannot work says so.
+# Mistakes.
 
 
 def step_of(made, **changes):
