@@ -94,6 +94,7 @@ def _optax_sam(config) -> sam_optax.SharpnessAware:
       perturbed=jnp.ones([], jnp.bool_),
       sam_fraction=jnp.ones([]),
       gradient_evaluations=jnp.zeros([], jnp.int32),
+      direction_norm=None,
       ascent=inner.init(params),
       cadence=(),
       descent=(),
@@ -101,9 +102,9 @@ def _optax_sam(config) -> sam_optax.SharpnessAware:
     )
 
   def value_and_grad(
-    loss_fn, params, state, batch, example_ids=None, prepare=None
+    loss_fn, params, state, batch, example_ids=None, prepare=None, **unused
   ):
-    del example_ids
+    del example_ids, unused
     batch = batch if prepare is None else prepare(batch)
 
     def mean_loss(params):
@@ -176,8 +177,8 @@ EXTRA = {
 def specs() -> dict[str, Spec]:
   """Every row by name: SGD, every method of the library, and `EXTRA`."""
   rows = {'sgd': Spec()}
-  for name in dir(sam_optax):
-    if train_config.is_method(name) and name != 'identity':
+  for name in sam_optax.METHODS:
+    if name != 'identity':  # which is the row of SGD
       rows[name] = _SPECIAL.get(name, Spec())._replace(method=name)
   return {**rows, **EXTRA}
 

@@ -12,7 +12,7 @@ from benchmarks import compare, measure, program, rows
 from train import data, models
 from train.step import Step
 
-METHODS = ('sam', 'fsam', 'arsam', 'ausam')
+MEASURED = ('sam', 'fsam', 'arsam', 'ausam')
 
 
 class Size(NamedTuple):
@@ -102,7 +102,7 @@ def measure_size(size: Size, rounds: int, steps: int | None) -> dict[str, Any]:
   if size.pieces:
     kind = functools.partial(InPieces, size.pieces)
   taking = {}
-  for name, spec in rows.chosen(','.join(METHODS)).items():
+  for name, spec in rows.chosen(','.join(MEASURED)).items():
     config = program.make_config(spec, model, size.batch)
     # One pixel cannot be cropped, and only the method matters here.
     config.augment.pad, config.augment.flip = 0, False
@@ -114,6 +114,6 @@ def measure_size(size: Size, rounds: int, steps: int | None) -> dict[str, Any]:
   return {
     'milliseconds': 1000 * measure.seconds_per_step(turns['sgd'], steps),
     'ratios': {
-      name: list(measure.over(turns[name], turns['sgd'])) for name in METHODS
+      name: list(measure.over(turns[name], turns['sgd'])) for name in MEASURED
     },
   }
