@@ -257,7 +257,7 @@ def test_the_mean_step_weighs_perturbed_and_plain_steps():
 
 
 @pytest.mark.parametrize(
-  ('name', 'perturbs'),
+  ('name', 'kinds'),
   [
     ('sgd', {'plain': None}),
     ('sam', {'perturbed': None}),
@@ -266,9 +266,9 @@ def test_the_mean_step_weighs_perturbed_and_plain_steps():
     ('ausam', {'perturbed': None}),
   ],
 )
-def test_the_kinds_of_steps_are_found(name, perturbs):
+def test_the_kinds_of_steps_are_found(name, kinds):
   made = one_step.make_method(rows.specs()[name], batch=8)
-  assert one_step.kinds(made, one_step.make_problem(8)) == perturbs
+  assert one_step.kinds(made, one_step.make_problem(8)) == kinds
 
 
 def test_a_row_is_counted_and_reported():

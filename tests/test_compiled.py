@@ -19,13 +19,13 @@ def ridges(params, batch):
 
 def instructions(name, leaves):
   """The number of instructions in a step, including fused computations."""
-  perturbs = {'perturb': True} if METHODS[name].perturbs else {}
+  decisions = {'perturb': True} if METHODS[name].perturbs else {}
   # Named so that the mask of SAM-ON matches.
   params = {f'norm{number}': jnp.ones([2, 3]) for number in range(leaves)}
   stepper = driving.Stepper(method(name), 'value_and_grad', ridges)
   states = stepper.method.init(params), stepper.base.init(params)
   arguments = (params, *states, *driving.batch_at(0))
-  compiled = stepper.jitted.lower(*arguments, **perturbs).compile()
+  compiled = stepper.jitted.lower(*arguments, **decisions).compile()
   return compiled.as_text().count(' = ')
 
 

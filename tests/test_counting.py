@@ -21,16 +21,16 @@ def read(state, *names):
 @every_method
 @both_entry_points
 def test_the_state_counts_the_gradients_that_execute(name, entry):
-  evaluations, perturbs = 0, 0
+  evaluations, sam_steps = 0, 0
   for number, step in enumerate(driving.run(name, entry, 'device'), 1):
     counted, perturbed, share = read(
       step.state, 'gradient_evaluations', 'perturbed', 'sam_fraction'
     )
     evaluations += step.executed
-    perturbs += perturbed
+    sam_steps += perturbed
     assert step.executed == (METHODS[name].per_sam_step if perturbed else 1)
     assert counted == evaluations
-    assert share == pytest.approx(perturbs / number, abs=1e-6)
+    assert share == pytest.approx(sam_steps / number, abs=1e-6)
     assert driving.inner(step.state).step == number
 
 

@@ -108,27 +108,26 @@ def test_the_spectrum_has_the_moments_of_the_hessian():
     assert abs(np.mean(moments) - expected) < 4 * np.std(moments) / 20
 
 
-def by_hand(name, params):
-  """The losses at the points that each ascent perturbs to."""
-  g = jax.grad(network)(params)
-  norm = lambda tree: jnp.linalg.norm(ravel_pytree(tree)[0])
-  if name == 'adaptive':
-    size = {
-      k: jnp.abs(w) + 0.01 if w.ndim > 1 else 1 for k, w in params.items()
-    }
-    g = {k: size[k] * g[k] for k in g}
-    g, length = {k: size[k] * g[k] for k in g}, norm(g)
-  else:
-    length = norm(g)
-  return network({k: params[k] + RHO * g[k] / length for k in g})
+def equal_sizes(params):
+  return {k: 1 for k in params}
 
 
-@pytest.mark.parametrize('name', ['gradient', 'adaptive'])
-def test_sharpness_is_the_rise_at_the_perturbed_parameters(name):
+def sizes_by_weight(params):
+  return {k: jnp.abs(w) + 0.01 if w.ndim > 1 else 1 for k, w in params.items()}
+
+
+@pytest.mark.parametrize(
+  ('make', 'sizes'),
+  [(ascent.gradient, equal_sizes), (ascent.adaptive, sizes_by_weight)],
+)
+def test_sharpness_is_the_rise_at_the_perturbed_parameters(make, sizes):
   params = start()
-  part = getattr(ascent, name)(RHO)
-  rise = jax.jit(lambda w: diagnostics.sharpness(network, w, part))(params)
-  expected = by_hand(name, params) - network(params)
+  rise = jax.jit(lambda w: diagnostics.sharpness(network, w, make(RHO)))(params)
+  g, size = jax.grad(network)(params), sizes(params)
+  g = {k: size[k] * g[k] for k in g}
+  norm = jnp.linalg.norm(ravel_pytree(g)[0])
+  perturbed = {k: params[k] + RHO * size[k] * g[k] / norm for k in g}
+  expected = network(perturbed) - network(params)
   np.testing.assert_allclose(rise, expected, rtol=1e-4)
 
 
