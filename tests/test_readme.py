@@ -39,11 +39,12 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def commands() -> list[str]:
+  """The commands of all documents, on one line each and without comments."""
   return [
-    line
+    re.sub(r'\s+#.*', '', line)
     for document in DOCUMENTS
     for block in blocks(document.read_text(), 'sh')
-    for line in block.splitlines()
+    for line in re.sub(r'\s*\\\n\s*', ' ', block).splitlines()
   ]
 
 
