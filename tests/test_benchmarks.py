@@ -231,7 +231,7 @@ def test_peak_memory_is_of_the_largest_step_with_donated_buffers_once():
 @pytest.mark.parametrize(
   ('per_step', 'steps'), [(1.0, 1), (0.1, 2), (0.01, 25), (1e-6, 100)]
 )
-def test_a_turn_is_as_long_as_asked(per_step, steps):
+def test_a_turn_has_the_requested_length(per_step, steps):
   assert measure.steps_in(0.25, per_step) == steps
 
 
