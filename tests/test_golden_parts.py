@@ -1,4 +1,4 @@
-"""The worked examples that are of one part, or of a problem of their own.
+"""The worked examples of single parts, and of other problems.
 
 In float64 to 1e-9, as in test_golden.py.
 """
@@ -118,7 +118,7 @@ def test_rsam_kernel_noise():
   params, normal = (
     jax.tree.map(jnp.asarray, t, is_leaf=is_list) for t in (params, normal)
   )
-  # The draws of the 1-D leaves are not listed: one each is enough.
+  # The draws of 1-D leaves are not listed; any number will do.
   noise_scale = np.asarray(golden['noise_scale'])
   normal['scale'] = jnp.asarray(noise_scale / (0.01 * np.sqrt(2.0)))
   normal['bias'] = jnp.asarray([1.0, -1.0])
@@ -180,7 +180,7 @@ def test_ausam_ramp():
 
 
 def test_ausam_three_epochs():
-  # Scores are kept in float32: compared to its rounding.
+  # Scores are stored in float32, so they are compared to its precision.
   golden = GOLDEN['ausam_scores_3_epochs']
   problem = problems.Regression()
   params = problem.start
@@ -223,8 +223,8 @@ def test_ausam_three_epochs():
     close(params, expected['w'])
 
 
-def test_fsam_orders_agree_at_sigma_1():
-  # The paper's direction is the code's times the decay, for the same average.
+def test_fsam_variants_agree_at_sigma_1():
+  # The printed direction is the decay times that of the code.
   gradient, average = jnp.asarray([0.7, -1.3]), jnp.asarray([0.2, 0.4])
   directions = {}
   for order in ('code', 'paper'):
@@ -248,7 +248,9 @@ def test_reuse_adds_exactly_the_stored_psf():
   ('far', 'perturbs'), [(-np.inf, True), (np.inf, False)]
 )
 @pytest.mark.parametrize('gradient', [0.0, 1.0])
-def test_an_infinite_threshold_always_or_never_looks(far, perturbs, gradient):
+def test_an_infinite_threshold_perturbs_always_or_never(
+  far, perturbs, gradient
+):
   for lambda1, lambda2, step in ((far, far, 0), (far, 1.0, 3), (1.0, far, 0)):
     part = cadence.gradient_surge(9, lambda1, lambda2)
     at = jnp.asarray(step), jnp.asarray([gradient])
