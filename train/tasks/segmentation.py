@@ -1,0 +1,152 @@
+"""Segmentation: a class for each pixel."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+_OVER = ('batch', 'image')
+
+
+def pixel_losses(
+  logits: jax.Array,
+  labels: jax.Array,
+  *,
+  over: str = 'batch',
+  ignore: int = 255,
+) -> jax.Array:
+  """Computes the cross entropy of each image.
+
+  Pixels with the label to ignore have neither a loss nor a gradient.
+
+  Args:
+    logits: float ``[batch, h, w, classes]``.
+    labels: integers ``[batch, h, w]``, in ``[0, classes)`` or ``ignore``.
+    over: which mean of the pixels the mean over the batch is: ``'batch'``, all
+      of them alike, as in the codes of PSPNet and DeepLab; or ``'image'``, that
+      of the images' means, in which a pixel of an image with few of them counts
+      more. A method that chooses examples compares images, so it needs the
+      latter.
+    ignore: the label of pixels that do not count.
+
+  Returns:
+    float32 ``[batch]``; 0 for an image without pixels that count.
+  """
+  if over not in _OVER:
+    raise ValueError(
+      f'Cannot average pixels with over={over!r}: there are two means. Give '
+      f'one of {", ".join(map(repr, _OVER))}.'
+    )
+  counts = labels != ignore
+  known = jnp.where(counts, labels, 0).astype(jnp.int32)
+  losses = optax.softmax_cross_entropy_with_integer_labels(
+    logits.astype(jnp.float32), known
+  )
+  total = jnp.sum(jnp.where(counts, losses, 0.0), axis=(1, 2))
+  pixels = jnp.sum(counts, axis=(1, 2), dtype=jnp.float32)
+  if over == 'batch':
+    pixels = jnp.broadcast_to(jnp.mean(pixels), pixels.shape)
+  return total / jnp.where(pixels > 0, pixels, 1.0)
+
+
+def segmentation_losses(
+  logits: jax.Array,
+  auxiliary: jax.Array | None,
+  labels: jax.Array,
+  *,
+  auxiliary_weight: float = 0.4,
+  over: str = 'batch',
+  ignore: int = 255,
+) -> jax.Array:
+  """Computes the loss of each image, with the auxiliary head's.
+
+  Args:
+    logits: float ``[batch, h, w, classes]``.
+    auxiliary: likewise, of the auxiliary head (``None``: none).
+    labels: as :func:`pixel_losses` takes them.
+    auxiliary_weight: of the auxiliary head's loss.
+    over: as :func:`pixel_losses` takes it.
+    ignore: likewise.
+
+  Returns:
+    float32 ``[batch]``.
+  """
+  losses = pixel_losses(logits, labels, over=over, ignore=ignore)
+  if auxiliary is None:
+    return losses
+  others = pixel_losses(auxiliary, labels, over=over, ignore=ignore)
+  return losses + auxiliary_weight * others
+
+
+def window_starts(length: int, window: int, share: float = 2 / 3) -> list[int]:
+  """Where the windows of an axis start.
+
+  Args:
+    length: pixels of the axis, at least those of a window.
+    window: pixels of a window.
+    share: of a window that the next one is moved by, at most; in (0, 1].
+
+  Returns:
+    The first pixels; the last window ends with the axis.
+  """
+  if not 0 < share <= 1:
+    raise ValueError(
+      f'Cannot move windows by share={share} of their size: 0 would never end, '
+      'and above 1 there would be gaps. Give a number above 0 and up to 1.'
+    )
+  stride = int(np.ceil(window * share))
+  count = int(np.ceil((length - window) / stride)) + 1
+  return [min(index * stride, length - window) for index in range(count)]
+
+
+def sliding_scores(
+  score: Callable[[jax.Array], jax.Array],
+  images: jax.Array,
+  window: int,
+  *,
+  share: float = 2 / 3,
+  mirror: bool = True,
+) -> jax.Array:
+  """Averages the probabilities of a network over windows of the images.
+
+  Images that are smaller than a window are padded with 0, the mean colour of
+  normalised images, as much on either side.
+
+  Args:
+    score: from images ``[batch, window, window, c]`` to logits of each pixel
+      ``[batch, window, window, classes]``.
+    images: float ``[batch, h, w, c]``, normalised.
+    window: side of a window.
+    share: of a window that the next one is moved by, at most.
+    mirror: whether the mean is also over the mirrored windows.
+
+  Returns:
+    float32 ``[batch, h, w, classes]``; ``argmax`` predicts.
+  """
+  batch, height, width, _ = images.shape
+  spare = [max(window - size, 0) for size in (height, width)]
+  sides = [(x // 2, x - x // 2) for x in spare]
+  images = jnp.pad(images, ((0, 0), *sides, (0, 0)))
+  padded = images.shape[1:3]
+
+  def probabilities(part: jax.Array) -> jax.Array:
+    found = jax.nn.softmax(score(part).astype(jnp.float32))
+    if mirror:
+      other = jax.nn.softmax(score(part[:, :, ::-1]).astype(jnp.float32))
+      found = (found + other[:, :, ::-1]) / 2
+    return found
+
+  total, times = None, np.zeros((1, *padded, 1), np.float32)
+  for top in window_starts(padded[0], window, share):
+    for left in window_starts(padded[1], window, share):
+      rows, columns = slice(top, top + window), slice(left, left + window)
+      found = probabilities(images[:, rows, columns])
+      if total is None:
+        total = jnp.zeros((batch, *padded, found.shape[-1]), jnp.float32)
+      total = total.at[:, rows, columns].add(found)
+      times[:, rows, columns] += 1
+  mean = total / times
+  (top, _), (left, _) = sides
+  return mean[:, top : top + height, left : left + width]
