@@ -3,9 +3,8 @@
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -14,15 +13,16 @@ from train.models.backbones.hrnet import HRNet
 from train.models.backbones.resnet import ResNet
 from train.models.weights.timm import read, some
 
+_Convert: TypeAlias = Callable[[np.ndarray], np.ndarray]
+
 _BLOCK = {
   'shortcut_conv': 'downsample.0',
   'shortcut_norm': 'downsample.1',
 }
-# What a file may have beside a backbone: heads, the counters of BatchNorm, and
-# in those of HRNet trained on ImageNet the other branches of the last fusion.
+# What a file may have beside a backbone: heads, and in files of HRNet trained
+# on ImageNet the other branches of the last fusion.
 _BESIDE = re.compile(
-  r'.*num_batches_tracked|(fc|classifier|final_layer|incre_modules|'
-  r'downsamp_modules)\..*'
+  r'(fc|classifier|final_layer|incre_modules|downsamp_modules)\..*'
 )
 _LAST_FUSION = re.compile(r'stage4\.\d+\.fuse_layers\.[123]\..*')
 
@@ -56,7 +56,7 @@ def load_torch(model: nnx.Module, path: str | os.PathLike[str]) -> nnx.Module:
     for name, tensor in read(path).items()
     if not name.endswith('num_batches_tracked')
   }
-  wanted: dict[str, tuple[nnx.Variable, Callable[[np.ndarray], np.ndarray]]] = {}
+  wanted: dict[str, tuple[Any, _Convert]] = {}
   for place, layer in nnx.iter_modules(model):
     for suffix, variable, convert in _variables(layer):
       wanted[f'{named(model, place)}.{suffix}'] = variable, convert
@@ -90,7 +90,7 @@ def load_torch(model: nnx.Module, path: str | os.PathLike[str]) -> nnx.Module:
 
 def _variables(
   layer: nnx.Module,
-) -> Iterator[tuple[str, Any, Callable[[np.ndarray], np.ndarray]]]:
+) -> Iterator[tuple[str, Any, _Convert]]:
   """PyTorch's suffix, our variable, and how a tensor becomes its array."""
   same = lambda tensor: tensor
   match layer:
@@ -143,7 +143,8 @@ def _hrnet(model: Any, place: tuple[Any, ...]) -> str:
     case ('stages', stage, 'branches', module, branch, index, name):
       block = f'{branch}.{index}.{_in_block(name)}'
       return f'stage{stage + 2}.{module}.branches.{block}'
-    case ('stages', stage, 'fusions', module, 'paths', target, source, step, kind):
+    case ('stages', stage, 'fusions', module, 'paths', *path):
+      target, source, step, kind = path
       inner = f'{step}.' if source < target else ''
       path = f'{target}.{source}.{inner}{_in_pair(kind)}'
       return f'stage{stage + 2}.{module}.fuse_layers.{path}'
