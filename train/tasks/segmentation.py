@@ -138,13 +138,13 @@ def sliding_scores(
       found = (found + other[:, :, ::-1]) / 2
     return found
 
-  total, times = None, np.zeros((1, *padded, 1), np.float32)
+  classes = jax.eval_shape(score, images[:, :window, :window]).shape[-1]
+  total = jnp.zeros((batch, *padded, classes), jnp.float32)
+  times = np.zeros((1, *padded, 1), np.float32)
   for top in window_starts(padded[0], window, share):
     for left in window_starts(padded[1], window, share):
       rows, columns = slice(top, top + window), slice(left, left + window)
       found = probabilities(images[:, rows, columns])
-      if total is None:
-        total = jnp.zeros((batch, *padded, found.shape[-1]), jnp.float32)
       total = total.at[:, rows, columns].add(found)
       times[:, rows, columns] += 1
   mean = total / times
