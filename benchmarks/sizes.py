@@ -53,7 +53,9 @@ class InPieces(Step):
     kernel = generator.normal(0, features**-0.5, (features, self.WIDTH))
     pieces = np.split(kernel.astype(np.float32), self._pieces, axis=1)
     # Not a parameter: there are as many arrays as there are pieces.
-    head = generator.normal(0, self.WIDTH**-0.5, (self.WIDTH, self.num_classes))
+    head = generator.normal(
+      0, self.WIDTH**-0.5, (self.WIDTH, self.outputs['num_classes'])
+    )
 
     def apply(params, statistics, images, train):
       del train
