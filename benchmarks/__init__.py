@@ -1,1 +1,1 @@
-"""What the methods cost, in time and memory; see `benchmarks/__main__.py`."""
+"""Measures the time and memory of every method; see `__main__.py`."""

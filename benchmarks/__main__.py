@@ -1,14 +1,14 @@
-r"""What every method costs over SGD, in time and in memory.
+r"""Measures time and memory of every method, relative to SGD.
 
 python -m benchmarks
 python -m benchmarks --networks=resnet --rows=sam,arsam,ausam --rounds=40
 python -m benchmarks --networks=resnet18,wrn --batch=1024 --dtype=bfloat16 \
   --dataset=cifar10
 
-Prints a table per network; a row's cost stands beside what the method must pay
-in gradients and forward passes, so that what is lost shows. The rows take turns
-in one process, a few steps each, so that a machine whose speed drifts slows
-them alike. Writes table.md, bench.json and bench.png.
+Prints a table per network, with the measured cost of each row beside its ideal
+cost: the gradients and forward passes that the method needs. The rows take
+turns of a few steps in one process, so that drift in the machine's speed
+cancels. Writes table.md, bench.json and bench.png.
 """
 
 import json
@@ -17,7 +17,7 @@ import pathlib
 import sys
 from collections.abc import Iterable
 
-# PyTorch's rows need a part of the accelerator's memory too.
+# Leave memory of the accelerator for the rows of PyTorch.
 os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
 
 import tqdm
@@ -28,35 +28,42 @@ from benchmarks import compare, measure, peers, picture, rows
 _NETWORKS = flags.DEFINE_list(
   'networks',
   None,
-  f'Some of {", ".join(rows.NETWORKS)}; by default what the machine can '
+  f'Some of {", ".join(rows.NETWORKS)}; by default those that this machine can '
   'measure in minutes.',
 )
 _ROWS = flags.DEFINE_string(
   'rows',
   None,
-  "Rows, comma-separated, 'main' or 'all'; by default what the machine can "
-  'measure of each network in minutes.',
+  "Rows, comma-separated, or 'main' or 'all'; by default those that this "
+  'machine can measure in minutes.',
 )
 _BATCH = flags.DEFINE_integer(
-  'batch', None, 'Images in a batch; by default what suits the machine.', 1
+  'batch', None, 'Images in a batch; by default fit for the machine.', 1
 )
-_SIDE = flags.DEFINE_integer('side', 32, 'Pixels on a side.', 1)
-_ROUNDS = flags.DEFINE_integer('rounds', 12, 'Turns of each row.', 1)
+_SIDE = flags.DEFINE_integer(
+  'side', 32, 'Height and width of the images, in pixels.', 1
+)
+_ROUNDS = flags.DEFINE_integer('rounds', 12, 'Number of turns of each row.', 1)
 _STEPS = flags.DEFINE_integer(
-  'steps', None, 'Steps in a turn; by default a quarter second of SGD.', 1
+  'steps',
+  None,
+  'Steps in a turn; by default as many as SGD takes in 0.25 s.',
+  1,
 )
 _DTYPE = flags.DEFINE_string(
-  'dtype', None, "The computation's dtype, such as bfloat16."
+  'dtype', None, 'Dtype of the computation, such as bfloat16.'
 )
 _DATASET = flags.DEFINE_string(
   'dataset', 'random', "'random', or a data set of the training program."
 )
-_PEERS = flags.DEFINE_bool('peers', True, "PyTorch's rows, if it is there.")
+_PEERS = flags.DEFINE_bool(
+  'peers', True, 'Whether to measure PyTorch too, if installed.'
+)
 _COMPILATIONS = flags.DEFINE_integer(
-  'compilations', 1, 'How many times each row is compiled, in turns.', 1
+  'compilations', 1, 'Number of times that each row is compiled.', 1
 )
 _WORKDIR = flags.DEFINE_string(
-  'workdir', 'runs/bench', 'Where the results go; what is there is replaced.'
+  'workdir', 'runs/bench', 'Folder for the results; files there are replaced.'
 )
 
 
@@ -109,13 +116,13 @@ def main(argv: list[str]) -> None:
     network = rows.NETWORKS[name]
     measured = compare.compare(network, settings, _say, _progress)
     result['networks'][name] = measured
-    tables.append(compare.markdown(name, measured))
+    tables.append(compare.report(name, measured))
     print(f'\n{tables[-1]}\n', flush=True)
     absent = peers.missing(network.model) if _PEERS.value else None
     if absent is not None and absent not in said:
       print(f'{absent}\n', flush=True)
       said.add(absent)
-    # After each network, so that what is measured is not lost.
+    # Written after each network, so that a crash loses little.
     (workdir / 'table.md').write_text('\n\n'.join(tables) + '\n')
     (workdir / 'bench.json').write_text(json.dumps(result, indent=1) + '\n')
     picture.against_ideal(result['networks'], workdir / 'bench.png')

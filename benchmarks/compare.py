@@ -1,4 +1,4 @@
-"""One network's table: every row measured in one process, and its summary."""
+"""Measures all rows on one network, and makes the table."""
 
 import dataclasses
 import statistics
@@ -6,30 +6,30 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks import measure, peers, program
+from benchmarks import markdown, measure, peers, program
 from benchmarks.rows import Network, Spec
 from train.data import memory
 from train.engine.log import Log
 
-# Of whose rows the whole program is run, data and logging included.
+# The rows for which the whole program is run too, with data and logging.
 _WHOLE = ('sgd', 'sam', 'arsam')
 TURN_SECONDS = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """How a network is measured.
+  """The settings of a measurement.
 
   Attributes:
     rows: the rows by name, `sgd` among them.
     batch: images in a batch.
-    rounds: turns of each row.
+    rounds: number of turns of each row.
     steps: steps in a turn; None for as many as SGD takes in a quarter second.
-    side: pixels on a side of a random image.
+    side: height and width of random images, in pixels.
     dataset: 'random', or a name for `train.data.memory.load`.
-    dtype: of the computation, such as 'bfloat16'; None for float32.
-    peers: whether the rows of PyTorch are measured too.
-    compilations: how many times each row is compiled.
+    dtype: dtype of the computation, such as 'bfloat16'; None for float32.
+    peers: whether to measure PyTorch too, if it is installed.
+    compilations: number of times that each row is compiled.
   """
 
   rows: Mapping[str, Spec]
@@ -49,16 +49,16 @@ def compare(
   say: Callable[[str], None],
   progress: Callable[..., Any] = iter,
 ) -> dict[str, Any]:
-  """Measures a network's rows.
+  """Measures the rows on a network.
 
   Args:
     network: the network.
-    settings: how it is measured.
-    say: takes a line of progress.
+    settings: the settings.
+    say: called with each line of progress.
     progress: wraps the rounds, for a progress bar.
 
   Returns:
-    What was measured, as JSON.
+    The measurements, in a form that JSON can hold.
   """
   model = dict(network.model)
   if settings.dtype is not None:
@@ -84,7 +84,7 @@ def compare(
       try:
         ours[name] = make(name)
       except ValueError as error:
-        # Some methods need what not every network has, and say so.
+        # A method may need something that this network lacks; it says so.
         left_out[name] = str(error)
         say(f'without {name}: {error}')
   compiling = _compiling(make, ours, settings.compilations)
@@ -134,7 +134,7 @@ def compare(
 
 
 def summary(name, row, turns, batch, steps, reference='sgd') -> dict[str, Any]:
-  """A row's cost over the reference's, and what it had to be."""
+  """The cost of a row relative to the reference, and its ideal cost."""
   mine = turns[name]
   ratio = measure.over(mine, turns[reference])
   gradients = sum(mine.gradients) / (len(mine.gradients) * steps)
@@ -159,7 +159,7 @@ def summary(name, row, turns, batch, steps, reference='sgd') -> dict[str, Any]:
 
 
 def _compiling(make, rows, times: int) -> dict[str, list[float]]:
-  """Seconds that compiling each row took, the rows in turns."""
+  """Seconds that each compilation of each row took, the rows in turns."""
   seconds = {name: [row.compile_seconds] for name, row in rows.items()}
   for _ in range(times - 1):
     for name, taken in seconds.items():
@@ -184,10 +184,10 @@ def _memory(row, sgd) -> dict[str, Any]:
 
 
 def _program_speed(row, config, dataset, runs: int) -> measure.Ratio:
-  """Gradients per second of the whole program over those of the bare step.
+  """The speed of the whole program relative to the step alone.
 
-  So images per second, of steps that perturb as often: a program's first steps
-  are a warm-up, and draws differ.
+  Compares gradients per second, not images per second: the two runs may perturb
+  on different fractions of their steps.
   """
   whole = program.make_program(row.spec, config, dataset)
   bare, full = [], []
@@ -205,29 +205,50 @@ def _program_speed(row, config, dataset, runs: int) -> measure.Ratio:
   return measure.ratio(full, bare)
 
 
-def markdown(name: str, measured: Mapping[str, Any]) -> str:
-  """A network's table, and one of its peers where they were measured."""
+def report(name: str, measured: Mapping[str, Any]) -> str:
+  """The table of a network, and one of PyTorch if it was measured."""
   sgd = measured['rows'][0]
   shape = 'x'.join(map(str, measured['image_shape']))
-  lines = [
+  paragraphs = [
     f'### {name}',
-    '',
     f'Batch {measured["batch"]} of {shape}, '
     f'{measured["parameter_bytes"] / 2**20:.2f} MiB of parameters. SGD: '
-    f'{sgd["milliseconds"]:.1f} ms a step; a forward pass is '
+    f'{sgd["milliseconds"]:.1f} ms per step; a forward pass is '
     f'{measured["forward"]:.3f} of it. {measured["rounds"]} rounds of '
     f'{measured["steps"]} steps.',
-    '',
-    '| row | gradients | ideal | measured | quartiles | ideal / measured '
-    "| images/s | of SAM's, % | published, % | program / step | compile, s "
-    '| over SGD | peak, MiB | over SGD | copies |',
-    '|---' * 15 + '|',
+    _our_table(measured),
   ]
+  for name, reason in measured['left_out'].items():
+    paragraphs.append(f'Without {name}: {reason}')
+  if measured['peers']:
+    paragraphs.append(_peers_table(measured['peers']))
+  return '\n\n'.join(paragraphs)
+
+
+def _our_table(measured: Mapping[str, Any]) -> str:
+  head = (
+    'row',
+    'gradients',
+    'ideal',
+    'measured',
+    'quartiles',
+    'ideal / measured',
+    'images/s',
+    '% of SAM',
+    'published %',
+    'program / step',
+    'compile, s',
+    'over SGD',
+    'peak, MiB',
+    'over SGD',
+    'copies',
+  )
+  body = []
   sam = {row['name']: row['ratio'] for row in measured['rows']}.get('sam')
   for row in measured['rows']:
     low, high = row['quartiles']
     mebibytes = row['peak_bytes'] and row['peak_bytes'] / 2**20
-    cells = (
+    cells = [
       row['name'],
       f'{row["gradients"]:.3f}',
       f'{row["ideal"]:.3f}',
@@ -243,25 +264,33 @@ def markdown(name: str, measured: Mapping[str, Any]) -> str:
       _number(mebibytes, '.1f'),
       _number(row['peak_over_sgd'], '.3f'),
       _number(row['copies'], '+.2f'),
-    )
-    lines.append(f'| {" | ".join(cells)} |')
-  for name, reason in measured['left_out'].items():
-    lines += ['', f'Without {name}: {reason}']
-  if measured['peers']:
-    lines += [
-      '',
-      '| row | gradients | over its SGD | quartiles | ideal / measured '
-      '| over our SGD |',
-      '|---' * 6 + '|',
     ]
-  for row in measured['peers']:
+    body.append(cells)
+  return markdown.table(head, body)
+
+
+def _peers_table(peers: Sequence[Mapping[str, Any]]) -> str:
+  head = (
+    'row',
+    'gradients',
+    'over its SGD',
+    'quartiles',
+    'ideal / measured',
+    'over our SGD',
+  )
+  body = []
+  for row in peers:
     low, high = row['quartiles']
-    lines.append(
-      f'| {row["name"]} | {row["gradients"]:.3f} | {row["ratio"]:.3f} '
-      f'| {low:.3f} to {high:.3f} | {row["efficiency"]:.3f} '
-      f'| {row["over_sgd"]:.3f} |'
-    )
-  return '\n'.join(lines)
+    cells = [
+      row['name'],
+      f'{row["gradients"]:.3f}',
+      f'{row["ratio"]:.3f}',
+      f'{low:.3f} to {high:.3f}',
+      f'{row["efficiency"]:.3f}',
+      f'{row["over_sgd"]:.3f}',
+    ]
+    body.append(cells)
+  return markdown.table(head, body)
 
 
 def _number(number: float | None, form: str) -> str:

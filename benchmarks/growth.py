@@ -1,11 +1,11 @@
-"""How the cost of a step grows with the problem.
+"""Measures how the cost of a step grows with the problem.
 
 python -m benchmarks.growth
 
-Every method's step is measured over SGD's at the same size, in turns in one
-process: a line that rises means that something grows faster than the gradient
-does. The networks are perceptrons, so that what a step does beside its
-gradients is not small against them. Writes growth.json and growth.png.
+Times each method relative to SGD on problems of growing size, in turns in one
+process. A rising line means that some part of the step grows faster than the
+gradient. The networks are perceptrons, whose gradients are cheap, so that the
+rest of a step shows. Writes growth.json and growth.png.
 """
 
 import json
@@ -19,13 +19,18 @@ from benchmarks import measure, picture, sizes
 _PANELS = flags.DEFINE_list(
   'panels', list(sizes.PANELS), f'Some of: {", ".join(sizes.PANELS)}.'
 )
-_MOST = flags.DEFINE_integer('most', None, 'Leaves out sizes above this.', 1)
-_ROUNDS = flags.DEFINE_integer('rounds', 12, 'Turns of each method.', 1)
+_MOST = flags.DEFINE_integer('most', None, 'Largest size to measure.', 1)
+_ROUNDS = flags.DEFINE_integer(
+  'rounds', 12, 'Number of turns of each method.', 1
+)
 _STEPS = flags.DEFINE_integer(
-  'steps', None, 'Steps in a turn; by default a quarter second of SGD.', 1
+  'steps',
+  None,
+  'Steps in a turn; by default as many as SGD takes in 0.25 s.',
+  1,
 )
 _WORKDIR = flags.DEFINE_string(
-  'workdir', 'runs/growth', 'Where the results go; what is there is replaced.'
+  'workdir', 'runs/growth', 'Folder for the results; files there are replaced.'
 )
 
 
@@ -60,7 +65,7 @@ def main(argv: list[str]) -> None:
         f'{name} {size:,}: SGD {measured["milliseconds"]:.2f} ms, {costs}',
         flush=True,
       )
-      # After each size: the last ones take minutes to compile.
+      # Written after each size: the last ones take minutes to compile.
       written = measure.environment() | {'panels': panels}
       (workdir / 'growth.json').write_text(json.dumps(written, indent=1) + '\n')
       picture.growth(panels, workdir / 'growth.png')

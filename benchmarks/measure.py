@@ -1,9 +1,4 @@
-"""How rows are timed: in turns, so that a drifting machine slows them alike.
-
-A row is anything with a `turn(steps)` that runs that many steps, waits for
-them and returns the seconds, compilation left out, and with `gradients`, the
-gradients of a whole batch that it has taken so far.
-"""
+"""Times rows in turns, so that drift in the machine's speed cancels."""
 
 import datetime
 import os
@@ -19,27 +14,31 @@ import numpy as np
 
 
 class Row(Protocol):
-  """What takes turns."""
+  """Anything that takes turns."""
 
   @property
   def gradients(self) -> float:
-    """Gradients of a whole batch taken so far."""
+    """Gradients taken so far, in units of the whole batch."""
     ...
 
   def turn(self, steps: int) -> float:
-    """Runs a turn and returns its seconds."""
+    """Runs so many steps to their end.
+
+    Returns:
+      The seconds that they took, not counting compilation.
+    """
     ...
 
 
 class Turns(NamedTuple):
-  """What a row's turns took, one number per round."""
+  """The turns of a row: seconds and gradients, one number per round."""
 
   seconds: list[float]
   gradients: list[float]
 
 
 class Ratio(NamedTuple):
-  """A cost over another, with the quartiles over the rounds."""
+  """The ratio of two costs, with the quartiles over the rounds."""
 
   value: float
   low: float
@@ -56,8 +55,8 @@ def interleave(
   """Lets every row take a turn in every round: A B C A B C ...
 
   Args:
-    rows: what is timed, warm already.
-    rounds: turns of each row.
+    rows: the rows by name, warmed up.
+    rounds: number of turns of each row.
     steps: steps in a turn.
     progress: wraps the rounds, for a progress bar.
     pause: seconds before a turn.
@@ -69,8 +68,8 @@ def interleave(
   for _ in progress(range(rounds)):
     for name, row in rows.items():
       before = row.gradients
-      # PyTorch's threads spin for a while after their last work, and would
-      # slow the row that comes next.
+      # The threads of PyTorch spin for a while after their last work and would
+      # slow the next row.
       time.sleep(pause)
       turns[name].seconds.append(row.turn(steps))
       turns[name].gradients.append(row.gradients - before)
@@ -78,16 +77,16 @@ def interleave(
 
 
 def over(turns: Turns, reference: Turns) -> Ratio:
-  """What a row's step costs over the reference's.
+  """The cost of a row relative to another.
 
   Args:
-    turns: the row's.
-    reference: those of the row it is compared with, in the same rounds.
+    turns: the turns of the row.
+    reference: the turns of the other row, in the same rounds.
 
   Returns:
-    The median over the rounds of the ratio within a round, or the ratio of
-    the means where the turns differ in their work: their median would be the
-    cost of the commoner turn. The quartiles are over the rounds in both cases.
+    The median over the rounds of the ratio within a round. If the turns differ
+    in their work, the ratio of the means, because a median would be the cost of
+    the more frequent kind of turn. The quartiles are always over the rounds.
   """
   rounds = ratio(turns.seconds, reference.seconds)
   if alike(turns):
@@ -102,25 +101,25 @@ def alike(turns: Turns) -> bool:
 
 
 def seconds_per_step(turns: Turns, steps: int) -> float:
-  """The cost of one step: a median, or a mean where the turns differ."""
+  """Seconds of one step: a median, or a mean if the turns differ in work."""
   center = statistics.median if alike(turns) else statistics.mean
   return center(turns.seconds) / steps
 
 
 def steps_in(seconds: float, per_step: float, most: int = 100) -> int:
-  """How many steps of some length a turn of some length has, 1 to `most`."""
+  """The number of steps in a turn of so many seconds, from 1 to `most`."""
   return max(1, min(most, round(seconds / per_step)))
 
 
 def peak_bytes(compiled: Iterable[Any]) -> int | None:
-  """What the largest of some compiled functions holds while it runs.
+  """The peak memory of the largest of some compiled functions.
 
   Args:
     compiled: compiled functions of JAX.
 
   Returns:
-    Bytes of arguments, results and temporaries, a buffer that is donated
-    counted once; None where the backend does not tell.
+    Bytes of arguments, results and temporaries, with donated buffers counted
+    once; None if the backend does not report them.
   """
   analyses = [function.memory_analysis() for function in compiled]
   if not analyses or None in analyses:
@@ -143,7 +142,7 @@ def ratio(numbers: Sequence[float], references: Sequence[float]) -> Ratio:
 
 
 def environment() -> dict[str, Any]:
-  """The machine and the versions that a measurement is of."""
+  """The machine and the package versions, to store with a measurement."""
   versions: dict[str, str | None] = {'python': platform.python_version()}
   for package in ('jax', 'jaxlib', 'optax', 'flax', 'torch'):
     try:

@@ -1,8 +1,8 @@
-"""PyTorch on the same network: its SGD, and pytorch-optimizer's SAM classes.
+"""PyTorch on the same network: its SGD, and SAM from pytorch-optimizer.
 
-The networks are transcriptions of `train/models`. A step gathers its batch,
-crops, flips and normalises like ours; it runs eagerly, and each optimizer is
-driven as its own documentation shows.
+The networks are transcriptions of `train/models`. A step gathers, crops, flips
+and normalises its batch as ours does. It runs eagerly, and each optimizer is
+called as its documentation shows.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ from benchmarks.program import draw_ids
 from train.data import memory
 
 _INSTALL = "python -m pip install '.[peers]'"
-# Classes of pytorch_optimizer by row; None for torch's own SGD, alone.
+# Classes of pytorch_optimizer by row; None for SGD of torch itself.
 _CLASSES = {
   'torch-sgd': None,
   'torch-sam': 'SAM',
@@ -30,16 +30,16 @@ _SGD = {'lr': 0.01, 'momentum': 0.9, 'weight_decay': 5e-4}
 
 
 def missing(model: Mapping[str, Any]) -> str | None:
-  """Why PyTorch's rows are left out of a table, or None if they are not."""
+  """Why a table has no rows of PyTorch; None if it has them."""
   for module in ('torch', 'pytorch_optimizer'):
     if importlib.util.find_spec(module) is None:
       return (
-        f"Without PyTorch's rows: {module} is not installed. Get it with "
+        f'Without rows of PyTorch: {module} is not installed. Install it with '
         f'{_INSTALL}.'
       )
   if model['name'] not in _NETWORKS:
     return (
-      f"Without PyTorch's rows: {model['name']} is not transcribed. "
+      f'Without rows of PyTorch: {model["name"]} is not transcribed. '
       f'{", ".join(_NETWORKS)} are.'
     )
   return None
@@ -48,7 +48,7 @@ def missing(model: Mapping[str, Any]) -> str | None:
 def rows(
   model: Mapping[str, Any], dataset: memory.Dataset, batch: int
 ) -> dict[str, 'PeerRow']:
-  """PyTorch's rows, its SGD first."""
+  """The rows of PyTorch, its SGD first."""
   return {
     name: PeerRow(kind, model, dataset, batch)
     for name, kind in _CLASSES.items()
@@ -59,9 +59,9 @@ class PeerRow:
   """A step of PyTorch that takes turns with ours.
 
   Args:
-    kind: a class of pytorch_optimizer, None for torch's SGD.
-    model: the model's section of the config.
-    dataset: what the batches are drawn from.
+    kind: a class of pytorch_optimizer; None for `torch.optim.SGD`.
+    model: the model section of the config.
+    dataset: the set that batches are drawn from.
     batch: images in a batch.
   """
 
@@ -77,7 +77,7 @@ class PeerRow:
     import pytorch_optimizer
     import torch
 
-    # As many as XLA's pool has.
+    # As many threads as XLA has.
     torch.set_num_threads(_threads())
     torch.manual_seed(0)
     self._torch = torch
@@ -107,7 +107,7 @@ class PeerRow:
     self.gradients = 0.0
 
   def warm_up(self, steps: int = 3) -> None:
-    """Runs it, so that its memory and threads are there."""
+    """Runs a few steps, so that memory and threads are allocated."""
     self.turn(steps)
 
   def turn(self, steps: int) -> float:
@@ -142,7 +142,7 @@ class PeerRow:
       self._optimizer.step(closure)
 
   def _augment(self, images):
-    """Crops and flips by one gather, then normalises."""
+    """Crops and flips in one gather, then normalises."""
     torch, pad = self._torch, 4
     count, _, height, width = images.shape
     padded = torch.nn.functional.pad(images, (pad, pad, pad, pad))
@@ -152,7 +152,7 @@ class PeerRow:
     flip = torch.rand(count, 1, device=self._device) < 0.5
     columns = offsets[1] + torch.where(flip, width - 1 - columns, columns)
     every = torch.arange(count, device=self._device)[:, None, None]
-    # The channels come last where indices stand on both sides of them.
+    # Indices on both sides of the channels move them to the last axis.
     crops = padded[every, :, rows[:, :, None], columns[:, None, :]]
     return (crops.permute(0, 3, 1, 2).float() - 127.5) / 73.9
 

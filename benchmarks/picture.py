@@ -1,10 +1,10 @@
-"""The pictures of the benchmarks."""
+"""Plots of the benchmarks."""
 
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-# A row is named in the picture where it costs so much more than it must.
+# A row is named in the plot if it costs this much more than the ideal.
 _FAR = 0.1
 
 
@@ -20,10 +20,10 @@ def _pyplot():
 def against_ideal(
   networks: Mapping[str, Mapping[str, Any]], path: pathlib.Path
 ) -> None:
-  """Draws measured against ideal cost, a point per row and network.
+  """Plots measured against ideal cost, a point per row and network.
 
   Args:
-    networks: what `compare.compare` returned, by network.
+    networks: results of `compare.compare`, by network.
     path: the PNG file to write.
   """
   pyplot = _pyplot()
@@ -60,7 +60,7 @@ def against_ideal(
     ylabel='measured cost, in SGD steps',
     xlim=(0, 1.25 * widest),  # room for the names
     ylim=limits,
-    title=f'Every method over SGD; named where over {_FAR:.0%} above the ideal',
+    title=f'Cost relative to SGD; names where {_FAR:.0%} above the ideal',
   )
   axis.grid(alpha=0.3)
   axis.legend(loc='upper left')
@@ -69,7 +69,7 @@ def against_ideal(
 
 
 def _name(axis, points, height: float, away: float) -> None:
-  """Names points at their right, each name above the last of its column."""
+  """Writes names right of points, stacked in each column."""
   tops = {}
   for row in sorted(points, key=lambda row: row['ratio']):
     column = round(row['ideal'], 1)
@@ -86,10 +86,10 @@ def _name(axis, points, height: float, away: float) -> None:
 
 
 def growth(panels: Mapping[str, Mapping[str, Any]], path: pathlib.Path) -> None:
-  """Draws each panel: cost over SGD's at the same size, a line per method.
+  """Plots each panel: cost relative to SGD at the same size, by method.
 
   Args:
-    panels: what `growth.py` measured, by panel.
+    panels: results of `growth.py`, by panel.
     path: the PNG file to write.
   """
   pyplot = _pyplot()
@@ -127,8 +127,8 @@ def growth(panels: Mapping[str, Mapping[str, Any]], path: pathlib.Path) -> None:
     axis.set_title(name)
     axis.grid(alpha=0.3)
   for axis in axes[:, 0]:
-    axis.set_ylabel("over SGD's step")
-  axes.flat[0].set_ylim(0)  # last: it keeps the axis that all panels share
+    axis.set_ylabel('relative to SGD')
+  axes.flat[0].set_ylim(0)  # last, as plotting would rescale the shared axis
   axes.flat[0].legend(fontsize=8)
   figure.savefig(path, dpi=150)
   pyplot.close(figure)

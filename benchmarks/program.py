@@ -1,4 +1,4 @@
-"""The rows that run in JAX: the training program's step, the forward pass."""
+"""Rows that run in JAX: the step of the training program, a forward pass."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -30,13 +30,13 @@ def random_dataset(num_examples: int, side: int, channels: int = 3) -> Any:
 def make_config(
   spec: Spec, model: Mapping[str, Any], batch: int, steps: int = 1000
 ) -> Any:
-  """The program's config of a row: CIFAR's augmentation, SGD, momentum."""
+  """The config of a row: augmentation as on CIFAR, SGD with momentum."""
   config = train_config.default()
   config.batch_size = batch
   config.mesh = (1,)
   config.steps = steps
-  config.eval_every = 10**9  # tests are not what is measured
-  config.dtype = 'float32'  # but for a network whose options say otherwise
+  config.eval_every = 10**9  # never: only the training steps are measured
+  config.dtype = 'float32'  # the options of a network may differ
   config.model = dict(model)
   config.augment.pad = 4
   config.augment.flip = True
@@ -54,10 +54,17 @@ def make_program(
   dataset: memory.Dataset,
   kind: Callable[..., Step] = Step,
 ) -> loop.Program:
-  """The training program with a row's method, and a step of some kind."""
+  """The training program with the method of a row.
+
+  Args:
+    spec: the row.
+    config: its config.
+    dataset: the data set.
+    kind: (config, dataset) -> the step.
+  """
   step = kind(config, dataset)
   if spec.build is not None:
-    # The program builds methods by their names; this one has none.
+    # The program builds methods by name, but this one is not in METHODS.
     step.build_method = lambda key: spec.build(config)
     step.method = step.build_method(0)
     step.optimizer = optax.sgd(1.0)
@@ -65,12 +72,12 @@ def make_program(
 
 
 class ProgramRow:
-  """The training program's own step, with its data and decisions.
+  """The step of the training program, with its data and decisions.
 
   Args:
-    spec: what the row measures.
-    config: the program's config of it.
-    dataset: what the batches are drawn from.
+    spec: the row.
+    config: its config.
+    dataset: the set that batches are drawn from.
     kind: (config, dataset) -> the step.
   """
 
@@ -89,9 +96,9 @@ class ProgramRow:
     self._ids = draw_ids(self.program.num_examples, config.batch_size)
 
   def warm_up(self, steps: int = 2) -> None:
-    """Compiles and runs the step as it begins, then as it goes on."""
+    """Compiles and runs the first steps, then those of the steady state."""
     self.turn(steps)
-    # Scalars and tables alike keep their shape and dtype.
+    # Each field keeps its shape and dtype, be it a scalar or a table.
     settled = {
       name: jnp.full_like(optax.tree.get(self.state.method, name), number)
       for name, number in self.spec.settled.items()
@@ -101,7 +108,7 @@ class ProgramRow:
     self.turn(steps)
 
   def turn(self, steps: int) -> float:
-    """Runs a turn; returns its seconds without compilation."""
+    """Runs a turn; returns its seconds, not counting compilation."""
     order = np.stack([next(self._ids) for _ in range(steps)])
     compiled = self.program.compile_seconds
     start = time.perf_counter()
@@ -113,32 +120,32 @@ class ProgramRow:
 
   @property
   def gradients(self) -> float:
-    """Gradients of a whole batch so far, by the method's own count."""
+    """Gradients so far in units of the whole batch, as the state counts."""
     count = optax.tree.get(self.state.method, 'gradient_evaluations')
     return self.share * int(count)
 
   @property
   def compile_seconds(self) -> float:
-    """What compiling its steps took."""
+    """Seconds that compiling the steps took."""
     return self.program.compile_seconds
 
   @property
   def peak_bytes(self) -> int | None:
-    """What the largest of its steps holds."""
+    """Peak memory of the largest compiled step."""
     return measure.peak_bytes(self.program.compiled.values())
 
   @property
   def parameter_bytes(self) -> int:
-    """One copy of the parameters."""
+    """Size of one copy of the parameters."""
     return sum(leaf.nbytes for leaf in jax.tree.leaves(self.state.params))
 
 
 class ForwardRow:
-  """The forward pass alone, in training mode, on a batch already made.
+  """The forward pass alone, in training mode, on a prepared batch.
 
   Args:
-    config: a program's config.
-    dataset: what the images' shape is taken from.
+    config: a config of the training program.
+    dataset: the set that the shape of the images is taken from.
   """
 
   gradients = forwards = 0.0
@@ -181,7 +188,7 @@ class ForwardRow:
 
 
 def _share(spec: Spec, config: Any) -> float:
-  """The share of a batch that a counted gradient is taken on."""
+  """The fraction of the batch that a counted gradient is taken on."""
   if spec.share is not None:
     return spec.share
   batch = config.batch_size

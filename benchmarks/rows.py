@@ -1,4 +1,4 @@
-"""What is measured: the networks, and the methods of the rows."""
+"""The networks and the rows (methods) of the benchmark."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -12,13 +12,14 @@ from train import config as train_config
 
 
 class Network(NamedTuple):
-  """A model, and what is measured of it where no flag says so.
+  """A network, and the defaults of its measurement.
 
   Attributes:
-    model: of the training program.
-    batch: on a CPU of two cores; elsewhere _BATCH.
-    rows: on a CPU of two cores, none where they take hours; elsewhere 'all'.
-    published: images per second over SAM's, in %, by row.
+    model: the model section of a config of the training program.
+    batch: batch size on a CPU of two cores; `_BATCH` on an accelerator.
+    rows: rows on a CPU of two cores, None if they would take hours; 'all' on an
+      accelerator.
+    published: images per second relative to SAM, in %, by row.
   """
 
   model: Mapping[str, Any]
@@ -56,18 +57,18 @@ NETWORKS = {
 
 
 class Spec(NamedTuple):
-  """A row: a method, and what it must pay.
+  """A row: a method, and its ideal cost.
 
   Attributes:
-    method: a public name of `sam_optax`.
-    changes: its arguments that differ from their defaults.
-    settled: fields of its state and the number that each holds once training
-      is under way, where getting there takes more steps than are measured.
-    share: of a batch that the mean counted gradient is taken on; None for the
-      method's own `keep`, or 1.
-    forwards: forward passes per step beside those of its gradients.
-    reference: whether it has a second gradient source.
-    build: config -> the method, where it has no name.
+    method: a name in `sam_optax.METHODS`.
+    changes: arguments that differ from their defaults.
+    settled: numbers to write into fields of the state, by name, if the method
+      would reach its steady state only after more steps than are measured.
+    share: the mean fraction of the batch that a counted gradient is taken on;
+      None for the argument `keep` of the method, or 1.
+    forwards: forward passes per step in addition to those of the gradients.
+    reference: whether the method has a second gradient source.
+    build: config -> the method, if it is not one of `sam_optax`.
   """
 
   method: str = 'identity'
@@ -80,7 +81,7 @@ class Spec(NamedTuple):
 
 
 def _optax_sam(config) -> sam_optax.SharpnessAware:
-  """`optax.contrib.sam` in opaque mode, behind the program's door."""
+  """`optax.contrib.sam` in opaque mode, with our `value_and_grad`."""
   inner = optax.contrib.sam(
     train_config.build_optimizer(config, 1),
     optax.chain(optax.contrib.normalize(), optax.sgd(0.05)),
@@ -93,6 +94,7 @@ def _optax_sam(config) -> sam_optax.SharpnessAware:
       perturbed=jnp.ones([], jnp.bool_),
       sam_fraction=jnp.ones([]),
       gradient_evaluations=jnp.zeros([], jnp.int32),
+      direction_norm=None,
       ascent=inner.init(params),
       cadence=(),
       descent=(),
@@ -100,9 +102,9 @@ def _optax_sam(config) -> sam_optax.SharpnessAware:
     )
 
   def value_and_grad(
-    loss_fn, params, state, batch, example_ids=None, prepare=None
+    loss_fn, params, state, batch, example_ids=None, prepare=None, **unused
   ):
-    del example_ids
+    del example_ids, unused
     batch = batch if prepare is None else prepare(batch)
 
     def mean_loss(params):
@@ -130,25 +132,25 @@ def _optax_sam(config) -> sam_optax.SharpnessAware:
   )
 
 
-# Every example's rise is known, so that no batch goes in whole.
+# The loss rise of every example is known, so that no batch goes in whole.
 _SEEN = {'rise_count': 1.0}
 
-# The aliases that need more than their defaults, or whose gradients are not
-# all that they pay. ARSAM perturbs in its warm-up of two steps and then with a
-# probability that alpha = 0 holds: samples over the segment.
+# Methods that need arguments, or that pay for more than their gradients. ARSAM
+# perturbs in its warm-up of two steps; from then on alpha = 0 keeps its
+# probability constant, at samples / segment.
 _HELD = {'alpha': 0.0, 'segment': 50, 'warmup_steps': 2}
 _SPECIAL = {
   'arsam': Spec(changes=_HELD, settled={'samples': 12.5, 'probability': 0.25}),
-  # At half of the batch and a share of 0.3, 0.65 of a gradient.
+  # Half of the batch, and 1.3 gradients per step: 0.65 gradients.
   'arsam_ausam': Spec(
     changes=_HELD, settled={**_SEEN, 'samples': 15.0, 'probability': 0.3}
   ),
   'ausam': Spec(settled=_SEEN),
-  # Half of its batch in the second gradient, chosen by a forward pass.
+  # The second gradient is of half of the batch, chosen by a forward pass.
   'esam': Spec(changes={'gamma': 0.5}, share=0.75, forwards=1.0),
-  # The loss that is reported is no gradient's.
+  # The reported loss needs a forward pass at the unperturbed parameters.
   'lpfsgd': Spec(forwards=1.0),
-  # An epoch of one step, so that it is past its start at once.
+  # With epochs of one step it is active from the second step on.
   'mesa': Spec(changes={'start_epoch': 0, 'steps_per_epoch': 1}, forwards=1.0),
   'saf': Spec(changes={'start_epoch': 0}),
   'sam_db': Spec(forwards=1.0, reference=True),
@@ -173,16 +175,16 @@ EXTRA = {
 
 
 def specs() -> dict[str, Spec]:
-  """Every row by its name: SGD, every alias of the library, and the rest."""
+  """Every row by name: SGD, every method of the library, and `EXTRA`."""
   rows = {'sgd': Spec()}
   for name in sam_optax.METHODS:
-    if name != 'identity':
+    if name != 'identity':  # which is the row of SGD
       rows[name] = _SPECIAL.get(name, Spec())._replace(method=name)
   return {**rows, **EXTRA}
 
 
 def chosen(names: str) -> dict[str, Spec]:
-  """The rows of a flag: 'all', 'main', or names with commas; SGD always."""
+  """The rows that a flag names: 'all', 'main', or names; SGD always first."""
   known = specs()
   if names == 'all':
     return known
@@ -197,17 +199,17 @@ def chosen(names: str) -> dict[str, Spec]:
 
 
 def default_networks() -> list[str]:
-  """The networks that the machine at hand can measure in a fair time."""
+  """The networks that this machine can measure in minutes."""
   slow = jax.default_backend() == 'cpu'
   return [name for name, it in NETWORKS.items() if not slow or it.rows]
 
 
 def default_batch(network: Network) -> int:
-  """A batch that the machine at hand can take in a fair time."""
+  """A batch size fit for this machine."""
   return network.batch if jax.default_backend() == 'cpu' else _BATCH
 
 
 def default_rows(network: Network) -> str:
-  """The rows that the machine at hand can measure in a fair time."""
+  """The rows that this machine can measure in minutes."""
   rows = network.rows or 'main'
   return rows if jax.default_backend() == 'cpu' else 'all'

@@ -1,4 +1,4 @@
-"""Problems that grow, and what the methods cost on each."""
+"""Problems of growing size, and the cost of the methods on each."""
 
 import functools
 import math
@@ -13,13 +13,13 @@ from train import models
 from train.data import memory
 from train.engine.step import Step
 
-METHODS = ('sam', 'fsam', 'arsam', 'ausam')
+MEASURED = ('sam', 'fsam', 'arsam', 'ausam')
 
 
 class Size(NamedTuple):
   """A problem: a perceptron, its batch and its training set.
 
-  Or, with pieces, one layer in that many arrays.
+  If `pieces` is not 0, the network is one layer, split into that many arrays.
   """
 
   batch: int = 128
@@ -32,10 +32,10 @@ class Size(NamedTuple):
 
 
 class InPieces(Step):
-  """The step of a network of one layer, its kernel in many arrays.
+  """The step of a network of one layer whose kernel is split into many arrays.
 
   Args:
-    pieces: the arrays that the kernel's columns are split over.
+    pieces: the number of arrays; each has as many columns of the kernel.
     config: see `Step`.
     dataset: see `Step`.
   """
@@ -52,10 +52,9 @@ class InPieces(Step):
     generator = np.random.default_rng(seed)
     kernel = generator.normal(0, features**-0.5, (features, self.WIDTH))
     pieces = np.split(kernel.astype(np.float32), self._pieces, axis=1)
-    # Not a parameter: there are as many arrays as there are pieces.
-    head = generator.normal(
-      0, self.WIDTH**-0.5, (self.WIDTH, self.outputs['num_classes'])
-    )
+    # A constant, so that the parameters are the pieces alone.
+    shape = (self.WIDTH, self.outputs['num_classes'])
+    head = generator.normal(0, self.WIDTH**-0.5, shape)
 
     def apply(params, statistics, images, train):
       del train
@@ -65,7 +64,7 @@ class InPieces(Step):
     return models.Functional([jnp.array(piece) for piece in pieces], {}, apply)
 
 
-# What grows in each panel, and the problem at each size.
+# Each panel by the quantity that grows in it, with the problem at each size.
 PANELS = {
   'images in a batch': {
     batch: Size(batch=batch) for batch in (32, 64, 128, 256, 512, 1024)
@@ -76,12 +75,12 @@ PANELS = {
   'number of layers': {
     depth: Size(depth=depth) for depth in (1, 2, 4, 8, 16, 32)
   },
-  # Images of one pixel: the set must fit the memory.
+  # Images of one pixel, so that the set fits in memory.
   'training examples': {
     examples: Size(width=512, examples=examples, side=1, channels=1)
     for examples in (1_000, 10_000, 100_000, 1_000_000, 14_000_000)
   },
-  # Of the same total size. The last compile for minutes each on a CPU.
+  # The total size is the same. The last two take minutes to compile on a CPU.
   'parameter arrays': {
     pieces: Size(pieces=pieces) for pieces in (1, 10, 100, 500, 2000)
   },
@@ -89,15 +88,15 @@ PANELS = {
 
 
 def measure_size(size: Size, rounds: int, steps: int | None) -> dict[str, Any]:
-  """Measures the methods over SGD on one problem.
+  """Measures the methods relative to SGD on one problem.
 
   Args:
     size: the problem.
-    rounds: turns of each method.
-    steps: steps in a turn; None for a quarter second of SGD.
+    rounds: number of turns of each method.
+    steps: steps in a turn; None for as many as SGD takes in a quarter second.
 
   Returns:
-    By method the ratio and its quartiles, and SGD's milliseconds.
+    {'milliseconds': of a step of SGD, 'ratios': {method: [median, quartiles]}}.
   """
   model = {'name': 'mlp', 'hidden': (size.width,) * size.depth}
   dataset = program.random_dataset(size.examples, size.side, size.channels)
@@ -105,9 +104,9 @@ def measure_size(size: Size, rounds: int, steps: int | None) -> dict[str, Any]:
   if size.pieces:
     kind = functools.partial(InPieces, size.pieces)
   taking = {}
-  for name, spec in rows.chosen(','.join(METHODS)).items():
+  for name, spec in rows.chosen(','.join(MEASURED)).items():
     config = program.make_config(spec, model, size.batch)
-    # A pixel cannot be cropped, and what is measured is the method.
+    # One pixel cannot be cropped, and only the method matters here.
     config.augment.pad, config.augment.flip = 0, False
     taking[name] = program.ProgramRow(spec, config, dataset, kind)
     taking[name].warm_up()
@@ -117,6 +116,6 @@ def measure_size(size: Size, rounds: int, steps: int | None) -> dict[str, Any]:
   return {
     'milliseconds': 1000 * measure.seconds_per_step(turns['sgd'], steps),
     'ratios': {
-      name: list(measure.over(turns[name], turns['sgd'])) for name in METHODS
+      name: list(measure.over(turns[name], turns['sgd'])) for name in MEASURED
     },
   }

@@ -1,27 +1,34 @@
-"""F-SAM, figure 4: SAM and F-SAM over the batch size.
+"""F-SAM, figure 4: SGD, SAM and F-SAM over the batch size.
 
 python -m train --workdir=runs/batch \
-  --config=configs/fsam_figure4.py:resnet18-cifar10-batch512-fsam
+  --config=configs/fsam_figure4.py:resnet18-cifar100-batch512-fsam
 
-The learning rate stays: our choice. Not checked in the paper: the network, the
-sets and the sizes. PUBLISHED is empty: the paper's accuracies were not at hand.
+All else stays, the learning rate too. The text names neither the network nor
+the set: our choice, those of figure 3.
 """
 
-from configs import recipes, settings
+from configs import fsam, published
 from train import config as train_config
 
-TABLE = 'F-SAM, figure 4: the batch size'
-VARIANTS = settings.grid(
-  ['resnet18'],
-  ['cifar10', 'cifar100'],
-  ['sam', 'fsam'],
-  ['batch64', 'batch128', 'batch256', 'batch512', 'batch1024'],
+TABLE = published.title('fsam', 4, 'figure')
+VARIANTS = published.named(
+  (
+    published.Row(
+      model='resnet18',
+      dataset='cifar100',
+      method=method,
+      setting={'batch_size': size},
+    )
+    for size in published.figure('fsam', 4)['batch_sizes']
+    for method in ('sgd', 'sam', 'fsam')
+  ),
+  'batch_size',
 )
-PUBLISHED = {}
+PUBLISHED = {}  # the text gives no value
 
 
-def get_config(variant: str = 'resnet18-cifar10-batch64-sam'):
+def get_config(variant: str = 'resnet18-cifar100-batch128-sgd'):
   row = train_config.pick_variant(variant, VARIANTS)
-  config = recipes.friendly(row)
-  config.batch_size = int(row.setting.removeprefix('batch'))
+  config = fsam.cifar(row)
+  config.batch_size = row.setting['batch_size']
   return config

@@ -1,13 +1,14 @@
-"""What the tables of the papers share: data sets, networks, rows.
+"""What the tables of the papers share: data sets, networks and rows to train.
 
-A row's name is NETWORK-DATA-METHOD, such as `resnet18-cifar10-sam`, or with a
-setting, `resnet18-cifar10-noise40-sam`.
+The names of networks, data sets and methods are those of the published rows,
+see `configs/published/README.md`.
 """
 
-import itertools
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
+import sam_optax
+from configs import published
 from train import config as train_config
 
 
@@ -22,20 +23,24 @@ class Data(NamedTuple):
   large: bool = True  # photographs of many sizes, read from disk
 
 
-# The sizes are those that the sets' authors publish.
+# The sizes are those that the authors of the sets publish.
 DATA = {
   'cifar10': Data('cifar10', 50_000, 10, 32, 'cifar', large=False),
   'cifar100': Data('cifar100', 50_000, 100, 32, 'cifar', large=False),
-  # The folder that the published archive unpacks to. 64 pixels fit in memory.
-  'tiny': Data('tiny-imagenet-200', 100_000, 200, 64, 'tiny', large=False),
+  # The folder that the published archive unpacks to.
+  'tiny_imagenet': Data(
+    'tiny-imagenet-200', 100_000, 200, 64, 'tiny', large=False
+  ),
   'imagenet': Data('imagenet2012', 1_281_167, 1000, 224),
-  # As a network pretrained on ImageNet sees them.
-  'cifar10_224': Data('cifar10', 50_000, 10, 224),
-  'cifar100_224': Data('cifar100', 50_000, 100, 224),
-  'dogs': Data('stanford_dogs', 12_000, 120, 224),
-  'cars': Data('cars196', 8144, 196, 224),
-  'pets': Data('oxford_iiit_pet', 3680, 37, 224),
-  'flowers': Data('oxford_flowers102', 1020, 102, 224),
+  'stanford_cars': Data('cars196', 8144, 196, 224),
+  'oxford_iiit_pet': Data('oxford_iiit_pet', 3680, 37, 224),
+  'flowers102': Data('oxford_flowers102', 1020, 102, 224),
+}
+
+# Further test sets of networks that are trained on ImageNet.
+TEST_SETS = {
+  name: 'imagenet'
+  for name in ('imagenet_real', 'imagenet_v2', 'imagenet_r', 'imagenet_c')
 }
 
 _WIDTHS = (64, 128, 256, 512)
@@ -49,15 +54,26 @@ NETWORKS: Mapping[str, Mapping[str, Any]] = {
   },
   'wrn28_10': {'name': 'wrn', 'depth': 28, 'width': 10},
   'pyramidnet110': {'name': 'pyramidnet', 'depth': 110, 'alpha': 270},
-  'vgg16bn': {'name': 'vgg'},
-  'mobilenet': {'name': 'mobilenet'},
+  'vgg16_bn': {'name': 'vgg'},
+  # With images of 224 pixels, as in every row that trains it.
+  'mobilenet_v1': {'name': 'mobilenet', 'stem_stride': 2},
   # R-SAM's released code: the tanh layer before the head, dropout, head bias.
+  # It has no ViT-S/16; ours differs in the size of a token only.
   'vit_b16': {
     'name': 'vit',
     'patch': 16,
     'width': 768,
     'heads': 12,
     'representation': 768,
+    'dropout': 0.1,
+    'head_bias': -10.0,
+  },
+  'vit_s16': {
+    'name': 'vit',
+    'patch': 16,
+    'width': 384,
+    'heads': 6,
+    'representation': 384,
     'dropout': 0.1,
     'head_bias': -10.0,
   },
@@ -71,81 +87,136 @@ NETWORKS: Mapping[str, Mapping[str, Any]] = {
   },
 }
 
+# Networks that see images larger than those of the set.
+_PIXELS = {'deit_s': 224, 'mobilenet_v1': 224}
 
-# A method's name and its arguments; and those of a table by row.
-Method: TypeAlias = tuple[str, dict[str, Any]]
-Methods: TypeAlias = Mapping[str, Method]
+# Methods that are called otherwise in sam_optax. The optimizers are themselves
+# base optimizers, and their method never perturbs.
+METHODS = {
+  'sgd': 'identity',
+  'sgd_momentum': 'identity',
+  'rmsprop': 'identity',
+  'adamw': 'identity',
+  'adam': 'identity',
+  'arsam_a': 'arsam',
+  'ausam_1': 'ausam',
+  'sgd_infobatch': 'infobatch',
+}
 
-
-class Row(NamedTuple):
-  """What a row's name says."""
-
-  network: str  # of NETWORKS
-  data: str  # of DATA
-  method: str  # of the table's own methods, as is the setting
-  setting: str = ''
-
-
-def grid(
-  networks: Iterable[str],
-  sets: Iterable[str],
-  methods: Iterable[str],
-  settings: Iterable[str] = ('',),
-) -> dict[str, Row]:
-  """The rows of a table by name, in the order in which they are printed."""
-  rows = [
-    Row(network, data, method, setting)
-    for network, data, setting, method in itertools.product(
-      networks, sets, settings, methods
-    )
-  ]
-  names = [
-    (row.network, row.data, *filter(None, [row.setting]), row.method)
-    for row in rows
-  ]
-  return {'-'.join(name): row for name, row in zip(names, rows, strict=True)}
+# Tables of tasks that the program does not have yet.
+OTHER_TASKS = {
+  ('arsam', '4'): 'pose estimation',
+  ('arsam', '7'): 'semantic segmentation',
+  ('arsam', '8'): 'quantization-aware training',
+  ('ausam', '5'): 'pose estimation',
+  ('ausam', '6'): 'quantization-aware training',
+  ('ausam', '9'): 'pose estimation',
+  ('ausam', '10'): 'quantization-aware training',
+}
 
 
-def start(row: Row, method: Method) -> train_config.Config:
-  """A config whose data set, network and method are set, and nothing else."""
+def missing(row: published.Row) -> str | None:
+  """Why a row cannot be trained, None where it can."""
+  if row.quoted_from:
+    return f'quoted from another paper: {row.quoted_from}'
+  task = OTHER_TASKS.get((row.paper, row.table))
+  if task is not None:
+    return f'task not built yet: {task}'
+  if row.method is None or not hasattr(sam_optax, method_of(row)):
+    return f'method not built yet: {row.method}'
+  return None
+
+
+def trained(table: Mapping[str, published.Row]) -> dict[str, published.Row]:
+  """The rows of a table that can be trained, each run once."""
+  return {
+    name: row
+    for name, row in table.items()
+    if missing(row) is None and row.dataset not in TEST_SETS
+  }
+
+
+def method_of(row: published.Row) -> str:
+  """The name of the method of a row in sam_optax."""
+  return METHODS.get(str(row.method), str(row.method))
+
+
+def data_of(row: published.Row) -> Data:
+  """The training set of a row; of the two that may share a row, the first."""
+  return DATA[row.dataset.partition('+')[0]]
+
+
+def pixels_of(row: published.Row) -> int:
+  """The side of the images that the network of a row sees."""
+  own = _PIXELS.get(row.model, data_of(row).pixels)
+  return row.setting.get('resolution') or own
+
+
+def start(
+  row: published.Row, arguments: Mapping[str, Any]
+) -> train_config.Config:
+  """A config whose data set, network and method are set, and nothing else.
+
+  Args:
+    row: what to train.
+    arguments: of its method, where they differ from the defaults.
+
+  Returns:
+    The config.
+  """
   config = train_config.default()
-  options = dict(NETWORKS[row.network])
-  images = DATA[row.data]
+  options = dict(NETWORKS[row.model])
+  images = data_of(row)
   if options['name'] == 'resnet':
     options['stem'] = images.stem
-  elif options['name'] == 'mobilenet' and images.stem == 'tiny':
-    # As the ResNets' stem: features as large as CIFAR's. Our choice.
-    options['stem_stride'] = 2
   config.model = options
   config.data.name = images.name
+  pixels = pixels_of(row)
   if images.large:
-    config.data.update(size=images.pixels, crop='inception')
-  name, arguments = method
-  config.method = train_config.method(name, **arguments)
+    config.data.update(size=pixels, crop='inception')
+  elif pixels != images.pixels:
+    config.data.size = pixels
+  config.method = train_config.method(method_of(row), **arguments)
   return config
 
 
 def sgd(
-  config: train_config.Config, learning_rate: float, weight_decay: float
+  config: train_config.Config,
+  learning_rate: float,
+  weight_decay: float,
+  momentum: float = 0.9,
 ) -> None:
-  """Momentum 0.9 and a cosine per step to 0, as all of the papers have."""
+  """SGD with a cosine per step to 0, as all of the papers have."""
   config.optimizer.update(
     name='sgd',
     learning_rate=learning_rate,
     weight_decay=weight_decay,
-    momentum=0.9,
+    momentum=momentum,
     nesterov=False,
     schedule='cosine',
   )
 
 
 def crop_flip_cutout(config: train_config.Config) -> None:
-  """What the released CIFAR programs of F-SAM, AUSAM and vSAM share."""
+  """Augmentation of the released CIFAR programs of F-SAM, AUSAM and vSAM."""
   config.augment.update(
     pad=4, fill='zero', flip=True, cutout=16, cutout_probability=0.5
   )
 
 
-def steps_per_epoch(data: str, batch_size: int) -> int:
+def add_noise(config: train_config.Config, row: published.Row) -> None:
+  """Sets the label noise of a row that has any.
+
+  All papers speak of symmetric noise, with labels flipped at random. The
+  released code of F-SAM draws a new label from all classes, the true one
+  included, for the printed share of the examples.
+  """
+  percent = row.setting.get('noise_percent')
+  if percent is not None:
+    config.data.label_noise = percent / 100
+    config.data.noise_over = 'all'
+
+
+def steps_per_epoch(row: published.Row, batch_size: int) -> int:
   """Whole batches of an epoch."""
-  return DATA[data].num_examples // batch_size
+  return data_of(row).num_examples // batch_size

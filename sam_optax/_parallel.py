@@ -136,8 +136,8 @@ def parallel(
       raise ValueError(
         'Given no params, loss_fn or batch. With examples_per_perturbation the '
         'batch is split, and grad_fn has no batch to split. Call '
-        'tx.update(grads, opt_state, params, loss_fn=loss_fn, batch=batch), with '
-        'loss_fn(params, batch) -> (losses of shape [batch], aux).'
+        'tx.update(grads, opt_state, params, loss_fn=loss_fn, batch=batch), '
+        'with loss_fn(params, batch) -> (losses of shape [batch], aux).'
       )
     _check.not_masked(params)
     _, grads, state = value_and_grad(

@@ -140,7 +140,8 @@ def take_step(
     new_state = update(collectives.mean(seen.gradient), seen.evaluations)
     if ascent.has_norm:
       norm = collectives.mean(seen.norm)
-      new_state = new_state._replace(direction_norm=norm.astype(jnp.float32))
+      norm = norm.astype(jnp.asarray(state.direction_norm).dtype)
+      new_state = new_state._replace(direction_norm=norm)
     return optax.tree.cast_like(direction, dtypes_of), new_state, seen.losses
 
   def on_plain():

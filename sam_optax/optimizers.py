@@ -1,7 +1,8 @@
-"""Methods that are optimizers: part of their step passes no base optimizer.
+"""Methods that replace the step of the base optimizer: bSAM, decoupled WSAM.
 
-Each has the face of the other methods, and what it returns is minus its whole
-step: follow it with `optax.sgd(1.0)`, at either door.
+They have the interface of the other methods, and return minus their whole step,
+from `update` and `value_and_grad` alike. Chain them with `optax.sgd(1.0)`,
+which restores the sign, and with no other optimizer.
 """
 
 from collections.abc import Callable
@@ -20,8 +21,8 @@ class OptimizerState(NamedTuple):
   """State of a method that is an optimizer.
 
   Attributes:
-    method: state of the method inside.
-    base: state of what follows it.
+    method: state of the sharpness-aware method inside.
+    base: state of the optimizer that follows it inside.
   """
 
   method: Any  # a SharpnessAwareState
@@ -33,7 +34,14 @@ def _optimizer(
   init_base: Callable[[_base.PyTree], _base.State],
   finish: Callable[..., tuple[_base.PyTree, _base.State]],
 ) -> SharpnessAware:
-  """A method and what follows it: (direction, old, new, params) -> step."""
+  """A method followed by an optimizer, with the interface of a method.
+
+  Args:
+    method: the sharpness-aware method.
+    init_base: params -> state of the optimizer.
+    finish: (direction, old state, new state of the method, params) -> (minus
+      the step, new state of the optimizer).
+  """
 
   def init(params):
     return OptimizerState(method.init(params), init_base(params))
@@ -77,53 +85,61 @@ def wsam_decoupled(
   gamma: _base.ScalarOrSchedule = 0.9,
   base: optax.GradientTransformation | None = None,
 ) -> SharpnessAware:
-  r"""Weighted SAM, decoupled: the sharpness passes the base optimizer by.
+  r"""Weighted SAM, decoupled: the sharpness term bypasses the base optimizer.
 
   .. math::
     w \leftarrow \text{base}(w, g), \quad
     w \leftarrow w - \eta\, \frac{\gamma}{1 - \gamma} (g_p - g)
 
-  The authors' default form; `wsam` is the coupled one, the same for plain SGD.
+  where :math:`g` is the gradient at the parameters and :math:`g_p` the one at
+  the perturbed parameters. It is the default form of the authors; `wsam` is the
+  coupled one, which is the same with plain SGD. With gamma = 0 it is the base
+  optimizer. With gamma = 0.5 and plain SGD it is SAM.
 
-  Parts: `ascent.gradient`, `descent.decoupled`, and the base optimizer. At
-  gamma = 0 it is the base optimizer, at gamma = 0.5 with plain SGD it is SAM
-  with SGD.
+  Costs two gradients per step. The state holds one copy of the parameters
+  beside the state of the base optimizer.
+
+  Parts: `ascent.gradient`, `descent.decoupled`, and the base optimizer.
 
   Args:
-    learning_rate: :math:`\eta`, the base optimizer's too, at least 0.
-    rho: radius, at least 0.
-    gamma: weight of the sharpness, in [0, 1).
-    base: the base optimizer with its learning rate; `optax.sgd(learning_rate,
-      momentum=0.9)` by default.
+    learning_rate: :math:`\eta`, at least 0; also the learning rate of the
+      default base optimizer.
+    rho: norm of the perturbation, at least 0.
+    gamma: weight of the sharpness, in [0, 1) (public code: 0.9, useful from 0.8
+      to 0.95).
+    base: base optimizer, with its learning rate. The default is
+      `optax.sgd(learning_rate, momentum=0.9)`.
 
   Returns:
-    A `SharpnessAware` transformation whose result is minus the step: follow
-    it with `optax.sgd(1.0)`.
+    A `SharpnessAware` transformation that returns minus the whole step. Chain
+    it with `optax.sgd(1.0)`, which restores the sign.
 
   Raises:
     ValueError: if a number is out of its range.
 
   Example:
     >>> import jax, jax.numpy as jnp, optax, sam_optax
+    >>> f = lambda w: jnp.sum(w**4)
+    >>> grad_fn = jax.grad(f)
+    >>> tx = optax.chain(
+    ...   sam_optax.wsam_decoupled(0.01, gamma=0.8), optax.sgd(1.0)
+    ... )
     >>> params = jnp.array([1.0, -2.0])
-    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4))
-    >>> def step(tx):
-    ...   state = tx.init(params)
-    ...   return tx.update(grad_fn(params), state, params, grad_fn=grad_fn)[0]
-    >>> decoupled = sam_optax.wsam_decoupled(
-    ...   0.1, 0.05, gamma=0.5, base=optax.sgd(0.1)
-    ... )
-    >>> bool(
-    ...   jnp.allclose(
-    ...     step(optax.chain(decoupled, optax.sgd(1.0))),
-    ...     step(optax.chain(sam_optax.sam(0.05), optax.sgd(0.1))),
+    >>> state = tx.init(params)
+    >>> for _ in range(4):
+    ...   print(f'Objective: {f(params):.2f}')
+    ...   updates, state = tx.update(
+    ...     grad_fn(params), state, params, grad_fn=grad_fn
     ...   )
-    ... )
-    True
+    ...   params = optax.apply_updates(params, updates)
+    Objective: 17.00
+    Objective: 7.11
+    Objective: 1.94
+    Objective: 0.50
 
   References:
-    Yue et al., `Sharpness-Aware Minimization Revisited: Weighted Sharpness as
-    a Regularization Term <https://arxiv.org/abs/2305.15817>`_, 2023.
+    Yue et al., `Sharpness-Aware Minimization Revisited: Weighted Sharpness as a
+    Regularization Term <https://arxiv.org/abs/2305.15817>`_, 2023.
   """
   _check.number('gamma', gamma, 0, 1 - 1e-9, why='its weight is g / (1 - g)')
   _check.number('learning_rate', learning_rate, why='it scales the step')
@@ -145,10 +161,10 @@ def wsam_decoupled(
 
 
 class MomentumState(NamedTuple):
-  """State of bSAM's step.
+  """State of the momentum in `bsam`.
 
   Attributes:
-    momentum: shaped as the params.
+    momentum: moving average of the gradient, shaped as the params.
   """
 
   momentum: _base.PyTree
@@ -166,47 +182,61 @@ def bsam(
 ) -> SharpnessAware:
   r"""Bayesian SAM: a Gaussian posterior whose mean is the parameters.
 
-  With :math:`\delta` = prior_precision / num_examples and the g, s and
-  perturbation :math:`\epsilon` of `ascent.posterior`:
+  .. math::
+    g = \nabla L(w + n / \sqrt{N s}), \quad n \sim \mathcal N(0, 1), \quad
+    \epsilon = \rho\, g / s, \quad
+    s' = \beta_2 s + (1 - \beta_2) (\sqrt{s} |g| + \text{damping} + \delta)
 
   .. math::
     m \leftarrow \beta_1 m + (1 - \beta_1)
     (\nabla L(w + \epsilon) + \delta w), \quad
-    w \leftarrow w - \eta\, m / s_{\text{old}}
+    w \leftarrow w - \eta\, m / s, \quad s \leftarrow s'
 
-  Its prior is the weight decay: add none. The released code averages over
-  noise draws on 8 parts of the batch; here one draw serves the whole.
+  where N is num_examples and :math:`\delta` is prior_precision / N. The prior
+  acts as weight decay, so add none. The released code averages over noise draws
+  on eight parts of the batch; here one draw serves the whole batch.
 
-  Parts: `ascent.posterior`, and its own momentum. At rho = 0 with num_examples
-  huge it is preconditioned momentum.
+  Costs two gradients per step. Neither is taken at the parameters: `update`
+  ignores the gradient that it is given, and XLA removes its computation under
+  `jit`. The state holds two copies of the parameters, :math:`m` and :math:`s`.
+
+  Parts: `ascent.posterior`, and a momentum of its own.
 
   Args:
     learning_rate: :math:`\eta`, at least 0 (the released code: 0.5).
-    num_examples: size of the training set, at least 1; the released code
-      multiplies it by 4 for its augmentation.
-    rho: size of the perturbation, at least 0 (0.01).
-    beta1: decay of the momentum, in [0, 1].
-    beta2: decay of the precision, in [0, 1].
-    damping: added to the precision, at least 0 (0.1).
-    prior_precision: at least 0 (10).
+    num_examples: size of the training set, at least 1. The released code
+      multiplies it by 4 on account of its data augmentation.
+    rho: scale of the perturbation, at least 0 (the released code: 0.01).
+    beta1: decay of the momentum, in [0, 1] (the released code: 0.9).
+    beta2: decay of the precision, in [0, 1] (the released code: 0.999).
+    damping: added to the precision, at least 0 (the released code: 0.1).
+    prior_precision: precision of the prior, at least 0 (the released code: 10).
     key: PRNG key or int seed.
 
   Returns:
-    A `SharpnessAware` transformation whose result is minus the step: follow
-    it with `optax.sgd(1.0)`.
+    A `SharpnessAware` transformation that returns minus the whole step. Chain
+    it with `optax.sgd(1.0)`, which restores the sign.
 
   Raises:
     ValueError: if num_examples is missing or a number is out of its range.
 
   Example:
     >>> import jax, jax.numpy as jnp, optax, sam_optax
+    >>> f = lambda w: jnp.sum(w**4)
+    >>> grad_fn = jax.grad(f)
+    >>> tx = optax.chain(sam_optax.bsam(0.1, num_examples=1e6), optax.sgd(1.0))
     >>> params = jnp.array([1.0, -2.0])
-    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4))
-    >>> tx = optax.chain(sam_optax.bsam(0.1, num_examples=1000), optax.sgd(1.0))
     >>> state = tx.init(params)
-    >>> updates, state = tx.update(
-    ...   grad_fn(params), state, params, grad_fn=grad_fn
-    ... )
+    >>> for _ in range(4):
+    ...   print(f'Objective: {f(params):.2f}')
+    ...   updates, state = tx.update(
+    ...     grad_fn(params), state, params, grad_fn=grad_fn
+    ...   )
+    ...   params = optax.apply_updates(params, updates)
+    Objective: 17.00
+    Objective: 5.90
+    Objective: 1.23
+    Objective: 0.37
 
   References:
     Moellenhoff and Khan, `SAM as an Optimal Relaxation of Bayes

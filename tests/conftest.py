@@ -1,25 +1,28 @@
-"""The strict world that every test and every doctest runs in.
+"""The strict settings of every test and every doctest.
 
-What only surprises a user on an accelerator, in float64 or with a leaf of an
-odd shape should fail here first. The settings go through `jax.config` and not
-through the environment, because tests start the training program as a user
-does, in a process of its own, and there it must meet the defaults.
+A mistake that would surprise a user only on an accelerator, in float64 or with
+leaves of odd shapes should fail here first. The settings are made in
+`jax.config` and not in the environment, because some tests start the training
+program in a process of its own, which must have the defaults of a user.
 """
 
+import gc
 import os
 
 import jax
 import pytest
 
-# Enough devices to lay out a 2 x 4 mesh, so that what crosses devices is
-# tested as such. It must be said before the first array is made.
+# Enough devices for a 2 x 4 mesh, so that communication is tested too. This
+# must be set before the first array is made.
 jax.config.update('jax_num_cpu_devices', 8)
 
-# What is run a few times is compiled quickly rather than well, in the processes
-# that tests start too: they are compared with this one to the last bit.
+# Programs that run only a few times should compile quickly. Processes that
+# tests start inherit this, because their results are compared bit for bit with
+# ours.
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
 jax.config.update('jax_disable_most_optimizations', True)
-# XLA reads these when it is first used. The newer emitters take a third longer.
+# XLA reads these on first use. The newer emitters take a third longer to
+# compile.
 os.environ['XLA_FLAGS'] = ' '.join(
   [
     os.environ.get('XLA_FLAGS', ''),
@@ -28,13 +31,27 @@ os.environ['XLA_FLAGS'] = ' '.join(
   ]
 )
 
-# float32 state must not become float64, nor bf16 become float32, because an
-# operand was of another type: promotion is written out or it is an error.
+# An operand of another dtype must not turn float32 state into float64, or bf16
+# into float32: promotion is explicit, or an error.
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
 
-# An operand of lower rank is broadcast silently along the wrong axis as easily
-# as along the right one; the library says which it means.
+# An operand of lower rank may be broadcast along the wrong axis unnoticed, so
+# the library has to name the axis.
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _release_compiled_programs():
+  """Frees the programs that the tests of a file compiled.
+
+  JAX keeps every compiled program, some 5 GB by the end of a run.
+  """
+  yield
+  from tests import driving
+
+  driving.stepper.cache_clear()
+  jax.clear_caches()
+  gc.collect()
 
 
 @pytest.fixture
@@ -46,11 +63,11 @@ def x64():
 
 @pytest.fixture
 def standard_promotion():
-  """Lets a test call what cannot live with strict dtype promotion.
+  """Runs one test with JAX's standard dtype promotion.
 
   Parts of Optax (`adam`, `cosine_decay_schedule`, `MultiSteps`) and of Flax
-  (`avg_pool`) combine an integer array with a float. A test that runs one of
-  these asks for this fixture; our own functions alone should not need it.
+  (`avg_pool`) combine an integer array with a float. A test of our own
+  functions alone should not need this fixture.
   """
   with jax.numpy_dtype_promotion('standard'):
     yield

@@ -1,8 +1,8 @@
-"""A small problem and a driver: a few steps of a method, recorded.
+"""A small problem, and a driver that records a few steps of a method.
 
-Every evaluation of the problem passes a probe, which records the points of the
-gradients that run eagerly, and how many examples each gradient and each forward
-pass that really executes is of, under `jit` too.
+Every evaluation of the problem goes through a probe. It records at which points
+gradients are taken, if they run eagerly, and on how many examples each gradient
+and each forward pass executes, also under `jit`.
 """
 
 import functools
@@ -20,14 +20,14 @@ from tests import methods
 from tests.methods import BATCH_SIZE, NUM_CLASSES, NUM_EXAMPLES
 
 BASE = optax.sgd(0.1, momentum=0.9)
-# What follows a method that is an optimizer.
+# Follows a method that is an optimizer itself.
 WHOLE = optax.sgd(1.0)
 
 
 def base_of(
   method: sam_optax.SharpnessAware,
 ) -> optax.GradientTransformation:
-  """What follows a method in the tests."""
+  """The base optimizer that follows a method in the tests."""
   return WHOLE if method.is_optimizer else BASE
 
 
@@ -37,12 +37,13 @@ Y = _RANDOM.normal(size=NUM_EXAMPLES).astype(np.float32)
 
 
 class Probe:
-  """What the evaluations of the problem leave behind.
+  """A record of the evaluations of the problem.
 
   Attributes:
-    points: where the gradients that run eagerly are taken.
-    gradients: how many examples each gradient that executes is of.
-    passes: the same of each forward pass, those of the gradients among them.
+    points: the points at which gradients are taken, if they run eagerly.
+    gradients: the number of examples of each gradient that executed.
+    passes: the number of examples of each forward pass that executed, including
+      those of the gradients.
   """
 
   points: list[Any] = []
@@ -51,22 +52,24 @@ class Probe:
 
 
 def reset() -> None:
-  """Forgets what was seen."""
+  """Clears the record."""
   Probe.points, Probe.gradients, Probe.passes = [], [], []
 
 
 def seen() -> tuple[list[Any], list[int], list[int]]:
   """(points, gradients, forward): the last fields of a `Step`."""
-  # The gradient of a loss that is linear needs no forward pass.
+  # The gradient of a linear loss needs no forward pass.
   forward = Counter(Probe.passes) - Counter(Probe.gradients)
   return Probe.points, sorted(Probe.gradients), sorted(forward.elements())
 
 
 def probe(params: Any, batch: Any = None, tag: Any = None) -> Any:
-  """The identity; its forward and its backward pass are noted by the host.
+  """The identity on `params`; the host records its forward and backward pass.
 
-  What is noted is the number of examples, with the tag before it if there is
-  one.
+  Args:
+    params: returned as they are.
+    batch: its number of examples is recorded, 0 without one.
+    tag: if given, (tag, number of examples) is recorded.
   """
   sizes = [len(leaf) for leaf in jax.tree.leaves(batch)]
   size = sizes[0] if sizes else 0
@@ -96,11 +99,11 @@ def _is_traced(tree):
 
 
 def _note(kind, examples, tree):
-  """The tree; the host notes that it was computed.
+  """Returns the tree; the host records that it was computed.
 
-  Under `jit` the host is called when the program runs. The call is on the
-  path of the values and pure, so that the compiler drops it with an
-  evaluation that nobody uses.
+  Under `jit` the host is called when the program runs. The values pass through
+  the call, and the call is pure, so the compiler drops it together with an
+  evaluation whose result is unused.
   """
 
   def on_host(leaves):
@@ -132,9 +135,9 @@ def _fit(params, batch):
 def fit(params, batch):
   """Nonlinear least squares, computed in the dtype of w.
 
-  It is compiled wherever it is called from: op by op it would be most of the
-  time of an eager run. The aux has no axis of examples: on the device, a
-  method that chooses examples has branches of different batch sizes.
+  It is compiled even in an eager run, where it would take most of the time
+  otherwise. The aux has no axis of examples, because a method that chooses
+  examples on the device has branches of different batch sizes.
   """
   losses = _fit(probe(params, batch), batch)
   return losses, {'point': params, 'loss': mean(losses)}
@@ -144,7 +147,9 @@ def fit(params, batch):
 def linear(slope, once=None):
   """A loss whose gradient is `slope` in every entry of any tree.
 
-  Where `once` is given, it is the slope on the second batch of the epoch.
+  Args:
+    slope: the slope.
+    once: the slope on the second batch of the epoch, if it differs.
   """
 
   @jax.jit
@@ -163,9 +168,9 @@ def linear(slope, once=None):
 
 @functools.cache
 def with_logits(losses):
-  """The same losses, and logits that follow them if they have an aux.
+  """Adds logits to the aux of some losses.
 
-  Without one the losses are a landscape, and the logits are nobody's: 0.
+  The logits follow the losses. If the losses have no aux, the logits are 0.
   """
 
   def wrapped(params, batch):
@@ -182,16 +187,16 @@ def with_logits(losses):
 def losses_for(
   method: sam_optax.SharpnessAware, losses: Callable[..., Any] = fit
 ) -> Callable[..., Any]:
-  """The losses as a method wants them.
+  """Adds logits to the losses if the method reads them.
 
-  A method that chooses examples wants no axis of examples in the aux, and one
-  that reads the logits needs it.
+  Other methods get none: an aux with an axis of examples does not suit a method
+  that chooses examples.
   """
   return with_logits(losses) if method.reads_logits else losses
 
 
 def start(dtype: Any = jnp.float32) -> dict[str, jax.Array]:
-  """New parameters."""
+  """Initial parameters."""
   return {
     'b': jnp.asarray([0.1, -0.4], dtype),
     'w': jnp.asarray([0.3, -0.2, 0.5], dtype),
@@ -199,7 +204,7 @@ def start(dtype: Any = jnp.float32) -> dict[str, jax.Array]:
 
 
 def batch_at(step: int) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-  """(batch, example_ids): three batches to an epoch, always in one order."""
+  """(batch, example_ids) of a step; an epoch is three batches in order."""
   first = step * BATCH_SIZE % NUM_EXAMPLES
   ids = np.arange(first, first + BATCH_SIZE)
   return (jnp.asarray(X[ids]), jnp.asarray(Y[ids])), jnp.asarray(ids, jnp.int32)
@@ -228,12 +233,13 @@ def keywords(
 
 
 class Step(NamedTuple):
-  """One step: what came out of it, and what the probe saw.
+  """The results of one step, and the record of the probe.
 
   Attributes:
-    points: where the gradients were taken, if it ran eagerly.
-    gradients: how many examples each gradient that executed was of, sorted.
-    forward: the same of each forward pass whose gradient was not taken.
+    points: the points at which gradients were taken, if the step ran eagerly.
+    gradients: the number of examples of each gradient that executed, sorted.
+    forward: the number of examples of each forward pass without a gradient,
+      sorted.
   """
 
   grads: Any
@@ -247,18 +253,18 @@ class Step(NamedTuple):
 
   @property
   def executed(self) -> int:
-    """How many gradients executed."""
+    """The number of gradients that executed."""
     return len(self.gradients)
 
 
 class Stepper:
-  """One step of a method and the base optimizer, counting its traces.
+  """One step of a method and the base optimizer, with a count of its traces.
 
-  At door 1 every argument that any method may need is given to all of them.
+  With `entry='update'`, every method gets every argument that any may need.
   """
 
-  def __init__(self, method, door='update', losses=fit, base=None):
-    self.method, self.door = method, door
+  def __init__(self, method, entry='update', losses=fit, base=None):
+    self.method, self.entry = method, entry
     self.losses = losses_for(method, losses)
     self.base = base_of(method) if base is None else base
     self.traces = 0
@@ -273,7 +279,7 @@ class Stepper:
   def __call__(self, params, state, base_state, batch, ids, **decided):
     loss = aux = None
     given = keywords(self.losses, batch, ids)
-    if self.door == 'update':
+    if self.entry == 'update':
       grads, state = self.method.update(
         given['grad_fn'](params), state, params, **given, **decided
       )
@@ -292,7 +298,7 @@ class Stepper:
     return grads, params, state, base_state, loss, aux
 
 
-# One object for each, so that the tests share what is compiled.
+# One object for each method, so that tests share compiled steps.
 stepper = functools.cache(Stepper)
 
 
@@ -300,7 +306,7 @@ def drive(
   method: sam_optax.SharpnessAware,
   steps: int = 6,
   *,
-  door: str = 'update',
+  entry: str = 'update',
   how: str = 'eager',
   losses: Callable[..., Any] = fit,
   params: Any = None,
@@ -311,26 +317,26 @@ def drive(
 
   Args:
     method: what to run.
-    steps: how many.
-    door: 'update' or 'value_and_grad'.
+    steps: the number of steps.
+    entry: 'update' or 'value_and_grad'.
     how: 'eager' (nothing is compiled and the host decides), 'device' (`jit`,
       and the device decides) or 'host' (`jit`, and the host decides).
     losses: (params, batch) -> (losses, aux).
-    params: where to start.
-    base: the optimizer that the gradients go to; `base_of` by default.
-    **decided: `perturb` or `full_batch`, in the place of the host's decision.
+    params: the initial parameters; `start()` by default.
+    base: the base optimizer; `base_of(method)` by default.
+    **decided: `perturb` or `full_batch`; overrides the decision of the host.
 
   Returns:
     The steps.
   """
   base = base_of(method) if base is None else base
-  step_fn = stepper(method, door, losses, base)
+  step_fn = stepper(method, entry, losses, base)
   params = start() if params is None else params
   state, base_state = method.init(params), base.init(params)
   deciding = how != 'device'
-  # A cadence that goes by the gradient is asked between the two passes; door 1
-  # has no way to hand the first one on, so there the host asks when it is free.
-  between = method.first_pass and (how == 'eager' or door == 'value_and_grad')
+  # A cadence that decides by the gradient needs the first pass. A compiled
+  # `update` cannot return it in between, so there the host takes its own.
+  between = method.first_pass and (how == 'eager' or entry == 'value_and_grad')
   done = []
   for step in range(steps):
     batch, ids = batch_at(step)
@@ -339,7 +345,7 @@ def drive(
     if deciding:
       first = method.first_pass(losses, params, batch) if between else None
       choices = method.decide(state, ids, first) | decided
-      if door == 'value_and_grad' and first is not None:
+      if entry == 'value_and_grad' and first is not None:
         choices['first'] = first
     call = step_fn if how == 'eager' else step_fn.jitted
     grads, params, state, base_state, loss, aux = jax.block_until_ready(
@@ -350,20 +356,20 @@ def drive(
 
 
 @functools.cache
-def run(name: str, door: str = 'update', how: str = 'eager') -> list[Step]:
-  """12 steps of a row with its test options: what others are compared with."""
-  return drive(methods.method(name), 12, door=door, how=how)
+def run(name: str, entry: str = 'update', how: str = 'eager') -> list[Step]:
+  """12 steps of a row with its test options, as a reference for other runs."""
+  return drive(methods.method(name), 12, entry=entry, how=how)
 
 
 def inner(state: Any) -> Any:
-  """The `SharpnessAwareState`: the state, or inside it."""
+  """The `SharpnessAwareState` in a state that may be wrapped."""
   while hasattr(state, 'method'):
     state = state.method
   return state
 
 
 def values(tree: Any) -> list[np.ndarray]:
-  """The leaves as NumPy arrays, keys as their data."""
+  """The leaves as NumPy arrays; PRNG keys as their data."""
 
   def value(leaf):
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
@@ -376,7 +382,7 @@ def values(tree: Any) -> list[np.ndarray]:
 def assert_close(
   x: Any, y: Any, rtol: float = 1e-4, atol: float = 1e-5
 ) -> None:
-  """Equal to rounding; the defaults are for some steps in float32."""
+  """Asserts equality to rounding; the defaults suit a few float32 steps."""
   assert jax.tree.structure(x) == jax.tree.structure(y)
   for a, b in zip(values(x), values(y), strict=True):
     np.testing.assert_allclose(
@@ -408,5 +414,5 @@ def results(steps: list[Step]) -> list[tuple[Any, Any, Any]]:
 
 
 def trajectory(steps: list[Step]) -> list[tuple[Any, Any]]:
-  """(grads, params) of each step: what two methods can have in common."""
+  """(grads, params) of each step, which two methods can have in common."""
   return [step[:2] for step in steps]

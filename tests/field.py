@@ -1,4 +1,4 @@
-"""What the tests of faults found in the field share."""
+"""Shared by the tests of faults that other implementations have."""
 
 import jax.numpy as jnp
 
@@ -15,7 +15,8 @@ def loss(w):
 THREE = {
   'sam': lambda: sam_optax.sam(RHO),
   'fsam': lambda: sam_optax.fsam(RHO, decay=0.6),
-  # From the second step on the branch is drawn: it must fall alike everywhere.
+  # From the second step on the branch is random: all devices must draw the
+  # same.
   'arsam': lambda: sam_optax.arsam(
     RHO, segment=2, warmup_steps=1, horizon=1, key=3
   ),

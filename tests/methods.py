@@ -1,7 +1,7 @@
 """THE TABLE: every method, its traits, and the settings at which it is SAM.
 
-Each battery runs over these rows. A special case is a column here, never a
-method's name in a test.
+Each battery of tests runs over these rows. A special case is a column here, and
+no test mentions a method by name.
 """
 
 import functools
@@ -19,14 +19,14 @@ class Number(NamedTuple):
   """An argument that is a number.
 
   Attributes:
-    other: another value, at which the run differs.
+    other: a second value, which changes the results.
     shows_at: the first step whose result differs if the number changes at
-      step 2. It is later than 2 where step 2 does not perturb, or where the
-      number acts on a statistic or on a draw.
+      step 2. It is later than 2 if step 2 is plain, or if the number acts on a
+      statistic or on a random draw.
     is_schedule: whether it may be a schedule.
-    minimum: no value below it makes sense.
-    maximum: no value above it makes sense.
-    costs: whether the cost of a step follows it.
+    minimum: the smallest valid value.
+    maximum: the largest valid value.
+    costs: whether the cost of a step depends on it.
   """
 
   other: float
@@ -41,49 +41,50 @@ class Row(NamedTuple):
   """One method.
 
   Attributes:
-    make: builds it; the tests pass further arguments by name.
-    options: the arguments the tests need to reach every branch in few steps.
+    make: the constructor; tests pass further arguments by name.
+    options: the arguments with which the tests reach every branch in few steps.
     is_sam: arguments at which it is `sam(rho)`, None if there are none. A rho
-      among them is both methods'.
-    is_base: arguments at which it is the base optimizer, None if none are.
+      among them is passed to both methods.
+    is_base: arguments at which it is the base optimizer, None if there are
+      none.
     evaluations: gradients evaluated in the first 4 steps with `options`, None
-      where they follow draws or the gradient.
+      if they depend on random draws or on the gradient.
     numbers: its numbers by name: each may be injected by
-      `optax.inject_hyperparams`, and each is checked when it is built.
-    exact: whether it is then SAM bit for bit (else to rounding).
-    exact_base: whether it is then the base optimizer bit for bit.
-    also: other reductions: (a method, the arguments at which this one is that
-      one with its own test options, changes to those).
-    decided: whether the branch of every step is known when it is built.
+      `optax.inject_hyperparams`, and each is checked by the constructor.
+    exact: whether `is_sam` gives SAM bit for bit (otherwise to rounding).
+    exact_base: whether `is_base` gives the base optimizer bit for bit.
+    also: other reductions: (another method, the arguments at which this one
+      equals it with its own test options, changes to those options).
+    decided: whether the branch of every step is known at construction.
     first_at_params: whether the first pass is at the parameters.
     perturbs: whether it ever perturbs.
-    per_sam_step: gradients evaluated in a step that perturbs.
-    asked: how many batches each of those gradients is of, the least first; by
-      default one.
+    per_sam_step: gradients evaluated in a SAM step.
+    batches: the size of each of these gradients in batches, the smallest first;
+      one batch each by default.
     forward: forward passes of the whole batch, without a gradient, per step.
     loss_costs: whether it takes no gradient at the parameters, so that the loss
-      there, which value_and_grad returns, is one more forward pass.
-    sends: copies of the parameters that cross devices in a step that perturbs,
-      where each device perturbs along its own gradient: the direction, and the
-      mean gradient where that is kept or decides.
-    settles: the step from which `asked` and `forward` hold; before it every
+      there, which value_and_grad returns, costs one more forward pass.
+    sends: copies of the parameters that cross devices in a SAM step with local
+      perturbations: the direction, and the mean gradient if the method averages
+      it over steps or decides by it.
+    settles: the step from which `batches` and `forward` hold; before it, every
       gradient is of one batch and there is no other forward pass.
-    rounding: how many times as large as in SAM a gradient's rounding error is
-      in the direction.
+    rounding: the rounding error of a gradient in the direction, relative to
+      SAM.
     takes_empty: whether it works on a tree without leaves.
     needs_reference: whether it needs reference_grad_fn.
     needs_examples: whether it needs loss_fn and batch.
     needs_ids: whether it needs example_ids.
-    plain_radius: arguments at which a perturbation of parameters that are all
-      1 has the Euclidean norm rho, if the test options are not such; None if
-      there are none.
-    static_args: what `inject_hyperparams` must leave alone, as it shapes
-      arrays.
-    another_loss: whether it trains on another loss than the one given: its
-      step takes loss_fn, whose aux has 'logits', and leaves grad_fn alone.
-    whole_step: whether it returns minus its whole step, an optimizer's: what
-      follows it in the tests is `optax.sgd(1.0)`.
-    no_decay: arguments at which nothing but the gradient moves it.
+    plain_radius: arguments at which the perturbation has the Euclidean norm rho
+      if all parameters are 1, to be added to the test options; None if there
+      are none.
+    static_args: arguments that `inject_hyperparams` must not inject, because
+      they shape arrays.
+    another_loss: whether it trains on a modified loss: its step takes loss_fn,
+      whose aux has 'logits', and does not use grad_fn.
+    whole_step: whether it is an optimizer, whose direction is minus the update;
+      in the tests `optax.sgd(1.0)` follows it.
+    no_decay: arguments at which nothing but the gradient moves the parameters.
     trains: arguments for a long run, with a small learning rate and no noise.
   """
 
@@ -100,7 +101,7 @@ class Row(NamedTuple):
   first_at_params: bool = True
   perturbs: bool = True
   per_sam_step: int = 2
-  asked: tuple[float, ...] | None = None
+  batches: tuple[float, ...] | None = None
   forward: int = 0
   loss_costs: bool = False
   sends: int = 1
@@ -118,7 +119,7 @@ class Row(NamedTuple):
   trains: dict[str, Any] = {}  # noqa: RUF012
 
   def value(self, name: str) -> Any:
-    """What the tests give for an argument: an option, or the default."""
+    """The value of an argument in the tests: an option, or the default."""
     default = inspect.signature(self.make).parameters[name].default
     return self.options.get(name, default)
 
@@ -214,7 +215,7 @@ METHODS = {
     is_base={'rho': 0.0},
     evaluations=8,
     numbers={'rho': Number(0.3), 'gamma': Number(0.3), 'lam': Number(0.5)},
-    exact=False,  # lam * g is normalised in the place of g
+    exact=False,  # lam * g is normalised instead of g
     first_at_params=False,
     static_args=('axis',),
   ),
@@ -317,7 +318,7 @@ METHODS = {
     decided=False,
     exact_base=False,
     static_args=('num_examples', 'keep'),
-    asked=(0.5, 0.5),
+    batches=(0.5, 0.5),
     settles=EPOCH,  # a batch with an example never seen goes in whole
   ),
   'fishersam': Row(
@@ -418,7 +419,7 @@ METHODS = {
     exact_base=False,
     needs_examples=True,
     needs_ids=True,
-    asked=(0.5, 0.5),
+    batches=(0.5, 0.5),
     settles=EPOCH,  # as in AUSAM
     decided=False,
     static_args=('num_examples', 'keep'),
@@ -440,11 +441,11 @@ METHODS = {
     needs_examples=True,
     needs_ids=True,
     static_args=('keep',),
-    asked=(0.5, 0.5),
+    batches=(0.5, 0.5),
   ),
   'sam_infobatch': Row(
     sam_optax.sam_infobatch,
-    # Without a call of start_epoch nobody is left out; see test_epochs.
+    # Without a call of start_epoch no example is left out; see test_epochs.
     options={'rho': 0.1, 'num_examples': NUM_EXAMPLES, 'total_steps': 12},
     is_sam={},
     is_base={'rho': 0.0},
@@ -456,8 +457,8 @@ METHODS = {
   ),
   'esam': Row(
     sam_optax.esam,
-    # With this key some steps leave one of the two leaves out, and none both:
-    # then no loss would rise, and rounding would choose the examples.
+    # With this key some steps leave out one of the two leaves, and no step
+    # both: no loss would rise then, and rounding would choose the examples.
     options={'rho': 0.1, 'beta': 0.8, 'key': 4},
     is_sam={'beta': 1.0, 'gamma': 1.0},
     is_base={'rho': 0.0, 'gamma': 1.0},
@@ -472,7 +473,7 @@ METHODS = {
     needs_examples=True,
     plain_radius={'beta': 1.0},
     static_args=('gamma',),
-    asked=(0.5, 1),
+    batches=(0.5, 1),
     forward=1,
   ),
   'vasso': Row(
@@ -568,7 +569,7 @@ METHODS = {
     numbers={'rho': Number(0.3)},
     needs_reference=True,
     per_sam_step=3,
-    asked=(1, 1, EPOCH),
+    batches=(1, 1, EPOCH),
   ),
   'sam_noise': Row(
     sam_optax.sam_noise,
@@ -580,7 +581,7 @@ METHODS = {
     needs_reference=True,
     per_sam_step=3,
     plain_radius=None,
-    asked=(1, 1, EPOCH),
+    batches=(1, 1, EPOCH),
   ),
   'sam_db': Row(
     sam_optax.sam_db,
@@ -590,7 +591,7 @@ METHODS = {
     evaluations=8,
     numbers={'rho': Number(0.3)},
     needs_reference=True,
-    asked=(1, EPOCH),
+    batches=(1, EPOCH),
     loss_costs=True,
   ),
   'saf': Row(
@@ -644,7 +645,7 @@ METHODS = {
     plain_radius=None,
     another_loss=True,
     forward=1,
-    settles=1,  # it begins after the start epoch, and a step is an epoch
+    settles=1,  # active after the start epoch, and an epoch is one step
   ),
   'wsam_decoupled': Row(
     sam_optax.wsam_decoupled,
@@ -704,12 +705,12 @@ RANDOM = [name for name, row in METHODS.items() if 'key' in row.options]
 
 
 def build(name: str, **changes: Any) -> sam_optax.SharpnessAware:
-  """The row's method with its test options, some of them changed."""
+  """The method of a row with its test options, some of them changed."""
   row = METHODS[name]
   return row.make(**{**row.options, **changes})
 
 
 @functools.cache
 def method(name: str) -> sam_optax.SharpnessAware:
-  """The row's method: one object, so that tests share what is compiled."""
+  """The method of a row: one object, so that tests share compiled steps."""
   return build(name)

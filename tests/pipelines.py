@@ -1,4 +1,4 @@
-"""A small regression, a step of it, and SAM's step by hand."""
+"""A small regression problem, and a step of SAM on it by hand."""
 
 import functools
 
@@ -13,7 +13,7 @@ RATE = 0.1
 
 def data(step=0, batch=8):
   """A regression batch: x of shape [batch, 4], y of shape [batch, 1]."""
-  # Of NumPy, so that a step that is traced has it as a constant.
+  # NumPy arrays, which are constants in a traced step.
   draw = np.random.default_rng(step).normal
   x, noise = (np.float32(draw(size=(batch, n))) for n in (4, 1))
   return jnp.asarray(x), jnp.asarray(noise + x[:, :1])
@@ -24,7 +24,7 @@ def stacked_data(num_steps):
 
 
 def sam_gradient(grad_fn, params, rho=RHO):
-  """SAM's gradient, by hand."""
+  """The gradient of SAM, by hand."""
   return grad_fn(perturbed(params, grad_fn(params), rho))
 
 
@@ -57,13 +57,13 @@ def is_key(leaf):
 
 
 def comparable(tree):
-  """`tree` with the numbers of its typed keys in their place."""
+  """The tree with its typed PRNG keys replaced by their data."""
   return jax.tree.map(
     lambda x: jax.random.key_data(x) if is_key(x) else x, tree
   )
 
 
-# A small model of plain functions, for the pipelines that are Optax's alone.
+# A small model of plain functions, for pipelines that need only Optax.
 
 
 def plain_params():
@@ -107,7 +107,7 @@ def run(tx, num_steps=4):
 
 
 def run_by_hand(base, num_steps=4, rho=RHO):
-  """The base optimizer alone, fed with SAM's gradient."""
+  """The base optimizer alone, on gradients of SAM by hand."""
   params = plain_params()
   state = base.init(params)
   update = jax.jit(base.update)

@@ -14,8 +14,8 @@ GOLDEN = json.loads(
 class Quadratic:
   """Problem Q of the golden vectors: L_t(w) = w'Aw / 2 - b_t'w.
 
-  As a batch of examples it is the pair of the losses L_t + d and L_t - d,
-  whose mean is L_t, so that the evaluation door's mean is put to the test.
+  A batch has two examples with the losses L_t + d and L_t - d, whose mean is
+  L_t, so that the mean in `value_and_grad` is tested.
   """
 
   def __init__(self, deterministic=False):

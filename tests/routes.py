@@ -1,11 +1,12 @@
-"""The ways to run some steps: on one device or on four, in one of three ways.
+"""The routes of a few steps: one device, or four devices in one of three ways.
 
-`jax.pmap` and `jax.shard_map` differ in whose gradient a gradient is, and
-plain `jax.jit` on a sharded batch needs no wrapper at all. All methods that are
-given go into one program: compiled one by one they take three times as long.
+In `jax.pmap` and `jax.shard_map` a gradient is of one device or of all, and
+plain `jax.jit` on a sharded batch needs no wrapper. One program runs all the
+given methods, because compiling one program per method takes three times as
+long.
 
-A route is (door, methods by name, options of `together`) -> run, and run, given
-the program's setting if it has one, -> {name: (trajectory, state)}.
+A route maps (entry, methods by name, options of `together`) to a function
+`run`, and `run(setting)` returns {name: (trajectory, state)}.
 """
 
 import functools
@@ -36,7 +37,7 @@ def mesh(shape=(NUM_DEVICES,), names=('batch',)):
 
 
 def losses(params, batch, dtype=jnp.float32):
-  """Least squares; as logits, something that follows the outputs."""
+  """Least squares, with logits that follow the outputs."""
   params, (x, y) = jax.tree.map(lambda x: x.astype(dtype), (params, batch))
   outputs = jnp.tanh(x @ params['w'] + params['b'][0]) + params['b'][1]
   logits = outputs[:, None] * jnp.arange(NUM_CLASSES, dtype=dtype)[None]
@@ -48,15 +49,15 @@ def plain_losses(params, batch, dtype=jnp.float32):
   return losses(params, batch, dtype)[0], None
 
 
-def train(door, method, loss_fn, params, state, batches, ids, store):
-  """Some steps on the batches that are given: all of them, or a device's."""
+def train(entry, method, loss_fn, params, state, batches, ids, store):
+  """Trains on the given batches: whole batches, or the part of a device."""
   base = driving.base_of(method)
 
   def step(carry, examples):
     params, state, base_state = carry
     batch, ids = examples
     given = driving.keywords(loss_fn, batch, ids)
-    if door == 'update':
+    if entry == 'update':
       loss = None
       grads, state = method.update(
         given['grad_fn'](params), state, params, **given
@@ -83,28 +84,31 @@ def train(door, method, loss_fn, params, state, batches, ids, store):
 
 
 def steps():
-  """[steps, batch] of examples and of their ids."""
+  """(examples, ids), with leaves of shape [steps, batch, ...]."""
   batches, ids = zip(*map(driving.batch_at, range(NUM_STEPS)), strict=True)
   return jax.tree.map(lambda *x: jnp.stack(x), *batches), jnp.stack(ids)
 
 
 def together(
-  door,
+  entry,
   made,
   dtype=jnp.float32,
   computed=jnp.float32,
   wrap=lambda name, loss_fn, setting: loss_fn,
   store=lambda params, setting: params,
 ):
-  """(a program that trains with all methods, its arguments but the setting).
+  """Makes a program that trains with each of some methods.
 
   Args:
-    door: 'update' or 'value_and_grad'.
+    entry: 'update' or 'value_and_grad'.
     made: the methods by name.
-    dtype: of the parameters.
-    computed: the dtype in which the loss is computed.
+    dtype: dtype of the parameters.
+    computed: dtype in which the loss is computed.
     wrap: (name, loss function, setting) -> loss function.
-    store: (params, setting) -> params, after each step.
+    store: (params, setting) -> params, applied after each step.
+
+  Returns:
+    (the program, all of its arguments except the setting).
   """
   params = driving.start(dtype)
   states = {name: made[name].init(params) for name in made}
@@ -115,7 +119,7 @@ def together(
       plain = losses if method.reads_logits else plain_losses
       loss_fn = functools.partial(plain, dtype=computed)
       results[name] = train(
-        door,
+        entry,
         method,
         wrap(name, loss_fn, setting),
         params,
@@ -129,22 +133,22 @@ def together(
   return run, (params, states, *steps())
 
 
-def on_one(door, made, **options):
-  run, arguments = together(door, made, **options)
+def on_one(entry, made, **options):
+  run, arguments = together(entry, made, **options)
   compiled = jax.jit(run)
   return lambda setting=0: compiled(*arguments, setting)
 
 
-def in_jit(door, made, **options):
-  run, (params, states, *examples) = together(door, made, **options)
+def in_jit(entry, made, **options):
+  run, (params, states, *examples) = together(entry, made, **options)
   sharding = NamedSharding(mesh(), P(None, 'batch'))
   examples = jax.device_put(examples, sharding)
   compiled = jax.jit(run)
   return lambda setting=0: compiled(params, states, *examples, setting)
 
 
-def in_pmap(door, made, **options):
-  run, (params, states, *examples) = together(door, made, **options)
+def in_pmap(entry, made, **options):
+  run, (params, states, *examples) = together(entry, made, **options)
   shards = jax.tree.map(
     lambda x: x.reshape(NUM_STEPS, NUM_DEVICES, OWN_SIZE, *x.shape[2:]),
     examples,
@@ -168,11 +172,11 @@ def in_pmap(door, made, **options):
 
 
 def in_shard_map(
-  door, made, check_vma=True, shape=(NUM_DEVICES,), names=('batch',), **options
+  entry, made, check_vma=True, shape=(NUM_DEVICES,), names=('batch',), **options
 ):
-  # With check_vma=True these out_specs are a proof that gradients and states
-  # are the same on all devices.
-  run, arguments = together(door, made, **options)
+  # With check_vma=True, these out_specs prove that gradients and states are the
+  # same on all devices.
+  run, arguments = together(entry, made, **options)
   examples = P(None, names)
   mapped = jax.shard_map(
     run,
@@ -189,7 +193,7 @@ unchecked = functools.partial(in_shard_map, check_vma=False)
 
 
 def wrapped(made, *args, **options):
-  """The methods, each in `parallel`."""
+  """The methods, each wrapped by `parallel`."""
   return {
     name: sam_optax.parallel(made[name], *args, **options) for name in made
   }

@@ -1,4 +1,4 @@
-"""The loss in micro-batches; that every method agrees is in `test_matrix`."""
+"""Losses in micro-batches; `test_matrix` compares all methods on them."""
 
 import functools
 
@@ -19,11 +19,11 @@ def mean_of(loss_fn):
 
 
 def everything(w, x):
-  """Every kind of aux; three examples go in, and there are three classes."""
+  """Every kind of aux, for three examples and three classes."""
   outputs = jnp.tanh(x @ w)
   aux = {
     'rows': x * w[None],
-    'three': jnp.mean(x, axis=0),  # no rows, though as many as examples
+    'three': jnp.mean(x, axis=0),  # not per example, though of the same length
     'count': jnp.asarray(x.shape[0]),
     'key': jax.random.key(7),
     'half': jnp.max(outputs).astype(jnp.bfloat16),
@@ -33,27 +33,27 @@ def everything(w, x):
 
 
 @pytest.mark.parametrize('size', [3, 4])
-def test_losses_and_aux_are_those_of_the_batch(size):
+def test_losses_and_aux_are_as_of_the_whole_batch(size):
   w = jnp.asarray([0.3, -0.2, 0.5])
   expected, whole = everything(w, X)
   values, aux = sam_optax.accumulate(everything, size)(w, X)
   np.testing.assert_allclose(values, expected, rtol=1e-6)
   np.testing.assert_allclose(aux['rows'], whole['rows'], rtol=1e-6)
-  # By their sizes, so that the mean over 3, 3 and 2 is the mean over 8.
+  # Weighted by size: the mean over parts of 3, 3 and 2 is the mean over 8.
   np.testing.assert_allclose(aux['three'], whole['three'], rtol=1e-5)
-  assert aux['count'] == (8 % size or size)  # the last one's
+  assert aux['count'] == (8 % size or size)  # of the last part
   assert aux['key'] == whole['key'] and aux['none'] is None
   assert aux['half'].dtype == jnp.bfloat16
 
 
-def test_a_batch_that_is_no_larger_goes_in_whole():
+def test_a_batch_that_fits_is_not_split():
   seen = []
   loss_fn = lambda w, x: (seen.append(x.shape) or x @ w, None)
   sam_optax.accumulate(loss_fn, 8)(jnp.ones(3), X)
   assert seen == [X.shape]
 
 
-def test_it_holds_one_micro_batch_in_memory():
+def test_only_one_micro_batch_is_in_memory():
   w, x = jnp.ones((8, 256)), jnp.ones((4096, 8))
 
   def loss_fn(w, x):
@@ -64,20 +64,20 @@ def test_it_holds_one_micro_batch_in_memory():
     analysis = grad.lower(w, x).compile().memory_analysis()
     return analysis.temp_size_in_bytes
 
-  # The activations are 4 MiB each; one micro-batch's are a sixteenth.
+  # The activations are 4 MiB each, and a sixteenth for one micro-batch.
   parts = memory(sam_optax.accumulate(loss_fn, 256))
   assert parts < 0.2 * memory(loss_fn)
 
 
 def test_narrow_gradients_are_summed_in_float32():
-  # 256 times the same: in bfloat16 a sum of ones stops growing at 256.
+  # 256 equal gradients: in bfloat16 a sum of ones stops growing at 256.
   w, x = jnp.ones([], jnp.bfloat16), jnp.ones(512)
   loss_fn = lambda w, x: (x * w.astype(jnp.float32), None)
   summed = lambda w: jnp.sum(sam_optax.accumulate(loss_fn, 1)(w, x)[0])
   assert jax.grad(summed)(w) == 512
 
 
-# Those that keep an average or logits, and that choose examples.
+# Methods that keep an average or logits, or that choose examples.
 SOME = ('fsam', 'ausam', 'esam', 'saf')
 
 
@@ -105,6 +105,6 @@ def test_devices_may_each_accumulate(name, route, size):
 
 
 @pytest.mark.parametrize('size', [0, 'two', lambda step: 2])
-def test_a_size_that_is_no_number_of_examples(size):
+def test_an_invalid_micro_batch_size_is_an_error(size):
   with pytest.raises(ValueError, match='micro_batch_size.* [Uu]se|Pass'):
     sam_optax.accumulate(everything, size)

@@ -1,4 +1,4 @@
-"""The four steps of "Add a method" in the README, followed with its toy."""
+"""The four steps of "Add a method" in the README, with its example."""
 
 import pathlib
 
@@ -26,13 +26,13 @@ NAME = 'corner_sam'
 
 
 def is_the_base_optimizer_where_the_table_says(name):
-  for door in ('update', 'value_and_grad'):
+  for entry in ('update', 'value_and_grad'):
     test_reductions.test_it_is_the_base_optimizer_where_the_table_says(
-      name, door
+      name, entry
     )
 
 
-# One or more of each of the batteries' files.
+# At least one test from each file of batteries.
 BATTERIES = [
   is_the_base_optimizer_where_the_table_says,
   test_counting.test_the_first_steps_cost_what_the_table_says,

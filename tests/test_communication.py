@@ -1,4 +1,4 @@
-"""What crosses devices: read from compiled programs, and what it must be."""
+"""How much every method sends between devices, counted in compiled programs."""
 
 import functools
 import json
@@ -9,18 +9,19 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 import sam_optax
-from benchmarks import collectives, one_step, ring, rows, traffic
-from benchmarks.collectives import Array, Collective
+from benchmarks import rows
+from benchmarks.hlo import collectives, one_step, ring, traffic
+from benchmarks.hlo.collectives import Array, Collective
 from tests import driving
 from tests.methods import METHODS, NUM_CLASSES, method
 from tests.test_parallel import mesh
 
 P = PartitionSpec
 
-# Every method has parameters of its own number, by which what it sends is
-# found in one program of all of them. Arrays of examples have other numbers.
+# One program steps all methods. The parameters of each have a size of their
+# own, by which its traffic is found; no array of examples has any such size.
 WIDTHS = {name: 200 + i for i, name in enumerate(METHODS)}
-SKIPPING = [
+SOMETIMES_PLAIN = [
   name for name, row in METHODS.items() if row.perturbs and not row.decided
 ]
 
@@ -33,7 +34,7 @@ def losses(params, batch):
 
 
 def step(made, perturb, placed, params, states, batch, ids):
-  """A step of all methods, past its start: (directions, states)."""
+  """A step of all methods as in mid-training: {name: (direction, state)}."""
   results = {}
   others = jnp.cos(batch[0]), batch[1]
   for name, row in ((name, METHODS[name]) for name in made):
@@ -46,26 +47,26 @@ def step(made, perturb, placed, params, states, batch, ids):
       reference_grad_fn=jax.grad(
         lambda params: driving.mean(losses(params, others)[0])
       ),
-      # One that perturbs on every step, or on none, is not asked to.
+      # `perturb` is not for a method that perturbs on every step, or on none.
       perturb=None if row.decided else perturb,
       full_batch=False,
     )
   return results
 
 
-# Under plain jit: what chooses among the examples, or has others beside them.
+# Methods that choose examples, or have a second source of them.
 SHARING = [
   name
   for name, row in METHODS.items()
   if row.needs_examples or row.needs_reference
 ]
-# What sends more than its direction.
+# Methods that send more than their direction.
 KEEPING = [name for name, row in METHODS.items() if row.sends > 1]
 
 
 @functools.cache
 def sent(route, names, perturb=True):
-  """Copies of its parameters that each method sends, by name."""
+  """Copies of the parameters that each method sends, by name."""
   perturbation, _, unchecked = route.partition(', ')
   made = {name: method(name) for name in names}
   params = {
@@ -78,7 +79,7 @@ def sent(route, names, perturb=True):
   layout = mesh()
   whole, shared = NamedSharding(layout, P()), NamedSharding(layout, P('batch'))
   if route == 'jit':
-    # Chosen examples would else be all on every device.
+    # Without it, every device would have all of the chosen examples.
     placed = functools.partial(
       jax.lax.with_sharding_constraint, shardings=shared
     )
@@ -106,34 +107,34 @@ def sent(route, names, perturb=True):
 
 
 @pytest.mark.parametrize('name', METHODS)
-def test_own_perturbations_send_the_direction_and_what_is_kept(name):
+def test_local_perturbations_send_the_direction_and_the_kept_averages(name):
   assert sent('local', tuple(METHODS))[name] == METHODS[name].sends
 
 
 @pytest.mark.parametrize('name', KEEPING)
-def test_so_they_do_where_jax_does_not_track_what_differs(name):
+def test_local_perturbations_send_no_more_with_check_vma_off(name):
   unchecked = sent('local, unchecked', tuple(KEEPING))
   assert unchecked[name] == METHODS[name].sends
 
 
 @pytest.mark.parametrize('name', METHODS)
-def test_a_common_perturbation_sends_every_gradient(name):
+def test_synced_perturbations_send_every_gradient(name):
   row = METHODS[name]
   gradients = row.per_sam_step if row.perturbs else 1
   assert sent('synced', tuple(METHODS))[name] == gradients
 
 
 @pytest.mark.parametrize('name', SHARING)
-def test_chosen_examples_are_shared_out_under_plain_jit(name):
+def test_chosen_examples_are_spread_over_devices_under_plain_jit(name):
   row = METHODS[name]
   gradients = row.per_sam_step if row.perturbs else 1
   assert sent('jit', tuple(SHARING))[name] == gradients
 
 
-@pytest.mark.parametrize('name', SKIPPING)
+@pytest.mark.parametrize('name', SOMETIMES_PLAIN)
 @pytest.mark.parametrize('route', ['local', 'synced'])
-def test_a_step_that_does_not_look_sends_one_gradient(name, route):
-  assert sent(route, tuple(SKIPPING), perturb=False)[name] == 1
+def test_a_plain_step_sends_one_gradient(name, route):
+  assert sent(route, tuple(SOMETIMES_PLAIN), perturb=False)[name] == 1
 
 
 # Lines as the compilers of CPU, GPU and TPU write them.
@@ -187,7 +188,7 @@ def test_operations_are_read(line, expected):
     '%t = f32[4]{0} get-tuple-element(%all-gather-start.2), index=1',
   ],
 )
-def test_what_follows_an_operation_is_none(line):
+def test_lines_that_use_a_result_are_not_operations(line):
   assert collectives.read(line) == []
 
 
@@ -227,23 +228,23 @@ def test_a_table_of_rings_by_hand():
   works = {'sgd': ring.Work(1, 1), 'arsam': ring.Work(1.25, 1.5)}
   assert ring.markdown(works, [2], assumed).splitlines() == [
     '| step | gradients | copies | 2 |',
-    '| --- | --- | --- | --- |',
+    '|---|---|---|---|',
     '| sgd | 1.00 | 1.00 | 12500.0 ms, 1.00 |',
     # 1.25 x 0.5 s and 1.5 x 12 s
     '| arsam | 1.25 | 1.50 | 18625.0 ms, 1.49 |',
   ]
 
 
-def test_the_mean_step_is_of_looks_and_skips():
+def test_the_mean_step_weighs_perturbed_and_plain_steps():
   def routes(local, synced):
     return {'local': {'total': local}, 'synced': {'total': synced}}
 
   counted = {
-    'sgd': {'steps': {'skip': {'gradients': 1, 'routes': routes(1, 1)}}},
+    'sgd': {'steps': {'plain': {'gradients': 1, 'routes': routes(1, 1)}}},
     'arsam': {
       'steps': {
-        'perturb': {'gradients': 2, 'routes': routes(3, 5)},
-        'skip': {'gradients': 1, 'routes': routes(1, 1)},
+        'perturbed': {'gradients': 2, 'routes': routes(3, 5)},
+        'plain': {'gradients': 1, 'routes': routes(1, 1)},
       }
     },
   }
@@ -256,24 +257,24 @@ def test_the_mean_step_is_of_looks_and_skips():
 
 
 @pytest.mark.parametrize(
-  ('name', 'perturbs'),
+  ('name', 'kinds'),
   [
-    ('sgd', {'skip': None}),
-    ('sam', {'perturb': None}),
-    ('arsam', {'perturb': True, 'skip': False}),
-    # It decides whom to ask, and always perturbs.
-    ('ausam', {'perturb': None}),
+    ('sgd', {'plain': None}),
+    ('sam', {'perturbed': None}),
+    ('arsam', {'perturbed': True, 'plain': False}),
+    # It decides about the examples, and always perturbs.
+    ('ausam', {'perturbed': None}),
   ],
 )
-def test_the_kinds_of_steps_are_found(name, perturbs):
+def test_the_kinds_of_steps_are_found(name, kinds):
   made = one_step.make_method(rows.specs()[name], batch=8)
-  assert one_step.kinds(made, one_step.make_problem(8)) == perturbs
+  assert one_step.kinds(made, one_step.make_problem(8)) == kinds
 
 
 def test_a_row_is_counted_and_reported():
   devices = jax.devices()[:2]
   counted = {'sgd': one_step.count(rows.specs()['sgd'], devices)}
-  step = counted['sgd']['steps']['skip']
+  step = counted['sgd']['steps']['plain']
   assert step['gradients'] == 1
   for route in ('local', 'synced', 'jit'):
     sent = step['routes'][route]

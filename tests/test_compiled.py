@@ -1,4 +1,4 @@
-"""What XLA makes of a step."""
+"""The size and the buffers of a compiled step."""
 
 import re
 
@@ -12,34 +12,34 @@ from tests.methods import METHODS, method
 
 
 def ridges(params, batch):
-  """Losses in which every leaf has its part."""
+  """Losses that depend on every leaf."""
   heights = [jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(params)]
   return batch[1] * sum(heights), None
 
 
 def instructions(name, leaves):
-  """How many a step of the method has, fused computations included."""
-  perturbs = {'perturb': True} if METHODS[name].perturbs else {}
-  # Named for SAM-ON's mask.
+  """The number of instructions in a step, including fused computations."""
+  decisions = {'perturb': True} if METHODS[name].perturbs else {}
+  # Named so that the mask of SAM-ON matches.
   params = {f'norm{number}': jnp.ones([2, 3]) for number in range(leaves)}
   stepper = driving.Stepper(method(name), 'value_and_grad', ridges)
   states = stepper.method.init(params), stepper.base.init(params)
   arguments = (params, *states, *driving.batch_at(0))
-  compiled = stepper.jitted.lower(*arguments, **perturbs).compile()
+  compiled = stepper.jitted.lower(*arguments, **decisions).compile()
   return compiled.as_text().count(' = ')
 
 
 @pytest.mark.parametrize('name', METHODS)
-def test_a_step_grows_with_its_leaves_and_not_with_their_square(name):
-  # XLA repeats a cheap scalar, such as a norm's sum over all leaves, in the
-  # update of every leaf: what it compiles is then quadratic.
+def test_a_step_grows_linearly_with_the_number_of_leaves(name):
+  # XLA recomputes a cheap scalar, such as the sum over all leaves in a norm, in
+  # the update of every leaf, and the compiled size becomes quadratic.
   few, some, many = (instructions(name, leaves) for leaves in (4, 8, 16))
   assert many - some < 2.4 * (some - few)
 
 
 @pytest.mark.parametrize('name', ['ausam', 'arsam_ausam'])
 def test_a_table_is_not_copied_in_a_branch(name):
-  # It may have millions of rows, of which a step changes a few.
+  # A table may have millions of rows, and a step changes only a few.
   size = 12_345
   chooses = getattr(sam_optax, name)(num_examples=size)
   loss_fn = lambda w, x: (jnp.tanh(x * w) ** 2, None)

@@ -1,4 +1,4 @@
-"""Sharpness, curvature and landscape, against what is computed in full."""
+"""Sharpness, curvature and landscape, compared with dense computations."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ RHO = 0.1
 
 
 def network(params):
-  """A loss with a Hessian of both signs."""
+  """A loss whose Hessian has eigenvalues of both signs."""
   outputs = jnp.tanh(jnp.asarray(driving.X, params['w'].dtype) @ params['w'])
   outputs = outputs @ params['v'] + params['b']
   return jnp.mean((outputs - jnp.asarray(driving.Y, outputs.dtype)) ** 2)
@@ -31,7 +31,7 @@ def dense(loss_fn, params):
 
 
 def diagonal(*entries):
-  """A bowl whose Hessian has these entries."""
+  """A quadratic loss whose Hessian has these diagonal entries."""
   entries = jnp.asarray(entries)
   return jax.grad(lambda w: jnp.sum(entries * w**2) / 2), jnp.ones(len(entries))
 
@@ -58,10 +58,10 @@ def test_the_largest_come_first():
 @pytest.mark.parametrize(
   'entries',
   [
-    [2.0] * 6,  # one vector spans all that the Hessian makes of it
-    [-3.0, -3.0, -1.0, -1.0, -1.0],  # no 0 among the largest
+    [2.0] * 6,  # one vector spans its own Krylov space
+    [-3.0, -3.0, -1.0, -1.0, -1.0],  # 0 is not among the largest
     [0.0] * 5,
-    # In float32 and without orthogonal vectors 1e4 appears many times.
+    # In float32, without reorthogonalisation, 1e4 would appear many times.
     [1e4, *range(1, 30)],
   ],
 )
@@ -89,7 +89,7 @@ def test_the_trace_is_unbiased():
   hessian = np.asarray(dense(network, params))
   draws = 2000
   found = diagnostics.hessian_trace(jax.grad(network), params, draws=draws)
-  # The variance of Hutchinson's estimate with signs.
+  # The variance of the Hutchinson estimator with random signs.
   spread = np.sqrt(2 * (np.sum(hessian**2) - np.sum(np.diag(hessian) ** 2)))
   assert abs(found - np.trace(hessian)) < 4 * spread / np.sqrt(draws)
 
@@ -108,32 +108,31 @@ def test_the_spectrum_has_the_moments_of_the_hessian():
     assert abs(np.mean(moments) - expected) < 4 * np.std(moments) / 20
 
 
-def by_hand(name, params):
-  """Losses where each ascent perturbs."""
-  g = jax.grad(network)(params)
-  norm = lambda tree: jnp.linalg.norm(ravel_pytree(tree)[0])
-  if name == 'adaptive':
-    size = {
-      k: jnp.abs(w) + 0.01 if w.ndim > 1 else 1 for k, w in params.items()
-    }
-    g = {k: size[k] * g[k] for k in g}
-    g, length = {k: size[k] * g[k] for k in g}, norm(g)
-  else:
-    length = norm(g)
-  return network({k: params[k] + RHO * g[k] / length for k in g})
+def equal_sizes(params):
+  return {k: 1 for k in params}
 
 
-@pytest.mark.parametrize('name', ['gradient', 'adaptive'])
-def test_sharpness_is_the_rise_where_the_ascent_looks(name):
+def sizes_by_weight(params):
+  return {k: jnp.abs(w) + 0.01 if w.ndim > 1 else 1 for k, w in params.items()}
+
+
+@pytest.mark.parametrize(
+  ('make', 'sizes'),
+  [(ascent.gradient, equal_sizes), (ascent.adaptive, sizes_by_weight)],
+)
+def test_sharpness_is_the_rise_at_the_perturbed_parameters(make, sizes):
   params = start()
-  part = getattr(ascent, name)(RHO)
-  rise = jax.jit(lambda w: diagnostics.sharpness(network, w, part))(params)
-  expected = by_hand(name, params) - network(params)
+  rise = jax.jit(lambda w: diagnostics.sharpness(network, w, make(RHO)))(params)
+  g, size = jax.grad(network)(params), sizes(params)
+  g = {k: size[k] * g[k] for k in g}
+  norm = jnp.linalg.norm(ravel_pytree(g)[0])
+  perturbed = {k: params[k] + RHO * size[k] * g[k] / norm for k in g}
+  expected = network(perturbed) - network(params)
   np.testing.assert_allclose(rise, expected, rtol=1e-4)
 
 
 def test_more_ascent_steps_rise_further():
-  # From beside a ridge, where the gradient points past the top of the ball.
+  # Starts beside a ridge, where the gradient points past the highest point.
   bowl = lambda w: 5 * w[0] ** 2 + w[1] ** 2 / 2
   params = jnp.array([0.001, 1.0])
   one, many = (
@@ -147,15 +146,15 @@ def test_more_ascent_steps_rise_further():
   np.testing.assert_allclose(many, worst, rtol=1e-3)
 
 
-def test_the_average_case_is_over_the_draws():
-  # One kernel of norm 1: E[n'n] gamma^2 / 2 for a bowl.
+def test_average_sharpness_is_over_the_draws():
+  # One kernel of norm 1: E[n'n] gamma^2 / 2 for a quadratic loss.
   bowl = lambda w: jnp.sum(w**2) / 2
   params = jnp.full((100, 1), 0.1)
   rise = diagnostics.sharpness(
     bowl, params, ascent.gaussian(0.1, draws=40, key=1)
   )
   np.testing.assert_allclose(rise, 100 * 0.1**2 / 2, rtol=0.15)
-  # An ascent that starts with noise gets its gradient there.
+  # An ascent that starts with noise takes its gradient there.
   noisy = ascent.random(ascent.gradient(RHO), gamma=0.1, key=1)
   rise = diagnostics.sharpness(bowl, params, noisy)
   assert 0 < rise < RHO * 1 + RHO**2 / 2
@@ -169,7 +168,7 @@ def test_agreement_of_parallel_opposite_and_absent_gradients():
     np.testing.assert_allclose(seen, [cosine, 5, 5 * abs(factor)], rtol=1e-6)
 
 
-def test_a_direction_has_the_kernels_lengths():
+def test_a_direction_is_normalised_per_kernel():
   params = {**start(), 'conv': jnp.arange(72.0).reshape(3, 3, 2, 4)}
   one, same, other = (
     diagnostics.filter_normalized(params, key) for key in (0, 0, 1)
@@ -197,7 +196,7 @@ def test_the_loss_on_a_plane():
   np.testing.assert_allclose(losses[0, 2], network(moved), rtol=1e-5)
 
 
-def test_narrow_params_are_moved_by_less_than_they_can_hold():
+def test_narrow_params_are_moved_by_less_than_their_precision():
   narrow = jnp.ones(4, jnp.bfloat16)
   losses = diagnostics.along(
     jnp.sum, narrow, [jnp.ones(4)], jnp.array([[0.0], [1e-3]])
@@ -222,6 +221,6 @@ def test_narrow_params_are_moved_by_less_than_they_can_hold():
     ),
   ],
 )
-def test_what_cannot_be_asked_is_named(call, named):
+def test_errors_name_the_invalid_argument(call, named):
   with pytest.raises(ValueError, match=named):
     call(*diagonal(1.0, 2.0))

@@ -1,4 +1,4 @@
-"""Loss scaling in float16, with Flax's DynamicScale."""
+"""Loss scaling in float16 with `DynamicScale` of Flax."""
 
 import functools
 
@@ -56,9 +56,9 @@ def train_scaled(start, losses=half_losses):
 def test_dynamic_scale_in_float16(standard_promotion):
   params, _, _, history = train_scaled(2.0**8)
   assert history[-1] < history[0]
-  # A power of two scales exactly: the ascent and the step are the same.
+  # Scaling by a power of two is exact, so ascent and step are the same.
   assert_close(train_scaled(2.0**4)[0], params, rtol=1e-2, atol=1e-3)
-  # And they are those of float32, to the precision of float16.
+  # They equal those of float32 to the precision of float16.
   tx = optax.chain(
     sam_optax.fsam(RHO, decay=0.6), optax.sgd(RATE, momentum=0.9)
   )
@@ -69,7 +69,7 @@ def test_dynamic_scale_in_float16(standard_promotion):
   assert_close(params, expected, rtol=5e-2, atol=5e-3)
 
 
-def test_a_scale_that_overflows_falls_and_its_steps_are_left_out(
+def test_a_scale_that_overflows_falls_and_its_steps_are_skipped(
   standard_promotion,
 ):
   _, (state, base_state), scale, _ = train_scaled(2.0**20)
@@ -80,11 +80,13 @@ def test_a_scale_that_overflows_falls_and_its_steps_are_left_out(
   assert all(np.isfinite(comparable(x)).all() for x in jax.tree.leaves(state))
 
 
-def test_a_scale_falls_by_the_second_gradient_too(standard_promotion):
+def test_the_second_gradient_can_lower_the_scale_too(
+  standard_promotion,
+):
   start = plain_params()
 
   def steeper_elsewhere(params, batch):
-    # In float16 a factor of 1000 overflows at a scale that is fine without it.
+    # In float16, the factor of 1000 makes the same scale overflow.
     losses, aux = plain_losses(params, batch)
     moved = jnp.any(params['head']['kernel'] != start['head']['kernel'])
     steep = (1e-3 * losses).astype(jnp.float16) * jnp.float16(1e3)

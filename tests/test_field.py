@@ -1,7 +1,6 @@
-"""Faults found in the field, each a test that ours does not have it.
+"""Faults found in other implementations, which ours must not have.
 
-One test per fault of `optax.contrib.sam` and of other implementations, named
-after what went wrong there.
+One test per fault of `optax.contrib.sam` and of others, named after the fault.
 """
 
 import functools
@@ -20,7 +19,7 @@ from tests.field import RHO, START, THREE, loss
 
 
 def sam_gradient(grad_fn, w, rho=RHO):
-  """SAM's gradient, by hand."""
+  """The gradient of SAM, by hand."""
   g = grad_fn(w)
   return grad_fn(w + rho * g / jnp.linalg.norm(g))
 
@@ -44,7 +43,7 @@ def assert_finite(tree):
 
 
 @pytest.mark.parametrize('make', [sam_optax.sam, sam_optax.asam])
-def test_zero_gradient_at_the_optax_door(make):
+def test_zero_gradient_in_update(make):
   method = make(RHO)
   grad_fn = jax.grad(lambda w: 0.0 * loss(w))
   state = method.init(START)
@@ -56,7 +55,7 @@ def test_zero_gradient_at_the_optax_door(make):
 
 
 @pytest.mark.parametrize('make', [sam_optax.sam, sam_optax.asam])
-def test_zero_gradient_at_the_evaluation_door(make):
+def test_zero_gradient_in_value_and_grad(make):
   method = make(RHO)
 
   def losses(w, batch):
@@ -82,9 +81,9 @@ def test_a_gradient_through_a_zero_gradient_is_finite():
   np.testing.assert_allclose(jax.grad(after)(jnp.zeros(2)), [1.0, 1.0])
 
 
-def test_zero_gradient_of_one_device_stays_its_own_in_local_mode():
-  # m-SAM by hand: each device perturbs along its own gradient, and what is
-  # averaged is the direction. The first device's gradient is zero.
+def test_zero_gradient_of_one_device_affects_no_other_in_local_mode():
+  # m-SAM by hand: each device perturbs along its own gradient, and the
+  # directions are averaged. The gradient of the first device is zero.
   method = sam_optax.sam(RHO)
   weights = jnp.arange(4.0)
 
@@ -139,7 +138,7 @@ def test_unknown_keywords_are_accepted():
 
 @pytest.mark.parametrize('chain', [optax.chain, sam_optax.chain])
 def test_a_base_optimizer_gets_its_extra_arguments(chain, standard_promotion):
-  # polyak_sgd needs value=: its step is value / ||G||^2, with SAM's G.
+  # polyak_sgd needs value=: its step is value / ||G||^2, where G is of SAM.
   tx = chain(sam_optax.sam(RHO), optax.polyak_sgd(max_learning_rate=1.0))
   grad_fn = jax.grad(loss)
   updates, _ = tx.update(
@@ -161,7 +160,7 @@ def test_reduce_on_plateau_follows_the_value(chain, standard_promotion):
   state = tx.init(START)
   full = -0.1 * sam_gradient(grad_fn, START)
   steps = []
-  for _ in range(4):  # the value stays, so the scale is halved
+  for _ in range(4):  # the value is constant, so the scale is halved
     updates, state = tx.update(
       grad_fn(START), state, START, grad_fn=grad_fn, value=3.0
     )
@@ -183,7 +182,7 @@ def test_reduce_on_plateau_follows_the_value(chain, standard_promotion):
   ],
   ids=['masked', 'partition'],
 )
-def test_inside_masked_and_partition_the_error_names_the_way_out(wrap):
+def test_inside_masked_and_partition_the_error_names_an_alternative(wrap):
   params, fn = two_leaves()
   with pytest.raises(ValueError, match='Put it first, optax.chain') as error:
     tx = wrap(sam_optax.sam(RHO))
@@ -192,8 +191,8 @@ def test_inside_masked_and_partition_the_error_names_the_way_out(wrap):
   assert 'mask the ascent' in str(error.value)
 
 
-def test_the_way_out_of_masked_perturbs_some_leaves():
-  # The second way that the message names, taken literally.
+def test_the_alternative_to_masked_perturbs_some_leaves():
+  # The second alternative that the message names.
   params, fn = two_leaves()
   grad_fn = jax.grad(fn)
   method = sam_optax.sharpness_aware(
@@ -264,7 +263,7 @@ def test_params_and_state_may_be_donated_together(name):
 
 
 def test_a_typed_key_in_an_inner_state(standard_promotion):
-  # In our own state, and in that of a transformation that is the ascent's.
+  # In our own state, and in the state of a transformation in the ascent.
   noisy = optax.chain(
     optax.add_noise(0.01, 0.5, jax.random.key(1)),
     sam_optax.ascent.gradient(RHO),
@@ -299,17 +298,16 @@ def test_a_typed_key_in_an_inner_state(standard_promotion):
 def test_float16_norms_neither_overflow_nor_vanish(size):
   gradient = jnp.full(10, size, jnp.float16)
   ascent = sam_optax.ascent.gradient(RHO)
-  perturbation, state = ascent.update(gradient, ascent.init(gradient))
+  context = sam_optax.ascent.Context()
+  perturbation, norm = ascent.perturb(gradient, (), gradient, context)
   stored = np.asarray(gradient, np.float32)
-  np.testing.assert_allclose(
-    state.direction_norm, np.linalg.norm(stored), rtol=1e-6
-  )
+  np.testing.assert_allclose(norm, np.linalg.norm(stored), rtol=1e-6)
   np.testing.assert_allclose(
     perturbation, np.full(10, RHO / np.sqrt(10)), rtol=1e-5
   )
 
 
-def test_bfloat16_parameters_are_really_perturbed():
+def test_bfloat16_parameters_are_perturbed():
   params = jnp.ones(1_000_000, jnp.bfloat16)
   seen = []
 
@@ -321,7 +319,7 @@ def test_bfloat16_parameters_are_really_perturbed():
   grads, _ = method.update(params, method.init(params), params, grad_fn=grad_fn)
   (point,) = seen
   assert point.dtype == jnp.float32 and grads.dtype == jnp.bfloat16
-  # rho / sqrt(1e6) = 5e-5: lost in bfloat16, 420 units of rounding in float32.
+  # rho / sqrt(1e6) = 5e-5: lost in bfloat16, 420 rounding units in float32.
   np.testing.assert_allclose(point - 1, 5e-5, rtol=2e-3)
 
 
@@ -352,7 +350,7 @@ def test_a_line_search_may_follow(name, standard_promotion):
     updates, next_state = tx.update(
       grads, state, params, grad_fn=grad_fn, **searched
     )
-    # The search alone, fed with SAM's gradient by hand.
+    # The search alone, on gradients of SAM by hand.
     expected, _ = search.update(
       sam_gradient(grad_fn, params, 0.01), state[1], params, **searched
     )
@@ -361,7 +359,7 @@ def test_a_line_search_may_follow(name, standard_promotion):
     assert loss(params) < value
 
 
-def test_chain_keeps_back_the_keywords_of_a_method_and_no_others():
+def test_chain_passes_keywords_of_the_method_to_the_method_only():
   heard = []
 
   def update(updates, state, params=None, **extra_args):
@@ -415,7 +413,7 @@ def test_inject_hyperparams_under_jit():
     updates, state = step(START, state)
     expected = -0.1 * sam_gradient(grad_fn, START, rho_at(t))
     np.testing.assert_allclose(updates, expected, rtol=1e-6)
-  # And a number set by hand between two steps is heard.
+  # A number set between two steps takes effect.
   state.hyperparams['learning_rate'] = jnp.asarray(0.3)
   updates, _ = step(START, state)
   np.testing.assert_allclose(updates, 3 * expected, rtol=1e-5)
@@ -428,11 +426,11 @@ def test_inject_hyperparams_under_jit():
     (
       sam_optax.arsam,
       {'rho': 0.1, 'segment': 2, 'warmup_steps': 1, 'horizon': 1},
-      ('key',),  # a seed is not a hyperparameter to change on the way
+      ('key',),  # a seed is not a hyperparameter to change during a run
     ),
   ],
 )
-def test_injected_periods_are_no_python_branch(make, numbers, static):
+def test_an_injected_period_is_in_no_python_branch(make, numbers, static):
   grad_fn = jax.grad(loss)
 
   def run(method):
@@ -464,7 +462,7 @@ def test_injected_periods_are_no_python_branch(make, numbers, static):
 def test_fsam_averages_the_gradient_and_not_the_residual(
   order, expected, sigma
 ):
-  # The residual's average would depend on sigma, and be (0.2, 0.4) at sigma 1.
+  # The average of the residual would depend on sigma; (0.2, 0.4) at sigma 1.
   method = sam_optax.fsam(RHO, sigma, 0.6, order)
   state = method.init(START)
   for gradient, average in zip(jnp.eye(2), expected, strict=True):
@@ -475,7 +473,7 @@ def test_fsam_averages_the_gradient_and_not_the_residual(
 
 @pytest.mark.parametrize('name', THREE)
 def test_a_learning_rate_of_zero_moves_nothing(name):
-  # What perturbs must not stay behind in the parameters.
+  # The perturbation must not remain in the parameters.
   tx = optax.chain(THREE[name](), optax.sgd(0.0))
   grad_fn = jax.grad(loss)
   params, state = START, tx.init(START)
@@ -496,7 +494,7 @@ def test_a_learning_rate_schedule_reaches_the_update():
     np.testing.assert_allclose(updates, expected, rtol=1e-6)
 
 
-def test_the_ascent_is_over_the_whole_tree_and_not_leaf_by_leaf():
+def test_the_norm_is_over_the_whole_tree_and_not_per_leaf():
   params, fn = two_leaves()
   grad_fn = jax.grad(fn)
   method = sam_optax.sam(RHO)

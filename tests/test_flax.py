@@ -1,4 +1,4 @@
-"""Flax, NNX and Linen: a step is SAM's by hand, statistics included."""
+"""Flax NNX and Linen: a step equals SAM by hand, including BatchNorm."""
 
 import flax.linen as nn
 import jax
@@ -39,10 +39,10 @@ def nnx_loss(model, x, y):
 
 @nnx.jit
 def nnx_step(model, optimizer, x, y):
-  # What is not a parameter, as it is before this step: the second pass starts
-  # from the same dropout key, and what it makes of the statistics is dropped.
+  # The rest of the model as before this step: the second pass starts from the
+  # same dropout key, and its statistics are dropped.
   graphdef, _, rest = nnx.split(model, nnx.Param, ...)
-  rest = nnx.as_pure(rest)  # else it is the model's own, and moves with it
+  rest = nnx.as_pure(rest)  # a copy, which the first pass does not update
 
   def grad_fn(params):
     copy = nnx.merge(graphdef, params, rest)
@@ -58,7 +58,7 @@ def test_nnx_optimizer_with_batch_norm_and_dropout():
   params, rest = nnx.as_pure(params), nnx.as_pure(rest)
   tx = optax.chain(sam_optax.sam(RHO), optax.sgd(RATE))
   optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
-  # One compiled pass, run twice by hand: (params, rest) -> (gradient, rest).
+  # One compiled pass, called twice by hand: (params, rest) -> (gradient, rest).
   single_pass = jax.jit(
     lambda params, rest, x, y: _nnx_pass(graphdef, params, rest, x, y)
   )
@@ -70,7 +70,7 @@ def test_nnx_optimizer_with_batch_norm_and_dropout():
     params, rest = sgd(params, second), next_rest
     _, actual, actual_rest = nnx.split(model, nnx.Param, ...)
     assert_close(nnx.to_pure_dict(actual), nnx.to_pure_dict(params))
-    # Statistics and dropout counter moved once, by the clean pass.
+    # The clean pass updated statistics and dropout counter, once.
     assert_close(
       nnx.to_pure_dict(actual_rest), nnx.to_pure_dict(rest), atol=1e-5
     )
@@ -128,7 +128,7 @@ def linen_pass(state, params, batch):
 
 
 def assert_linen_sam(step, state):
-  """Three of `step` are SAM by hand, with the clean pass's statistics."""
+  """Three calls of `step` are SAM by hand, with clean-pass statistics."""
   by_hand = jax.jit(linen_pass)
   for t in range(3):
     batch = data(t)
@@ -137,12 +137,12 @@ def assert_linen_sam(step, state):
     expected = sgd(state.params, second)
     state = step(state, batch)
     assert_close(state.params, expected)
-    # The one pass that SGD makes gives the same.
+    # The single pass of SGD gives the same.
     assert_close(state.batch_stats, batch_stats)
     assert int(state.step) == t + 1
 
 
-def test_linen_train_state_passes_grad_fn_on():
+def test_linen_train_state_forwards_grad_fn():
   @jax.jit
   def step(state, batch):
     def grad_fn(params):
@@ -157,7 +157,7 @@ def test_linen_train_state_passes_grad_fn_on():
   assert_linen_sam(step, linen_state(tx))
 
 
-def test_linen_through_the_evaluation_door():
+def test_linen_with_value_and_grad():
   method = sam_optax.sam(RHO)
 
   @jax.jit
@@ -182,7 +182,7 @@ def test_linen_through_the_evaluation_door():
   assert_linen_sam(one_state, state)
 
 
-def test_linen_train_state_passes_extra_args_on(standard_promotion):
+def test_linen_train_state_forwards_extra_args(standard_promotion):
   tx = optax.chain(sam_optax.sam(RHO), optax.polyak_sgd(1.0))
   state = linen_state(tx)
 
@@ -207,8 +207,8 @@ def test_linen_train_state_passes_extra_args_on(standard_promotion):
   assert_same(stepped.batch_stats, state.batch_stats)
 
 
-def test_linen_train_state_serves_plain_transformations():
-  # One without extra arguments, and without grad_fn: Flax's own step.
+def test_linen_train_state_works_with_plain_transformations():
+  # Without extra arguments and grad_fn, it takes the same step as Flax.
   state = linen_state(optax.GradientTransformation(*optax.sgd(RATE)))
   grads, _ = jax.jit(linen_pass)(state, state.params, data())
   stepped = state.apply_gradients(grads=grads)

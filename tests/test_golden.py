@@ -1,6 +1,6 @@
-"""The worked examples of the specification, in float64 to 1e-9, at both doors.
+"""The worked examples of the specification, in float64 to 1e-9.
 
-A case's random draws are listed in it and put in the place of ours.
+Both entry points are tested. A case lists its random draws, which replace ours.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def close(actual, expected):
 
 
 class Case(NamedTuple):
-  """A trajectory: the method, the base optimizer, and what to check."""
+  """A trajectory: the method, the base optimizer, and the fields to check."""
 
   method: Callable[[], sam_optax.SharpnessAware]
   base: Callable[[], optax.GradientTransformation] = lambda: optax.sgd(0.1)
@@ -38,7 +38,7 @@ class Case(NamedTuple):
   perturb: str | None = None  # the key of the listed decisions
   draws: tuple[str, str] | None = None  # (name in _random, key of the draws)
   state: dict[str, str] = {}  # noqa: RUF012  golden key -> field of the state
-  reference: Callable[[Any, int], Any] | None = None  # the other data's b
+  reference: Callable[[Any, int], Any] | None = None  # b of the other data
 
 
 def momentum(nesterov=False):
@@ -224,7 +224,7 @@ SINGLE = {
   'rsam_noise_std_schedule_official',
 }
 
-# Not of a method: the paper's table beside three models of it.
+# Not a method: the table of the paper beside three models of it.
 NOT_A_COMPUTATION = {'arsam_table1_model'}
 
 
@@ -234,7 +234,7 @@ def test_no_case_is_forgotten():
 
 
 def per_step(golden: dict[str, Any], key: str) -> list[Any] | None:
-  """The listed values of `key`, one per step, wherever the case keeps them."""
+  """The listed values of `key`, one per step."""
   if key in golden:
     return golden[key]
   if golden.get('steps') and key in golden['steps'][0]:
@@ -243,7 +243,7 @@ def per_step(golden: dict[str, Any], key: str) -> list[Any] | None:
 
 
 def run(case: Case, golden, monkeypatch, evaluation_door: bool):
-  """Runs a case eagerly; gives the values of each step by golden key."""
+  """Runs a case eagerly; returns the values of each step by golden key."""
   problem = problems.Quadratic(case.deterministic)
   method, base = case.method(), case.base()
   if case.draws is not None:

@@ -1,4 +1,4 @@
-"""The worked examples that are of one part, or of a problem of their own.
+"""The worked examples of single parts, and of other problems.
 
 In float64 to 1e-9, as in test_golden.py.
 """
@@ -84,11 +84,11 @@ def test_arsam_controller():
         close(state.samples, expected['s_before'])
         gradient = jnp.asarray([1.0, 0.0])
         psf = jnp.asarray([0.0, expected['c']])
-        state = controller.on_perturbed(
+        state = controller.update(
           gradient, gradient + psf, state, jnp.asarray(step)
         )
       else:
-        state = controller.on_plain(None, state, jnp.asarray(step))
+        state = controller.update(None, None, state, jnp.asarray(step))
     close(state.ratio, expected['c'])
     close(state.ratio_change, expected['r_ema'])
     close(state.samples, expected['s_after'])
@@ -118,7 +118,7 @@ def test_rsam_kernel_noise():
   params, normal = (
     jax.tree.map(jnp.asarray, t, is_leaf=is_list) for t in (params, normal)
   )
-  # The draws of the 1-D leaves are not listed: one each is enough.
+  # The draws of 1-D leaves are not listed; any number will do.
   noise_scale = np.asarray(golden['noise_scale'])
   normal['scale'] = jnp.asarray(noise_scale / (0.01 * np.sqrt(2.0)))
   normal['bias'] = jnp.asarray([1.0, -1.0])
@@ -180,7 +180,7 @@ def test_ausam_ramp():
 
 
 def test_ausam_three_epochs():
-  # Scores are kept in float32: compared to its rounding.
+  # Scores are stored in float32, so they are compared to its precision.
   golden = GOLDEN['ausam_scores_3_epochs']
   problem = problems.Regression()
   params = problem.start
@@ -211,7 +211,7 @@ def test_ausam_three_epochs():
     )
     before, after = (problem.losses(w, batch)[0] for w in (params, points[-1]))
     for name, part in histories.items():
-      states[name] = part.on_perturbed(before, after, states[name], ids)
+      states[name] = part.update(before, after, states[name], ids)
     close(jnp.abs(after - before), expected['d'])
     mean = states['mean'].rise_sum / states['mean'].rise_count
     last = states['last'].rise_sum / states['last'].rise_count
@@ -223,14 +223,14 @@ def test_ausam_three_epochs():
     close(params, expected['w'])
 
 
-def test_fsam_orders_agree_at_sigma_1():
-  # The paper's direction is the code's times the decay, for the same average.
+def test_fsam_variants_agree_at_sigma_1():
+  # The printed direction is the decay times that of the code.
   gradient, average = jnp.asarray([0.7, -1.3]), jnp.asarray([0.2, 0.4])
   directions = {}
   for order in ('code', 'paper'):
     part = ascent.friendly(1.0, 0.6, order)
-    state = part.init(average)._replace(step=jnp.asarray(3), ema=average)
-    directions[order], _ = part.update(gradient, state)
+    state = part.init(average)._replace(ema=average)
+    directions[order], _ = part.update(gradient, state, step=jnp.asarray(3))
   close(directions['paper'], 0.6 * directions['code'])
 
 
@@ -238,17 +238,19 @@ def test_reuse_adds_exactly_the_stored_psf():
   reuse = descent.reuse_psf(horizon=2)
   gradient, psf = jnp.asarray([1.0, 2.0]), jnp.asarray([0.5, -0.5])
   state = reuse.init(gradient)
-  _, state = reuse.on_perturbed(gradient, gradient + psf, state, jnp.asarray(0))
+  state = reuse.update(gradient, gradient + psf, state, jnp.asarray(0))
   for expected in (gradient + psf, gradient + psf, gradient, gradient):
-    direction, state = reuse.on_plain(gradient, state, jnp.asarray(1))
-    close(direction, expected)
+    close(reuse.on_plain(gradient, state, jnp.asarray(1)), expected)
+    state = reuse.update(gradient, None, state, jnp.asarray(1))
 
 
 @pytest.mark.parametrize(
   ('far', 'perturbs'), [(-np.inf, True), (np.inf, False)]
 )
 @pytest.mark.parametrize('gradient', [0.0, 1.0])
-def test_an_infinite_threshold_always_or_never_looks(far, perturbs, gradient):
+def test_an_infinite_threshold_perturbs_always_or_never(
+  far, perturbs, gradient
+):
   for lambda1, lambda2, step in ((far, far, 0), (far, 1.0, 3), (1.0, far, 0)):
     part = cadence.gradient_surge(9, lambda1, lambda2)
     at = jnp.asarray(step), jnp.asarray([gradient])
@@ -288,7 +290,7 @@ def test_aesam_controller():
   ):
     gradient = jnp.sqrt(jnp.asarray([q]))
     decided = controller.decide(state, jnp.asarray(step), gradient)
-    state = controller.on_plain(gradient, state, jnp.asarray(step))
+    state = controller.update(gradient, None, state, jnp.asarray(step))
     close(state.surge_mean, expected['mu'])
     close(state.surge_variance, expected['var'])
     threshold = expected['mu'] + expected['c'] * np.sqrt(expected['var'])

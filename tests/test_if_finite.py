@@ -1,4 +1,4 @@
-"""Gradients that are not finite, and the scale of a float16 loss."""
+"""Gradients that are not finite, and the scaling of a float16 loss."""
 
 import functools
 
@@ -12,17 +12,17 @@ import sam_optax
 from tests import driving, routes
 from tests.methods import METHODS, method
 
-# Where a gradient has an infinite entry, at the parameters or elsewhere; and in
+# Where a gradient has an infinite entry, at the parameters or elsewhere, and in
 # which step.
 NONE, HOME, ELSEWHERE = 0, 1, 2
 TRAPPED, NUM_STEPS = 2, 4
 
 
 def with_trap(loss_fn, home, trap):
-  """A loss of the same value, and of a slope that one entry has in a trap.
+  """A loss of the same value, with an infinite slope in one entry.
 
-  The entry is in a leaf that `sam_on` leaves alone, and so do some steps of
-  `esam`.
+  Where the entry is infinite is given by the trap. `sam_on` does not perturb
+  its leaf, and some steps of `esam` do not either.
   """
 
   def trapped(params, batch):
@@ -39,8 +39,8 @@ def with_trap(loss_fn, home, trap):
 
 
 @functools.cache
-def program(door):
-  """trap -> {name: [(params, method's state, base state) of each step]}."""
+def program(entry):
+  """trap -> {name: [(params, state, base state) of each step]}."""
   made = {name: sam_optax.if_finite(method(name)) for name in METHODS}
   bases = {
     name: optax.apply_if_finite(driving.base_of(made[name]), NUM_STEPS)
@@ -55,7 +55,7 @@ def program(door):
       params, state, base_state = carry
       batch, ids, trap = inputs
       given = driving.keywords(with_trap(loss_fn, params, trap), batch, ids)
-      if door == 'update':
+      if entry == 'update':
         grads, state = method.update(
           given['grad_fn'](params), state, params, **given
         )
@@ -83,10 +83,10 @@ def program(door):
 
 @pytest.mark.parametrize('name', METHODS)
 @pytest.mark.parametrize('trap', [HOME, ELSEWHERE])
-@pytest.mark.parametrize('door', ['update', 'value_and_grad'])
-def test_a_step_with_a_broken_gradient_is_skipped_whole(name, trap, door):
+@pytest.mark.parametrize('entry', ['update', 'value_and_grad'])
+def test_a_step_with_a_broken_gradient_is_skipped_whole(name, trap, entry):
   at = lambda trap, step: jax.tree.map(
-    lambda x: x[step], program(door)(trap)[name]
+    lambda x: x[step], program(entry)(trap)[name]
   )
   before, after, clean = at(trap, 1), at(trap, TRAPPED), at(NONE, TRAPPED)
   _, state, base_state = after
@@ -106,15 +106,15 @@ def test_a_step_with_a_broken_gradient_is_skipped_whole(name, trap, door):
   assert not driving.equal(params, after[0])
 
 
-def test_what_surrounds_a_method_is_passed_on():
+def test_the_other_functions_of_a_method_are_kept():
   for name in METHODS:
     made = sam_optax.if_finite(method(name))
     assert made.reads_logits == method(name).reads_logits
     assert made.is_optimizer == method(name).is_optimizer
     assert made.plan is None  # a skipped step is taken again
-    for door in ('first_pass', 'start_epoch'):
-      has = getattr(method(name), door) is not None
-      assert (getattr(made, door) is not None) == has
+    for function in ('first_pass', 'start_epoch'):
+      has = getattr(method(name), function) is not None
+      assert (getattr(made, function) is not None) == has
 
 
 def test_an_epoch_is_pruned_through_it():
@@ -125,7 +125,7 @@ def test_an_epoch_is_pruned_through_it():
 
 
 def test_a_host_decides_through_it():
-  # By the first gradient, which is as watched as the others.
+  # The decision is by the first gradient, which is checked like the others.
   made = sam_optax.if_finite(method('aesam'))
   params, (batch, ids) = driving.start(), driving.batch_at(0)
   state = made.init(params)
@@ -139,8 +139,8 @@ def test_a_host_decides_through_it():
   assert driving.equal(after.method, state.method)
 
 
-def test_the_scale_of_a_loss_is_not_to_be_seen():
-  # In float32 a power of two scales exactly, also what goes by the aux.
+def test_the_scale_of_a_loss_has_no_effect():
+  # In float32, scaling by a power of two is exact, also for uses of the aux.
   def gradient(loss_fn):
     def objective(params):
       values, aux = loss_fn(params, driving.batch_at(0)[0])

@@ -1,4 +1,4 @@
-"""Optax pipelines: each trains, and takes the step that is SAM's by hand."""
+"""Optax pipelines: each takes the same steps as SAM by hand."""
 
 import functools
 
@@ -49,7 +49,7 @@ BASES = {
 
 
 @pytest.mark.parametrize('name', BASES)
-def test_a_base_optimizer_takes_sams_gradient(name):
+def test_a_base_optimizer_gets_the_gradient_of_sam(name):
   tx = optax.chain(sam_optax.sam(RHO), BASES[name]())
   assert_close(run(tx), run_by_hand(BASES[name]()))
 
@@ -69,7 +69,7 @@ def test_weights_decay_from_the_unperturbed_parameters():
 
 
 def test_schedule_free_as_the_base_and_around_all(standard_promotion):
-  # The gradients, both of them, are taken at its y, which are the params.
+  # Both gradients are taken at its y, which are the params.
   base = functools.partial(
     optax.contrib.schedule_free, learning_rate=RATE, b1=0.9
   )
@@ -80,11 +80,11 @@ def test_schedule_free_as_the_base_and_around_all(standard_promotion):
   assert_close(run(around), expected)
 
 
-def test_lookahead_takes_the_gradient_of_the_evaluation_door(
+def test_lookahead_works_with_value_and_grad(
   standard_promotion,
 ):
-  # Its params are a pair, and it passes no keyword on: the gradient is taken
-  # at the fast ones by the evaluation door.
+  # Its params are a pair, and it forwards no keywords, so `value_and_grad`
+  # takes the gradient at the fast ones.
   method = sam_optax.sam(RHO)
   base = optax.lookahead(optax.sgd(RATE), sync_period=2, slow_step_size=0.5)
 
@@ -107,7 +107,9 @@ def test_lookahead_takes_the_gradient_of_the_evaluation_door(
   assert_close(train(by_the_method), train(by_hand))
 
 
-def test_apply_if_finite_leaves_the_state_alone_at_a_nan(standard_promotion):
+def test_apply_if_finite_keeps_the_state_at_a_nan(
+  standard_promotion,
+):
   tx = optax.apply_if_finite(
     optax.chain(sam_optax.fsam(RHO), optax.sgd(RATE, momentum=0.9)), 3
   )
@@ -119,7 +121,7 @@ def test_apply_if_finite_leaves_the_state_alone_at_a_nan(standard_promotion):
   assert_same(same, params)
   assert_same(after.inner_state, state.inner_state)
   assert int(after.notfinite_count) == 1
-  # A clean gradient again: the step that would have been taken at once.
+  # With a finite gradient again, it takes the step that was due.
   assert_same(
     plain_step(tx, params, after, data(2))[0],
     plain_step(tx, params, state, data(2))[0],
@@ -136,7 +138,7 @@ def test_apply_if_finite_leaves_the_state_alone_at_a_nan(standard_promotion):
   ids=['sam', 'fsam', 'arsam'],
 )
 def test_the_gradient_through_updates_is_finite(make):
-  # The loss after two steps, as a function of where they start.
+  # The loss after two steps, as a function of the initial parameters.
   tx = optax.chain(make(), optax.sgd(RATE))
 
   def loss_after(params):

@@ -1,7 +1,7 @@
 """The matrix: every method on every route in every precision.
 
-What all are compared with is one device on the whole batch in float32, whose
-parameters are rounded after each step as the other dtype stores them.
+The reference is one device with the whole batch in float32, whose parameters
+are rounded after each step to the precision of the other dtype.
 """
 
 import functools
@@ -17,8 +17,8 @@ import sam_optax
 from tests import driving, routes
 from tests.methods import BATCH_SIZE, METHODS, PERTURBING, method
 
-# The last micro-batch of three is smaller than the others, and so is the last
-# of the chosen half of a batch.
+# The last micro-batch is smaller than the others, both for a whole batch and
+# for the chosen half.
 MICRO_BATCH = 3
 
 
@@ -26,11 +26,11 @@ class Precision(NamedTuple):
   """A column of the table.
 
   Attributes:
-    dtype: of the parameters.
-    stored: its number in `store`.
-    scale: of the loss, in float16.
-    rtol: of the comparison.
-    atol: of the comparison.
+    dtype: dtype of the parameters.
+    stored: number of the dtype in `store`.
+    scale: scale of the loss, in float16.
+    rtol: relative tolerance.
+    atol: absolute tolerance.
   """
 
   dtype: Any
@@ -55,13 +55,13 @@ class Route(NamedTuple):
 
   Attributes:
     run: a route of `routes`.
-    door: what it calls.
-    synced: whether the methods go into `parallel`.
-    micro_batch: how many examples the loss sees at a time, if not all.
+    entry: 'update' or 'value_and_grad'.
+    synced: whether the methods are wrapped by `parallel`.
+    micro_batch: examples that the loss processes at a time; None for all.
   """
 
   run: Callable[..., Any]
-  door: str
+  entry: str
   synced: bool = False
   micro_batch: int | None = None
 
@@ -77,7 +77,7 @@ ROUTES = {
 
 
 def store(params, number):
-  """Float32 parameters as a precision stores them."""
+  """Rounds float32 parameters to the precision of a dtype."""
 
   def rounded(x):
     return jax.lax.select_n(
@@ -91,7 +91,7 @@ def store(params, number):
 
 
 def counted(name, loss_fn):
-  """The loss; the host hears of each gradient, under the method's name."""
+  """The loss, with a probe that records under the name of the method."""
   return lambda params, batch: loss_fn(
     driving.probe(params, batch, name), batch
   )
@@ -124,12 +124,13 @@ def reference(stored):
   return run_and_count(reference_program(), jnp.int32(stored))
 
 
-@functools.cache
+# One at a time: a program of all methods takes some 100 MB.
+@functools.lru_cache(maxsize=1)
 def program(route, dtype):
   """The compiled program of a route: scale of the loss -> results."""
-  run, door, synced, micro_batch = ROUTES[route]
+  run, entry, synced, micro_batch = ROUTES[route]
   if micro_batch is not None and dtype != jnp.float32:
-    micro_batch = BATCH_SIZE // 2  # even parts compile twice as quickly
+    micro_batch = BATCH_SIZE // 2  # equal parts compile twice as fast
   made = {name: method(name) for name in METHODS}
   scaled = dtype == jnp.float16
   if scaled:
@@ -147,14 +148,14 @@ def program(route, dtype):
     return loss_fn
 
   computed = jnp.float16 if scaled else jnp.float32
-  return run(door, made, dtype=dtype, computed=computed, wrap=wrap)
+  return run(entry, made, dtype=dtype, computed=computed, wrap=wrap)
 
 
 @functools.cache
 def results(route, precision):
   dtype, stored, scale, *_ = PRECISIONS[precision]
   if (route, precision) == ('one device', 'float32'):
-    return reference(stored)  # that the doors agree is tested elsewhere
+    return reference(stored)  # that the entry points agree is tested elsewhere
   return run_and_count(program(route, dtype), jnp.float32(scale))
 
 
@@ -164,8 +165,8 @@ def distance(x, y):
   )
 
 
-# `jax.pmap` is an unchecked `jax.shard_map` itself: in the narrow precisions
-# its column stands for both.
+# `jax.pmap` is itself an unchecked `jax.shard_map`, so that in the narrow
+# precisions one column is enough for both.
 CELLS = [
   (route, precision)
   for route in ROUTES
@@ -176,7 +177,7 @@ CELLS = [
 
 @pytest.mark.parametrize('name', METHODS)
 @pytest.mark.parametrize(('route', 'precision'), CELLS)
-def test_it_is_one_device_in_float32(name, route, precision):
+def test_it_equals_one_device_in_float32(name, route, precision):
   dtype, stored, _, rtol, atol = PRECISIONS[precision]
   atol = atol * METHODS[name].rounding
   *expected, expected_loss = reference(stored)[0][name][0]
@@ -187,23 +188,23 @@ def test_it_is_one_device_in_float32(name, route, precision):
   driving.assert_close(actual, expected, rtol, atol)
   if loss is not None:
     driving.assert_close(loss, expected_loss, rtol, atol)
-  if name in PERTURBING:  # the second gradient was taken somewhere else
+  if name in PERTURBING:  # the second gradient was taken at other parameters
     base = reference(stored)[0]['identity'][0][0]
     assert distance(grads, expected[0]) < distance(base, expected[0]) / 4
 
 
 @pytest.mark.parametrize('name', METHODS)
 @pytest.mark.parametrize('route', ROUTES)
-def test_its_state_is_that_of_one_device(name, route):
+def test_its_state_equals_that_of_one_device(name, route):
   expected = reference(0)[0][name][1]
   driving.assert_close(results(route, 'float32')[0][name][1], expected)
 
 
 @pytest.mark.parametrize('name', METHODS)
-def test_micro_batches_are_the_batch_to_six_digits(name):
+def test_micro_batches_equal_the_batch_to_six_digits(name):
   full, parts = reference(0), results('accumulated', 'float32')
   near = 1e-6 * METHODS[name].rounding
   driving.assert_close(parts[0][name][0], full[0][name][0], near, near)
-  # In every pass: as many examples as before, at most three at a time.
+  # As many examples in total, at most three at a time.
   assert sum(parts[1][name]) == sum(full[1][name]) > 0
   assert max(parts[1][name]) == MICRO_BATCH

@@ -8,33 +8,27 @@ import optax
 import pytest
 
 import sam_optax
-from sam_optax import _base
 from tests import methods
 
-# A function that takes one of these makes a method from something else.
-INGREDIENTS = {
-  sam_optax.SharpnessAware,
-  _base.Ascent,
-  _base.Cadence,
-  _base.Descent,
-  _base.Selection,
-}
+# A function that must be given one of these makes a method from something else:
+# `sharpness_aware` from parts, `parallel` from another method.
+INGREDIENTS = {optax.GradientTransformation, sam_optax.SharpnessAware}
 
 
 def public_constructors():
-  """The functions of sam_optax that return a method and are given none."""
+  """The functions of sam_optax that return a method and need none."""
   found = {}
   for name, function in vars(sam_optax).items():
     if name.startswith('_') or not inspect.isfunction(function):
       continue
     hints = typing.get_type_hints(function)
-    returned = hints.pop('return', None)
-    taken = {
-      part
-      for hint in hints.values()
-      for part in typing.get_args(hint) or [hint]
+    needed = {
+      hints[argument.name]
+      for argument in inspect.signature(function).parameters.values()
+      if argument.default is argument.empty and argument.name in hints
     }
-    if returned is sam_optax.SharpnessAware and not taken & INGREDIENTS:
+    returned = hints.get('return')
+    if returned is sam_optax.SharpnessAware and not needed & INGREDIENTS:
       found[name] = function
   return found
 

@@ -1,4 +1,4 @@
-"""Dtypes, extreme gradients, broken gradients, and where a run ends up."""
+"""Dtypes, extreme gradients, gradients that are not finite, convergence."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,9 @@ from tests.methods import METHODS, PERTURBING, build, method
 every_method = pytest.mark.parametrize('name', METHODS)
 WITH_RADIUS = [n for n, r in METHODS.items() if r.plain_radius is not None]
 
-both_doors = pytest.mark.parametrize('door', ['update', 'value_and_grad'])
+both_entry_points = pytest.mark.parametrize(
+  'entry', ['update', 'value_and_grad']
+)
 
 
 def avals(tree):
@@ -20,15 +22,15 @@ def avals(tree):
 
 
 @every_method
-@both_doors
+@both_entry_points
 @pytest.mark.parametrize(
   'dtype', [jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64]
 )
-def test_shapes_and_types_stay_from_step_to_step(name, door, dtype):
-  # Only traced: an unstable type would retrace each step, and not scan.
+def test_shapes_and_dtypes_do_not_change_over_steps(name, entry, dtype):
+  # Traced only. A dtype that changes would retrace each step and fail in scan.
   with jax.enable_x64(dtype == jnp.float64):
     params = driving.start(dtype)
-    stepper = driving.Stepper(method(name), door, base=optax.identity())
+    stepper = driving.Stepper(method(name), entry, base=optax.identity())
     state = jax.eval_shape(method(name).init, params)
     batch_and_ids = driving.batch_at(0)
 
@@ -61,7 +63,7 @@ def test_a_state_maps_over_its_params(name):
   )
   assert jax.tree.structure(mapped) == jax.tree.structure(state)
   assert set(shapes) <= {leaf.shape for leaf in jax.tree.leaves(params)}
-  # What is shaped as the params, and nothing else, counts as params.
+  # Exactly the leaves shaped like the params count as params.
   shaped = [x for x in jax.tree.leaves(state) if x.shape in {(2,), (3,)}]
   assert len(shapes) == len(shaped)
 
@@ -70,7 +72,7 @@ def test_a_state_maps_over_its_params(name):
 def test_a_zero_gradient_moves_nothing(name):
   steps = driving.drive(
     build(name, **METHODS[name].no_decay),
-    door='value_and_grad',
+    entry='value_and_grad',
     losses=driving.linear(0.0),
   )
   for step in steps:
@@ -80,13 +82,13 @@ def test_a_zero_gradient_moves_nothing(name):
 
 
 @every_method
-def test_a_constant_gradient_stays_what_it_is(name):
+def test_a_constant_gradient_is_returned_unchanged(name):
   expected = jax.tree.map(jnp.ones_like, driving.start())
   for step in driving.drive(
-    method(name), door='value_and_grad', losses=driving.linear(1.0)
+    method(name), entry='value_and_grad', losses=driving.linear(1.0)
   ):
     assert driving.is_finite(step.state)
-    if METHODS[name].whole_step:  # the gradient, times a rate of each entry
+    if METHODS[name].whole_step:  # the gradient, times one rate per entry
       assert all(np.all(x > 0) for x in driving.values(step.grads))
     else:
       driving.assert_close(step.grads, expected)
@@ -95,10 +97,10 @@ def test_a_constant_gradient_stays_what_it_is(name):
 @every_method
 @pytest.mark.parametrize('slope', [1e-30, 1e30])
 def test_one_tiny_or_huge_gradient_leaves_no_nan(name, slope):
-  # The square of neither is a float32. A norm may read infinite, no more.
+  # Neither square is a float32 number. A norm in the state may be infinite.
   steps = driving.drive(
     method(name),
-    door='value_and_grad',
+    entry='value_and_grad',
     losses=driving.linear(1.0, slope),
     base=optax.set_to_zero(),
   )
@@ -109,11 +111,11 @@ def test_one_tiny_or_huge_gradient_leaves_no_nan(name, slope):
 
 
 @pytest.mark.parametrize('name', WITH_RADIUS)
-@both_doors
+@both_entry_points
 @pytest.mark.parametrize('dtype', [jnp.float16, jnp.bfloat16])
-def test_narrow_params_are_perturbed_by_rho(name, door, dtype):
-  # 64 entries near 1, each moved by some 0.02 / 8: half of what bfloat16 can
-  # tell apart there.
+def test_narrow_params_are_perturbed_by_rho(name, entry, dtype):
+  # 64 entries near 1, each moved by about 0.02 / 8: half of the spacing of
+  # bfloat16 numbers there.
   rho = 0.02
   key = jax.random.key(1)
   params = {'w': 1 + 0.01 * jax.random.normal(key, [64])}
@@ -127,7 +129,7 @@ def test_narrow_params_are_perturbed_by_rho(name, door, dtype):
   (step,) = driving.drive(
     build(name, rho=rho, **METHODS[name].plain_radius),
     1,
-    door=door,
+    entry=entry,
     losses=losses,
     params=params,
     perturb=True,
@@ -136,7 +138,7 @@ def test_narrow_params_are_perturbed_by_rho(name, door, dtype):
   point = step.points[-1]['w']
   assert point.dtype == jnp.float32
   offset = np.asarray(point) - np.asarray(params['w'], np.float32)
-  # At params of about 1 an adaptive radius is a plain one, to some percent.
+  # With params near 1, an adaptive radius equals a plain one to a few percent.
   assert np.linalg.norm(offset) == pytest.approx(rho, rel=0.05)
   assert np.mean(offset != 0) > 0.95
 
@@ -147,7 +149,7 @@ def test_narrow_params_are_perturbed_by_rho(name, door, dtype):
 @pytest.mark.parametrize('dtype', [jnp.float16, jnp.bfloat16])
 def test_a_perturbation_of_any_length_is_not_rounded(name, dtype):
   (step,) = driving.drive(
-    method(name), 1, door='value_and_grad', params=driving.start(dtype)
+    method(name), 1, entry='value_and_grad', params=driving.start(dtype)
   )
   point = jax.tree.map(np.asarray, step.points[-1])
   for leaf in jax.tree.leaves(point):
@@ -156,15 +158,15 @@ def test_a_perturbation_of_any_length_is_not_rounded(name, dtype):
 
 
 @pytest.mark.parametrize('name', WITH_RADIUS)
-@both_doors
+@both_entry_points
 @pytest.mark.parametrize('slope', [300.0, 1e-4])
-def test_a_float16_gradient_has_its_norm_in_float32(name, door, slope):
+def test_a_float16_gradient_has_its_norm_in_float32(name, entry, slope):
   # In float16 the square of 300 is infinite and that of 1e-4 is 0.
   params = {'w': jnp.ones([10], jnp.float16)}
   (step,) = driving.drive(
     build(name, **METHODS[name].plain_radius),
     1,
-    door=door,
+    entry=entry,
     losses=driving.linear(slope),
     params=params,
     perturb=True,
@@ -175,7 +177,7 @@ def test_a_float16_gradient_has_its_norm_in_float32(name, door, slope):
   assert np.linalg.norm(offset) == pytest.approx(rho, rel=0.05)
 
 
-def both_valleys(params, batch):
+def both_losses(params, batch):
   x, y = params['rosenbrock']
   valley = (1 - x) ** 2 + 10 * (y - x**2) ** 2
   bowl = jnp.sum((params['parabola'] - 0.5) ** 2)
@@ -184,7 +186,7 @@ def both_valleys(params, batch):
 
 @every_method
 def test_it_converges_on_a_parabola_and_on_rosenbrock(name):
-  # What is added to the params goes to 0, so that the minimum is the loss's.
+  # The radius goes to 0, so that the run converges to the minimum of the loss.
   numbers = METHODS[name].numbers.items()
   added = {n for n, traits in numbers if traits.is_schedule} & {'rho', 'gamma'}
   schedule = optax.exponential_decay(0.02, 100, 0.5)
@@ -192,7 +194,7 @@ def test_it_converges_on_a_parabola_and_on_rosenbrock(name):
   tx = build(name, **row.trains, **dict.fromkeys(added, schedule))
   base = driving.WHOLE if row.whole_step else optax.sgd(2e-3, momentum=0.9)
   params = {'parabola': jnp.asarray([3.0, -2.0]), 'rosenbrock': jnp.zeros(2)}
-  stepper = driving.Stepper(tx, losses=both_valleys, base=base)
+  stepper = driving.Stepper(tx, losses=both_losses, base=base)
   batch_and_ids = driving.batch_at(0)
 
   @jax.jit

@@ -1,12 +1,14 @@
-"""Many devices: perturbations of each one's own, and what crosses devices.
+"""Many devices: local perturbations, and communication.
 
-That synced perturbations are one device's is in `test_matrix.py`.
+`test_matrix.py` compares synced perturbations with one device.
 """
 
 import functools
 import re
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.flatten_util
@@ -56,7 +58,7 @@ def test_four_groups_on_one_device_are_four_devices(name):
   assert_agree(rows('groups')[name], rows('local')[name])
 
 
-# Local perturbations, by hand: a loop over the devices, on vectors.
+# Local perturbations by hand: a loop over devices, on vectors.
 
 _, unravel = jax.flatten_util.ravel_pytree(driving.start())
 
@@ -83,8 +85,8 @@ def across(x, axis):
   return x - jnp.vdot(x, unit(axis)) * unit(axis)
 
 
-# A rule is (gradient functions, point, what it kept, step) -> (direction, what
-# it keeps, whether it perturbed), with the arguments of its row.
+# A rule maps (gradient functions, point, memory, step) to (direction, new
+# memory, whether it perturbed), with the arguments of its row in THE TABLE.
 
 
 def by_sam(grads, w, kept, step):
@@ -109,8 +111,8 @@ def by_fsam(grads, w, kept, step, sigma=1.0):
 def by_fsam_as_printed(grads, w, kept, step):
   old = jnp.zeros_like(w) if kept is None else kept
   kept = 0.6 * old + 0.4 * mean([g(w) for g in grads])
-  perturbs = [g(w + 0.1 * unit(g(w) - 0.8 * kept)) for g in grads]
-  return mean(perturbs), kept, True
+  perturbed = [g(w + 0.1 * unit(g(w) - 0.8 * kept)) for g in grads]
+  return mean(perturbed), kept, True
 
 
 def by_rsam(grads, w, kept, step):
@@ -165,20 +167,33 @@ def by_aesam(grads, w, kept, step):
   return direction, (mu, variance), bool(perturb)
 
 
+class ByHand(NamedTuple):
+  """A method by hand.
+
+  Attributes:
+    rule: its rule.
+    synced_differs: whether synced perturbations change these few steps; None
+      for a method that is not in THE TABLE.
+  """
+
+  rule: Callable[..., Any]
+  synced_differs: bool | None = True
+
+
 RULES = {
-  'sam': by_sam,
-  'gsam': by_gsam,
-  'fsam': by_fsam,
-  'fsam as printed': by_fsam_as_printed,
-  'rsam': by_rsam,
-  'looksam': by_looksam,
-  'arsam': by_arsam,
-  'aesam': by_aesam,
+  'sam': ByHand(by_sam),
+  'gsam': ByHand(by_gsam),
+  'fsam': ByHand(by_fsam),
+  'fsam as printed': ByHand(by_fsam_as_printed, synced_differs=None),
+  'rsam': ByHand(by_rsam),
+  'looksam': ByHand(by_looksam),
+  'arsam': ByHand(by_arsam),
+  'aesam': ByHand(by_aesam, synced_differs=False),
 }
 
 
 def by_hand(rule):
-  params, kept, directions, perturbs = driving.start(), None, [], []
+  params, kept, directions, flags = driving.start(), None, [], []
   base_state = driving.BASE.init(params)
   (x, y), _ = steps()
   for step in range(NUM_STEPS):
@@ -190,12 +205,12 @@ def by_hand(rule):
     ]
     direction, kept, perturbed = rule(grads, ravel(params), kept, step)
     directions.append(direction)
-    perturbs.append(perturbed)
+    flags.append(perturbed)
     updates, base_state = driving.BASE.update(
       unravel(direction), base_state, params
     )
     params = optax.apply_updates(params, updates)
-  return jnp.stack(directions), perturbs
+  return jnp.stack(directions), flags
 
 
 @functools.cache
@@ -213,14 +228,13 @@ def local(route):
 
 @pytest.mark.parametrize('name', RULES)
 @pytest.mark.parametrize('route', ['shard_map', 'shard_map, unchecked', 'pmap'])
-def test_local_perturbations_are_a_loop_over_the_devices(name, route):
-  expected, perturbs = by_hand(RULES[name])
+def test_local_perturbations_equal_a_loop_over_devices(name, route):
+  expected, expected_flags = by_hand(RULES[name].rule)
   (grads, _, perturbed, _), _ = local(route)[name]
   actual = jax.vmap(ravel)(grads)
   np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
-  np.testing.assert_array_equal(perturbed, perturbs)
-  # The other kind is another trajectory.
-  if name in METHODS and name != 'aesam':
+  np.testing.assert_array_equal(perturbed, expected_flags)
+  if RULES[name].synced_differs:
     synced = rows('one')[name][0][0]
     assert not np.allclose(ravel(synced), ravel(grads), rtol=1e-3)
 
@@ -254,7 +268,7 @@ def test_one_step_on_two_devices_to_many_digits(x64, perturbation, route):
   np.testing.assert_allclose(w, golden, rtol=1e-9)
 
 
-# Those that keep a table, that draw, and that decide.
+# Methods that keep a table, are random, or decide by the gradient.
 SOME = ('fsam', 'rsam', 'arsam', 'ausam', 'sam_infobatch', 'saf')
 
 
@@ -278,7 +292,7 @@ def test_the_shape_of_the_machine_does_not_matter(name, shape):
   assert_agree(in_another_shape(shape)[name], other)
 
 
-def test_every_group_has_its_aux_and_the_loss_is_the_mean():
+def test_each_group_has_its_own_aux_and_the_loss_is_the_mean():
   made = sam_optax.parallel(
     sam_optax.sam(0.1), None, examples_per_perturbation=2
   )
@@ -299,8 +313,8 @@ def test_every_group_has_its_aux_and_the_loss_is_the_mean():
   'perturbation, averages', [('local', 1), ('synced', 2)]
 )
 def test_nothing_is_computed_or_sent_twice(perturbation, averages, check_vma):
-  # With check_vma=True the gradient that comes in is a sum over devices, which
-  # nobody reads.
+  # With check_vma=True, the incoming gradient is a sum over devices that no one
+  # reads.
   made = sam_optax.parallel(sam_optax.sam(0.1), perturbation=perturbation)
 
   def step(w, batch):
@@ -326,12 +340,12 @@ from tests.methods import method
 from tests.routes import in_pmap, wrapped
 made = {name: method(name) for name in ('aesam', 'arsam')}
 for (_, _, perturbed, _), _ in in_pmap('update', wrapped(made))().values():
-  print(perturbed.any() and plain.all())
+  print(perturbed.any() and not perturbed.all())
 """
 
 
-def test_devices_decide_alike_or_time_runs_out():
-  # Were it not so, one would wait for ever for an average with the others.
+def test_devices_decide_alike():
+  # Otherwise one would wait forever to average with the others.
   done = subprocess.run(
     [sys.executable, '-c', DIVERGING],
     capture_output=True,
@@ -343,7 +357,7 @@ def test_devices_decide_alike_or_time_runs_out():
   assert done.stdout.split() == ['True'] * 2
 
 
-# Parameters, and tables of examples, that are themselves spread over devices.
+# Sharded parameters, and sharded tables of examples.
 
 
 KEPT = {
@@ -354,7 +368,7 @@ KEPT = {
 }
 
 
-def test_state_is_sharded_as_the_parameters():
+def test_state_is_sharded_like_the_parameters():
   layout = jax.make_mesh((8,), ('data',), axis_types=(AxisType.Auto,))
   params = {'m': jnp.arange(64.0).reshape(16, 4) / 64, 'v': jnp.ones(8)}
   shardings = {
@@ -383,7 +397,7 @@ def test_state_is_sharded_as_the_parameters():
     for tree in (states[kept], results[kept][1]):
       for name, leaf in optax.tree.get(tree, kept).items():
         assert leaf.sharding.is_equivalent_to(shardings[name], leaf.ndim)
-  # The norms are of the whole tree, wherever its parts lie.
+  # Norms are over the whole tree, on all devices.
   driving.assert_close(results, jax.jit(step)(params, init(params)))
 
 
@@ -402,7 +416,7 @@ def test_a_table_of_examples_may_be_sharded():
   assert_agree(results['ausam'], rows('one')['ausam'])
 
 
-# What cannot work says so.
+# Mistakes.
 
 
 def step_of(made, **changes):

@@ -1,4 +1,4 @@
-"""How far ahead a host may decide: as far as the state determines it."""
+"""The host decides ahead as far as the state determines the steps."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +14,7 @@ WHEN = {
   'a period': (lambda: cadence.every(3), 12),
   'a draw': (lambda: cadence.bernoulli(0.5), 12),
   'a span': (lambda: cadence.between(cadence.every(3), 2, 7), 12),
-  # The probability stands until the end of the segment.
+  # The probability is constant until the end of the segment.
   'a probability': (lambda: cadence.autoregressive(**ARSAM), 5),
   'a span of it': (lambda: cadence.between(cadence.autoregressive(**ARSAM)), 5),
   'a scheduled segment': (
@@ -37,12 +37,12 @@ def test_a_cadence_is_known_for_so_many_steps(when):
   )
 
 
-def test_what_needs_no_state_or_the_gradient_is_not_planned():
+def test_no_plan_without_a_state_or_if_the_gradient_decides():
   for when in (cadence.every(1), cadence.never(), cadence.gradient_surge(9)):
     assert sam_optax.sharpness_aware(ascent.gradient(0.1), when).plan is None
 
 
-def test_who_is_seen_stays_seen_and_who_is_not_may_be():
+def test_a_plan_ends_at_an_example_that_was_not_seen():
   part = selection.by_loss_rise(driving.NUM_EXAMPLES)
   method = sam_optax.sharpness_aware(ascent.gradient(0.1), selection=part)
   state = method.init(driving.start())

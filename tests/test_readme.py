@@ -20,7 +20,7 @@ DOCUMENTS = [
   *sorted((ROOT / 'docs').glob('*.md')),
   *sorted((ROOT / 'results').glob('*.md')),
 ]
-# What fits the small images that stand in for those of a command.
+# Settings for the small images that replace those of a command.
 SMALL = [
   '--config.data.name=digits',
   '--config.data.first=(256,100)',
@@ -39,11 +39,12 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def commands() -> list[str]:
+  """The commands of all documents, on one line each and without comments."""
   return [
-    line
+    re.sub(r'\s+#.*', '', line)
     for document in DOCUMENTS
     for block in blocks(document.read_text(), 'sh')
-    for line in block.splitlines()
+    for line in re.sub(r'\s*\\\n\s*', ' ', block).splitlines()
   ]
 
 
@@ -64,7 +65,7 @@ def test_the_documents_have_commands():
 def test_command(command, tmp_path):
   words = command.split()
   if words[0] == 'make':
-    # This test is run by one of them: that the target exists is what is left.
+    # Running it would run this test again, so only check that it exists.
     check = subprocess.run(
       ['make', '--dry-run', *words[1:]], cwd=ROOT, capture_output=True
     )
@@ -80,7 +81,7 @@ def test_command(command, tmp_path):
       capture_output=True,
       text=True,
     )
-    # The reader is to put a folder in the place of this word.
+    # The reader replaces this word by a folder.
     assert run.returncode == 1
     assert 'FOLDER' in run.stderr
   elif words[:3] == ['python', '-m', 'train.report']:
@@ -102,7 +103,7 @@ def test_command(command, tmp_path):
     assert (tmp_path / 'table.md').exists()
   else:
     assert words[:3] == ['python', '-m', 'train'], command
-    # The first process, whose place the reader is to put in, is alone here.
+    # The reader gives the address of the first process, which is alone here.
     command = command.replace('HOST:PORT', f'localhost:{free_port()}')
     words = command.replace('--num_processes=2', '--num_processes=1').split()
     shrunk = [word for word in words[1:] if not word.startswith('--workdir')]
@@ -119,7 +120,7 @@ def test_command(command, tmp_path):
 
 
 def method_table() -> dict[str, str]:
-  """The methods of the README's table, and their gradients per step."""
+  """The gradients per step by method, from the table in the README."""
   text = (ROOT / 'README.md').read_text().partition('## Methods')[2]
   rows = [line for line in text.splitlines() if line.startswith('| `')]
   cells = [[cell.strip() for cell in row.split('|')[1:-1]] for row in rows]
@@ -131,24 +132,24 @@ def test_the_method_table_lists_every_method():
 
 
 def names(cost: str) -> set[str]:
-  """The names in a cost: arguments, and what is measured."""
+  """The names in a cost: arguments, and measured quantities."""
   return set(re.findall(r'[a-z_]+', cost))
 
 
 def cost_of(name: str, **numbers: float) -> float:
-  """A row's cost by the README, where `2 keep` is a product."""
+  """The cost in the README, where `2 keep` is a product."""
   product = re.sub(r'(\d) (\w)', r'\1 * \2', method_table()[name])
   return eval(product, {}, numbers)
 
 
-def check_cost(name: str, door: str, **changes: float) -> None:
-  """Compares the README's cost with what executes in a step, in batches."""
+def check_cost(name: str, entry: str, **changes: float) -> None:
+  """Compares the cost in the README with the gradients that execute."""
   row = METHODS[name]
   numbers = {number: row.value(number) for number in row.numbers} | changes
-  # A probability is a share of the steps when there are many.
+  # The fraction of SAM steps approaches the probability over many steps.
   drawn = 'p' in names(method_table()[name])
   method = methods.build(name, **changes) if changes else methods.method(name)
-  steps = driving.drive(method, 240 if drawn else 12, door=door, how='device')
+  steps = driving.drive(method, 240 if drawn else 12, entry=entry, how='device')
   steps = steps[row.settles :]
   perturbed = [optax.tree.get(step.state, 'perturbed').item() for step in steps]
 
@@ -158,7 +159,7 @@ def check_cost(name: str, door: str, **changes: float) -> None:
   numbers['sam_fraction'] = sum(perturbed) / len(steps)
   numbers['reference'] = NUM_EXAMPLES / BATCH_SIZE
   gradients = cost_of(name, **numbers, forward=0, loss=0)
-  loss = int(door == 'value_and_grad')
+  loss = int(entry == 'value_and_grad')
   forward = cost_of(name, **numbers, forward=1, loss=loss) - gradients
   near = pytest.approx(gradients, abs=0.1 if drawn else 1e-6)
   assert per_step(step.gradients for step in steps) == near
@@ -166,16 +167,16 @@ def check_cost(name: str, door: str, **changes: float) -> None:
 
 
 @pytest.mark.parametrize('name', METHODS)
-@pytest.mark.parametrize('door', ['update', 'value_and_grad'])
-def test_the_costs_in_the_method_table_are_those_measured(name, door):
-  check_cost(name, door)
+@pytest.mark.parametrize('entry', ['update', 'value_and_grad'])
+def test_the_costs_in_the_method_table_are_measured(name, entry):
+  check_cost(name, entry)
 
 
 @pytest.mark.parametrize(
   'name',
   [n for n, r in METHODS.items() if any(x.costs for x in r.numbers.values())],
 )
-def test_the_costs_in_the_method_table_follow_the_arguments(name):
+def test_the_costs_in_the_method_table_depend_on_the_arguments(name):
   numbers = METHODS[name].numbers
   changes = {n: number.other for n, number in numbers.items() if number.costs}
   check_cost(name, 'value_and_grad', **changes)

@@ -1,7 +1,7 @@
-"""Different ways to one run: what must come out the same, and what must not.
+"""Runs that must give the same results, and runs that must not.
 
-Two runs that nothing is compiled in compute the same operations in the same
-order where they are the same method, so there the comparison is bit for bit.
+If two methods reduce to each other, their eager runs compute the same
+operations in the same order, so they are compared bit for bit.
 """
 
 import functools
@@ -22,7 +22,9 @@ from tests.methods import (
 )
 
 every_method = pytest.mark.parametrize('name', METHODS)
-both_doors = pytest.mark.parametrize('door', ['update', 'value_and_grad'])
+both_entry_points = pytest.mark.parametrize(
+  'entry', ['update', 'value_and_grad']
+)
 
 
 def numbers(is_schedule):
@@ -62,10 +64,10 @@ def test_it_is_sam_where_the_table_says(name):
 @pytest.mark.parametrize(
   'name', [n for n, row in METHODS.items() if row.is_base is not None]
 )
-@both_doors
-def test_it_is_the_base_optimizer_where_the_table_says(name, door):
+@both_entry_points
+def test_it_is_the_base_optimizer_where_the_table_says(name, entry):
   row = METHODS[name]
-  made = driving.drive(build(name, **row.is_base), door=door)
+  made = driving.drive(build(name, **row.is_base), entry=entry)
   steps = driving.trajectory(made)
   params, state = driving.start(), driving.BASE.init(driving.start())
   plain = []
@@ -95,27 +97,27 @@ def test_it_is_another_method_where_the_table_says(
   'name', [n for n, row in METHODS.items() if row.is_base != {}]
 )
 def test_with_the_test_options_it_is_not_the_base_optimizer(name):
-  # Without this, options that reach no branch would make the battery idle.
+  # Otherwise options that reach no branch would make the battery pointless.
   steps = driving.run(name)
   plain = driving.run('identity')
   assert not driving.equal(steps[-1].params, plain[-1].params)
 
 
 @every_method
-@both_doors
-def test_jit_equals_no_jit(name, door):
-  eager = driving.results(driving.run(name, door))
+@both_entry_points
+def test_jit_equals_no_jit(name, entry):
+  eager = driving.results(driving.run(name, entry))
   driving.assert_close(
-    driving.results(driving.run(name, door, 'device')), eager
+    driving.results(driving.run(name, entry, 'device')), eager
   )
 
 
 @every_method
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
-def test_both_doors_agree(name, dtype):
+def test_both_entry_points_agree(name, dtype):
   one, two = (
-    driving.drive(method(name), door=door, params=driving.start(dtype))
-    for door in ('update', 'value_and_grad')
+    driving.drive(method(name), entry=entry, params=driving.start(dtype))
+    for entry in ('update', 'value_and_grad')
   )
   assert driving.equal(driving.results(one), driving.results(two))
 
@@ -124,11 +126,13 @@ def test_both_doors_agree(name, dtype):
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
 def test_the_loss_and_the_aux_are_of_the_first_pass(name, dtype):
   params = driving.start(dtype)
-  for step in driving.drive(method(name), door='value_and_grad', params=params):
+  for step in driving.drive(
+    method(name), entry='value_and_grad', params=params
+  ):
     assert driving.equal(step.aux['point'], step.points[0])
     same_loss = driving.equal(step.aux['loss'], step.loss)
     assert same_loss or METHODS[name].another_loss
-    assert step.loss >= step.aux['loss']  # a divergence is not negative
+    assert step.loss >= step.aux['loss']  # a divergence is at least 0
     at_params = driving.equal(step.points[0], params)
     assert at_params == METHODS[name].first_at_params
     params = step.params
@@ -146,7 +150,7 @@ def test_a_constant_schedule_equals_the_constant(name, number):
 
 @functools.cache
 def changed(name, number):
-  """A run whose number becomes another at step 2."""
+  """A run in which a number changes at step 2."""
   value, other = (
     METHODS[name].value(number),
     METHODS[name].numbers[number].other,
@@ -162,14 +166,14 @@ def first_difference(steps, others):
 
 
 @pytest.mark.parametrize(('name', 'number'), numbers(is_schedule=True))
-def test_a_schedule_acts_from_the_step_it_changes_at(name, number):
+def test_a_schedule_acts_from_the_step_at_which_it_changes(name, number):
   constant = driving.run(name)[:6]
   shows_at = METHODS[name].numbers[number].shows_at
   assert first_difference(changed(name, number), constant) == shows_at
 
 
 @pytest.mark.parametrize(('name', 'number'), numbers(is_schedule=False))
-def test_another_number_is_another_run(name, number):
+def test_another_number_gives_another_run(name, number):
   other = METHODS[name].numbers[number].other
   steps = driving.drive(build(name, **{number: other}), 12)
   assert first_difference(steps, driving.run(name)) < 12
@@ -219,7 +223,7 @@ def test_injected_hyperparameters_change_without_a_retrace(name):
 
 
 @pytest.mark.parametrize('name', RANDOM)
-def test_the_seed_makes_the_run(name):
+def test_the_seed_determines_the_run(name):
   run = lambda key: driving.trajectory(driving.drive(build(name, key=key)))
   one = run(7)
   assert driving.equal(one, run(7))

@@ -1,4 +1,4 @@
-"""A state that is saved and restored, by every serializer that users have."""
+"""A state that is saved and restored, by every common serializer."""
 
 import functools
 
@@ -42,7 +42,7 @@ def resumable_step(method, base, params, states, batch, example_ids):
 
 def run_resumable(method, base, carry, steps):
   for t in steps:
-    # Two batches make an epoch, so that the second one has a history.
+    # An epoch has two batches, so that examples are seen again.
     ids = jnp.arange(8) + 8 * (t % 2)
     carry = resumable_step(method, base, *carry, data(t % 2), ids)
   return carry
@@ -62,7 +62,7 @@ def save_with_orbax(carry, make_target, directory):
 
 
 def save_with_msgpack(carry, make_target, directory):
-  # msgpack knows no typed keys: their data goes in, and is wrapped again.
+  # msgpack has no typed PRNG keys: it stores their data.
   target = make_target()
   path = directory / 'state.msgpack'
   path.write_bytes(flax.serialization.to_bytes(comparable(carry)))
@@ -88,7 +88,7 @@ def save_with_state_dict(carry, make_target, directory):
 
 @functools.cache
 def resumable_run(name):
-  """(one more step, a fresh start, halfway through, at the end)."""
+  """(a step function, the initial state, halfway, at the end)."""
   method, base = RESUMED[name](), optax.sgd(RATE, momentum=0.9)
   go_on = functools.partial(run_resumable, method, base)
   start = functools.partial(start_resumable, method, base)
@@ -100,7 +100,7 @@ def resumable_run(name):
   'save', [save_with_orbax, save_with_msgpack, save_with_state_dict]
 )
 @pytest.mark.parametrize('name', RESUMED)
-def test_a_resumed_run_is_the_run_without_a_break(name, save, tmp_path):
+def test_a_resumed_run_equals_an_uninterrupted_one(name, save, tmp_path):
   go_on, start, halfway, expected = resumable_run(name)
   restored = save(halfway, start, tmp_path)
   assert jax.tree.structure(restored) == jax.tree.structure(halfway)

@@ -1,7 +1,7 @@
-"""Methods that are more than another gradient: what THE TABLE cannot say.
+"""Methods that do more than change the gradient, beyond THE TABLE.
 
-SAF and MESA train on another loss, decoupled WSAM and bSAM take a step of their
-own. Each is compared with a second account of it, in NumPy.
+SAF and MESA train on another loss; decoupled WSAM and bSAM are optimizers. Each
+is compared with a second implementation in NumPy.
 """
 
 import jax
@@ -42,7 +42,7 @@ def classify(w, batch):
 
 
 def epochs(number):
-  """The ids of each batch, in another order in each epoch."""
+  """The ids of each batch, in a new order in each epoch."""
   shuffled = np.random.default_rng(4)
   for epoch in range(number):
     for ids in shuffled.permutation(len(INPUTS)).reshape(PER_EPOCH, BATCH):
@@ -50,7 +50,7 @@ def epochs(number):
 
 
 def saf_by_hand(number, lam, tau, ago, begin, end):
-  """The weights after each step; every epoch's logits are kept."""
+  """The weights after each step; keeps the logits of every epoch."""
   w = START.astype(np.float64)
   kept = np.zeros([number, len(INPUTS), CLASSES])
   for epoch, ids in epochs(number):
@@ -80,7 +80,7 @@ def test_saf_descends_against_the_logits_of_epochs_ago(ago, begin, end):
     grads, state = step_fn(w, state, batch, jnp.asarray(ids))
     w = w - RATE * grads
     np.testing.assert_allclose(w, by_hand, rtol=1e-4, atol=1e-5)
-  # The comparison tells one account from its neighbours.
+  # The comparison would notice a wrong number of epochs.
   for other in [(ago + 1, begin, end), (ago, begin + 1, end)]:
     *_, last = saf_by_hand(6, 2.0, 3.0, *other)
     assert np.abs(last - expected[-1]).max() > 1e-3
@@ -92,19 +92,19 @@ def test_saf_descends_against_the_logits_of_epochs_ago(ago, begin, end):
 @pytest.mark.parametrize(
   ('name', 'epoch'), [('saf', {}), ('mesa', {'steps_per_epoch': 3})]
 )
-@pytest.mark.parametrize('door', ['update', 'value_and_grad'])
-def test_outside_of_its_epochs_it_is_the_base_optimizer(name, epoch, door):
-  # Both ends are outside: of the epochs 0 to 3 only 2 is between 1 and 3.
-  plain = driving.trajectory(driving.run('identity', door))
+@pytest.mark.parametrize('entry', ['update', 'value_and_grad'])
+def test_outside_its_epochs_it_is_the_base_optimizer(name, epoch, entry):
+  # Both ends are excluded: of the epochs 0 to 3, only 2 is between 1 and 3.
+  plain = driving.trajectory(driving.run('identity', entry))
   method = build(name, start_epoch=1, **epoch)
-  steps = driving.trajectory(driving.drive(method, 9, door=door))
+  steps = driving.trajectory(driving.drive(method, 9, entry=entry))
   assert driving.equal(steps[:6], plain[:6])
   assert not driving.equal(steps[6], plain[6])
   method = build(name, start_epoch=1, stop_epoch=2, **epoch)
-  steps = driving.trajectory(driving.drive(method, 12, door=door))
+  steps = driving.trajectory(driving.drive(method, 12, entry=entry))
   assert driving.equal(steps, plain)
   ending = build(name, start_epoch=1, stop_epoch=3, **epoch)
-  last = driving.drive(ending, 12, door=door)
+  last = driving.drive(ending, 12, entry=entry)
   batch, _ = driving.batch_at(9)
   grads = driving.grad_fn_of(driving.fit, batch)(last[8].params)
   assert driving.equal(last[9].grads, grads)
@@ -121,7 +121,7 @@ def test_outside_of_its_epochs_it_is_the_base_optimizer(name, epoch, door):
     ({'lam': 0.0}, [0] * 6),
   ],
 )
-def test_mesas_teacher_is_not_paid_for_where_it_is_not_heard(changes, paid):
+def test_the_mesa_teacher_costs_nothing_while_inactive(changes, paid):
   calls = []
 
   def count(logits):
@@ -146,7 +146,7 @@ def test_a_teacher_that_never_moves_is_the_network_at_the_start():
   method = build('mesa', decay=1.0, lam=2.0, tau=3.0)
   params = driving.start()
   losses = driving.with_logits(driving.fit)
-  for number, step in enumerate(driving.drive(method, door='value_and_grad')):
+  for number, step in enumerate(driving.drive(method, entry='value_and_grad')):
     assert driving.equal(step.state.average, driving.start())
     batch, _ = driving.batch_at(number)
     first, now = (
@@ -160,10 +160,10 @@ def test_a_teacher_that_never_moves_is_the_network_at_the_start():
   assert added > 1e-4
 
 
-def test_a_teacher_without_a_memory_agrees():
-  # It has moved to the parameters of this step, not of the last one.
+def test_a_teacher_without_memory_agrees():
+  # It has the parameters of this step, not of the previous one.
   steps = driving.drive(
-    build('mesa', decay=0.0, lam=9.0), door='value_and_grad'
+    build('mesa', decay=0.0, lam=9.0), entry='value_and_grad'
   )
   params = driving.start()
   for step, plain in zip(steps, driving.run('identity'), strict=False):
@@ -174,8 +174,8 @@ def test_a_teacher_without_a_memory_agrees():
 
 
 def test_no_gradient_flows_into_the_teacher():
-  # With decay = 0 the teacher is the network itself: a gradient through both
-  # would cancel where one through the network alone does not.
+  # With decay = 0 the teacher is the network itself. A gradient through both
+  # would cancel; one through the network alone does not.
   logits = jnp.asarray([[1.0, -2.0]])
   both = lambda x: jnp.sum(sam_optax.trajectory.divergence(x, 2 * x, 1.0))
   expected = softmax(np.asarray(logits)) - softmax(np.asarray(2 * logits))
@@ -183,8 +183,8 @@ def test_no_gradient_flows_into_the_teacher():
 
 
 def test_the_teacher_of_narrow_params_moves():
-  # In bfloat16 the average would never leave the start: 2e-4 is below half of
-  # what it can tell apart.
+  # In bfloat16 the average would never change: 2e-4 is below half of the
+  # spacing of its numbers.
   w = jnp.ones([3], jnp.bfloat16)
   method = sam_optax.mesa()
   losses = lambda w, x: (jnp.sum(x * w[None], -1), {'logits': x * w[None]})
@@ -199,7 +199,7 @@ def test_the_teacher_of_narrow_params_moves():
 
 
 def test_logits_of_narrow_params_are_compared_in_float32():
-  # In bfloat16 the difference of the two logarithms would have two digits.
+  # In bfloat16, the difference of the logarithms would have two digits.
   logits = jnp.asarray([[1.0, 2.0, 3.0]], jnp.bfloat16)
   earlier = jnp.asarray([[1.0, 2.0, 3.5]], jnp.bfloat16)
   kl = sam_optax.trajectory.divergence(logits, earlier, 5.0)
@@ -212,16 +212,16 @@ def test_logits_of_narrow_params_are_compared_in_float32():
 
 
 def bowl(w, batch):
-  """A quadratic, and nothing of the batch."""
+  """A quadratic loss that does not depend on the batch."""
   return jnp.ones_like(batch) * jnp.sum(jnp.asarray(ENTRIES) * w**2) / 2, None
 
 
-def steps_of(method, number=8, door='update'):
+def steps_of(method, number=8, entry='update'):
   """The params after each step on the bowl."""
   w = jnp.ones(4)
   state = method.init(w)
   for _ in range(number):
-    if door == 'update':
+    if entry == 'update':
       grad_fn = lambda w: jnp.asarray(ENTRIES) * w
       step, state = method.update(grad_fn(w), state, w, grad_fn=grad_fn)
     else:
@@ -230,27 +230,27 @@ def steps_of(method, number=8, door='update'):
     yield w, state
 
 
-@pytest.mark.parametrize('door', ['update', 'value_and_grad'])
+@pytest.mark.parametrize('entry', ['update', 'value_and_grad'])
 @pytest.mark.parametrize('rho', [0.0, 0.2])
 @pytest.mark.parametrize('decay', [0.0, 0.5])
-def test_bsam_is_preconditioned_momentum(door, rho, decay):
-  # So many examples leave the noise out.
+def test_bsam_is_preconditioned_momentum(entry, rho, decay):
+  # With so many examples there is no noise.
   size, beta1, beta2, damping = 1e14, 0.8, 0.7, 0.1
   method = sam_optax.bsam(
     0.2, size, rho, beta1, beta2, damping, prior_precision=decay * size
   )
   w, m, s = np.ones(4), np.zeros(4), np.ones(4)
-  for actual, state in steps_of(method, door=door):
+  for actual, state in steps_of(method, entry=entry):
     g = ENTRIES * w
     pulled = ENTRIES * (w + rho * g / s) + decay * w
     m = beta1 * m + (1 - beta1) * pulled
-    w = w - 0.2 * m / s  # the precision that the step began with
+    w = w - 0.2 * m / s  # the precision at the start of the step
     s = beta2 * s + (1 - beta2) * (np.sqrt(s) * np.abs(g) + damping + decay)
     np.testing.assert_allclose(actual, w, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(state.method.ascent.precision, s, rtol=1e-4)
 
 
-def test_bsams_noise_shrinks_with_the_examples_and_the_precision():
+def test_the_noise_of_bsam_shrinks_with_the_examples_and_the_precision():
   params = {'w': jnp.zeros([4000])}
   losses = lambda p, x: (x * jnp.sum(driving.probe(p)['w']), None)
   for examples in (100, 10_000):
@@ -261,15 +261,15 @@ def test_bsams_noise_shrinks_with_the_examples_and_the_precision():
       _, _, state = method.value_and_grad(losses, params, state, jnp.ones(2))
     first, _, second, _ = (np.std(p['w']) for p in driving.Probe.points)
     assert first == pytest.approx(examples**-0.5, rel=0.05)
-    # The gradient is 1 and the precision was 1: now it is 1 and the floor.
+    # Gradient and precision were 1; now the precision is 1 plus the floor.
     precision = 1 + 0.1 + 10 / examples
     assert second == pytest.approx((examples * precision) ** -0.5, rel=0.05)
 
 
 @pytest.mark.parametrize('dtype', [jnp.float16, jnp.bfloat16, jnp.float32])
 @pytest.mark.parametrize('slope', [0.0, 1.0, -6e4])
-def test_the_precision_stays_positive_and_follows_the_gradient(dtype, slope):
-  # A narrow precision would stay at 1, or overflow.
+def test_the_precision_is_positive_and_follows_the_gradient(dtype, slope):
+  # In a narrow dtype the precision would remain 1, or overflow.
   method = sam_optax.bsam(0.1, 1000, damping=0.1)
   params = {'w': jnp.ones([3], dtype)}
   expected = 1.0
@@ -295,28 +295,28 @@ def halving(step):
   return 0.1 * 0.5 ** jnp.asarray(step, jnp.float32)
 
 
-@pytest.mark.parametrize('door', ['update', 'value_and_grad'])
+@pytest.mark.parametrize('entry', ['update', 'value_and_grad'])
 @pytest.mark.parametrize('rate', [0.1, halving])
 @pytest.mark.parametrize(
   ('gamma', 'coupled'),
   [(0.5, sam_optax.sam(0.1)), (0.8, sam_optax.wsam(0.1, gamma=0.8))],
 )
-def test_with_plain_sgd_nothing_is_decoupled(door, rate, gamma, coupled):
+def test_with_plain_sgd_nothing_is_decoupled(entry, rate, gamma, coupled):
   base = optax.sgd(rate)
   method = sam_optax.wsam_decoupled(rate, 0.1, gamma, base)
-  steps = driving.drive(method, door=door)
-  others = driving.drive(coupled, door=door, base=base)
+  steps = driving.drive(method, entry=entry)
+  others = driving.drive(coupled, entry=entry, base=base)
   driving.assert_close([s.params for s in steps], [s.params for s in others])
-  plain = driving.drive(sam_optax.identity(), 6, door=door, base=base)
+  plain = driving.drive(sam_optax.identity(), 6, entry=entry, base=base)
   assert np.abs(steps[-1].params['w'] - plain[-1].params['w']).max() > 1e-3
 
 
-@pytest.mark.parametrize('door', ['update', 'value_and_grad'])
-def test_the_sharpness_passes_the_momentum_by(door):
+@pytest.mark.parametrize('entry', ['update', 'value_and_grad'])
+def test_the_sharpness_term_has_no_momentum(entry):
   rho, gamma = 0.3, 0.8
   method = sam_optax.wsam_decoupled(0.05, rho, gamma)
   w, v = np.ones(4), np.zeros(4)
-  for actual, _ in steps_of(method, door=door):
+  for actual, _ in steps_of(method, entry=entry):
     g = ENTRIES * w
     psf = ENTRIES * (rho * g / np.linalg.norm(g))
     v = 0.9 * v + g
@@ -333,7 +333,7 @@ def test_without_sharpness_it_is_any_base_optimizer():
   assert driving.equal([s.params for s in steps], [s.params for s in plain])
 
 
-def test_a_step_that_does_not_look_has_no_old_correction():
+def test_a_plain_step_has_no_old_correction():
   method = build('wsam_decoupled', base=optax.sgd(0.1))
   batch, ids = driving.batch_at(0)
   params = driving.start()
@@ -360,7 +360,7 @@ def test_a_step_that_does_not_look_has_no_old_correction():
     (lambda: sam_optax.wsam_decoupled(0.1, gamma=1.0), 'gamma=1.0'),
   ],
 )
-def test_what_is_missing_is_named_when_it_is_built(make, part):
+def test_the_constructor_names_a_missing_argument(make, part):
   with pytest.raises(ValueError) as error:
     make()
   assert_three_beats(error, part)
@@ -372,13 +372,13 @@ def test_what_is_missing_is_named_when_it_is_built(make, part):
   [None, {}, {'point': 1.0}, (1.0,)],
   ids=['none', 'empty', 'no', 'tuple'],
 )
-@pytest.mark.parametrize('door', ['update', 'value_and_grad'])
-def test_an_aux_without_logits_shows_the_loss(name, aux, door):
+@pytest.mark.parametrize('entry', ['update', 'value_and_grad'])
+def test_an_aux_without_logits_shows_the_loss(name, aux, entry):
   method, params = build(name), driving.start()
   batch, ids = driving.batch_at(0)
   losses = lambda params, batch: (driving.fit(params, batch)[0], aux)
   with pytest.raises(ValueError) as error:
-    if door == 'update':
+    if entry == 'update':
       given = {'loss_fn': losses, 'batch': batch, 'example_ids': ids}
       method.update(params, method.init(params), params, **given)
     else:
@@ -390,7 +390,7 @@ def test_an_aux_without_logits_shows_the_loss(name, aux, door):
 
 @pytest.mark.parametrize('name', ['saf', 'mesa'])
 @pytest.mark.parametrize('missing', ['loss_fn', 'batch'])
-def test_a_gradient_function_alone_does_not_serve(name, missing):
+def test_a_gradient_function_alone_is_an_error(name, missing):
   method, params = build(name), driving.start()
   losses = driving.with_logits(driving.fit)
   given = driving.keywords(losses, *driving.batch_at(0))

@@ -1,4 +1,4 @@
-"""Methods without a part of their own: they combine published ones."""
+"""Methods that combine the parts of others and add none: F-ASAM, R-GSAM."""
 
 import jax
 
@@ -16,26 +16,32 @@ def fasam(
   *,
   adapt_all: bool = True,
 ) -> SharpnessAware:
-  r"""Friendly ASAM: F-SAM's direction, sized by ASAM.
+  r"""Friendly ASAM: the direction of `fsam` with the radius of `asam`.
 
   .. math::
-    d_t = g_t - \sigma m_{t-1}, \quad T = |w| + \eta, \quad
-    \epsilon = \rho\, T^2 d / (\|T d\| + 10^{-12}), \quad
-    G = \nabla L(w + \epsilon)
+    d_t = g_t - \sigma m_{t-1}, \quad T = |w_t| + \eta, \quad
+    \epsilon_t = \rho\, T^2 d_t / (\|T d_t\| + 10^{-12}), \quad
+    G_t = \nabla L(w_t + \epsilon_t)
 
-  with the average m of `fsam`.
+  where m is the moving average of `fsam`. With sigma = 0 it is ASAM with the
+  same eta and adapt_all.
 
-  Parts: `ascent.friendly` then `ascent.adaptive`. At sigma = 0 it is ASAM
-  with the same eta and adapt_all, which is SAM where :math:`T = 1`.
+  Costs two gradients per step. The state holds one copy of the parameters.
+
+  Parts: `ascent.friendly` then `ascent.adaptive`.
 
   Args:
-    rho: radius of :math:`T^{-1}\epsilon`, at least 0 (the paper: 2 on
-      CIFAR-10, 4 on CIFAR-100).
-    sigma: see `fsam`.
-    decay: see `fsam`.
-    eta: added to each weight's size, at least 0 (the released code: 0).
-    variant: see `fsam`.
-    adapt_all: adapt leaves of at most one dimension too (the released code).
+    rho: norm of :math:`T^{-1}\epsilon`, at least 0 (the paper: 2 on CIFAR-10, 4
+      on CIFAR-100).
+    sigma: share of the average that is removed, at least 0 (the paper: 1), or
+      'cos' for the cosine between the gradient and the average.
+    decay: decay of the average, in [0, 1] (see `fsam`).
+    eta: added to the size of each weight, at least 0 (the released code: 0).
+    variant: 'code' follows the released code, as above; 'paper' follows the
+      printed Algorithm 1 of F-SAM (see `fsam`).
+    adapt_all: whether leaves of at most one dimension (biases, normalization
+      scales) are adapted too, as in the released code; otherwise :math:`T = 1`
+      there.
 
   Returns:
     A `SharpnessAware` transformation.
@@ -44,28 +50,27 @@ def fasam(
     ValueError: if a number is out of its range or variant is unknown.
 
   Example:
-    >>> import jax, jax.numpy as jnp, sam_optax
+    >>> import jax, jax.numpy as jnp, optax, sam_optax
+    >>> loss = lambda w, x: jnp.mean((x @ w - 1) ** 2)
+    >>> batches = jax.random.normal(jax.random.key(0), (4, 8, 2))
+    >>> tx = optax.chain(sam_optax.fasam(rho=0.1, decay=0.6), optax.sgd(0.1))
     >>> params = jnp.array([1.0, -2.0])
-    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4))
-    >>> def descend(method):
-    ...   state = method.init(params)
-    ...   for _ in range(3):
-    ...     grads, state = method.update(
-    ...       grad_fn(params), state, params, grad_fn=grad_fn
-    ...     )
-    ...   return grads
-    >>> bool(
-    ...   jnp.all(
-    ...     descend(sam_optax.fasam(0.1, sigma=0.0, adapt_all=False))
-    ...     == descend(sam_optax.sam(0.1))
+    >>> state = tx.init(params)
+    >>> for batch in batches:
+    ...   print(f'Objective: {loss(params, batches):.2f}')
+    ...   grad_fn = jax.grad(lambda w: loss(w, batch))
+    ...   updates, state = tx.update(
+    ...     grad_fn(params), state, params, grad_fn=grad_fn
     ...   )
-    ... )
-    True
+    ...   params = optax.apply_updates(params, updates)
+    Objective: 5.99
+    Objective: 3.51
+    Objective: 2.30
+    Objective: 2.22
 
   References:
     Li et al., `Friendly Sharpness-Aware Minimization
-    <https://arxiv.org/abs/2403.12350>`_, 2024, section 5 and the released
-    code.
+    <https://arxiv.org/abs/2403.12350>`_, 2024, section 5 and the released code.
   """
   return sharpness_aware(
     ascent.chain(
@@ -84,27 +89,31 @@ def rgsam(
   *,
   variant: str = 'code',
 ) -> SharpnessAware:
-  r"""R-SAM's noise with GSAM's descent.
+  r"""R-GSAM: the noise of `rsam` with the descent of `gsam`.
 
   .. math::
     u = g_p / \|g_p\|, \quad
     G = g_p - \alpha (\hat g - \langle \hat g, u \rangle u)
 
-  with :math:`\hat g` and :math:`g_p` of `rsam`. The paper gives the name and
-  a result only; that :math:`\hat g` stands for the clean gradient, so that no
-  third one is needed, is our reading.
+  where :math:`\hat g` and :math:`g_p` are the first and second gradient of
+  `rsam`. The paper gives only the name and a result. Using :math:`\hat g` for
+  the gradient at the parameters, which saves a third one, is our reading. With
+  alpha = 0 it is R-SAM, with gamma = 0 GSAM.
 
-  Parts: `ascent.random` over `ascent.gradient`, `descent.surrogate_gap`. At
-  alpha = 0 it is R-SAM, at gamma = 0 GSAM, at both SAM.
+  Costs two gradients per step. The state holds no copy of the parameters.
+
+  Parts: `ascent.random` over `ascent.gradient`, `descent.surrogate_gap`.
 
   Args:
-    rho: see `rsam`.
-    gamma: see `rsam`.
-    lam: see `rsam`.
-    alpha: weight of the orthogonal part, at least 0 (the released code's
-      value).
+    rho: norm of the perturbation, at least 0 (see `rsam`).
+    gamma: scale of the noise relative to the norm of the kernel, at least 0
+      (see `rsam`).
+    lam: weight of the gradient against the noise, at least 0 (see `rsam`).
+    alpha: weight of the orthogonal part, at least 0 (the released code has this
+      value and does not use it).
     key: PRNG key or int seed.
-    variant: see `rsam`.
+    variant: 'code' follows the released code of R-SAM, 'paper' the printed
+      variance of the noise (see `rsam`).
 
   Returns:
     A `SharpnessAware` transformation.
@@ -113,26 +122,26 @@ def rgsam(
     ValueError: if a number is out of its range or variant is unknown.
 
   Example:
-    >>> import jax, jax.numpy as jnp, sam_optax
-    >>> params = jnp.array([1.0, -2.0])
-    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4))
-    >>> def descend(method):
-    ...   state = method.init(params)
-    ...   return method.update(grad_fn(params), state, params, grad_fn=grad_fn)[
-    ...     0
-    ...   ]
-    >>> bool(
-    ...   jnp.allclose(
-    ...     descend(sam_optax.rgsam(0.1, gamma=0.0, alpha=0.0)),
-    ...     descend(sam_optax.sam(0.1)),
+    >>> import jax, jax.numpy as jnp, optax, sam_optax
+    >>> f = lambda w: jnp.sum(w**4)
+    >>> grad_fn = jax.grad(f)
+    >>> tx = optax.chain(sam_optax.rgsam(rho=0.05, key=0), optax.sgd(0.01))
+    >>> params = jnp.array([[1.0, -2.0]])
+    >>> state = tx.init(params)
+    >>> for _ in range(4):
+    ...   print(f'Objective: {f(params):.2f}')
+    ...   updates, state = tx.update(
+    ...     grad_fn(params), state, params, grad_fn=grad_fn
     ...   )
-    ... )
-    True
+    ...   params = optax.apply_updates(params, updates)
+    Objective: 17.00
+    Objective: 8.36
+    Objective: 5.24
+    Objective: 3.67
 
   References:
     Liu et al., `Random Sharpness-Aware Minimization
-    <https://openreview.net/forum?id=htUvh7xPoa>`_, 2022, and the released
-    code.
+    <https://openreview.net/forum?id=htUvh7xPoa>`_, 2022, and the released code.
   """
   return sharpness_aware(
     ascent.random(ascent.gradient(rho), gamma, lam, key, variant=variant),
@@ -148,21 +157,32 @@ def aelooksam(
   decay: _base.ScalarOrSchedule = 0.9,
   alpha: _base.ScalarOrSchedule = 0.7,
 ) -> SharpnessAware:
-  """AE-SAM's policy; the steps that do not perturb reuse LookSAM's direction.
+  r"""AE-LookSAM: the policy of `aesam`, with LookSAM's reuse on plain steps.
 
-  The paper names the combination; that this is its rule is our reading.
+  .. math::
+    G = \begin{cases}
+      g_p & \|g\|^2 \ge \mu + c_t \sigma \\
+      g + \alpha \|g\| g_v / (\|g_v\| + 10^{-8}) & \text{otherwise}
+    \end{cases}
 
-  Parts: `ascent.gradient`, `cadence.gradient_surge`,
-  `descent.look_direction`. With lambda1 and lambda2 far below 0 it is SAM; at
-  alpha = 0 it is AE-SAM.
+  where :math:`\mu`, :math:`\sigma` and :math:`c_t` are as in `aesam`, and
+  :math:`g_v` as in `looksam`. The paper names the combination; this rule is our
+  reading. With alpha = 0 it is AE-SAM. With lambda1 and lambda2 far below 0 it
+  is SAM.
+
+  Costs 1 + (fraction of SAM steps) gradients per step. The state holds one copy
+  of the parameters.
+
+  Parts: `ascent.gradient`, `cadence.gradient_surge`, `descent.look_direction`.
 
   Args:
-    rho: radius, at least 0.
-    total_steps: see `aesam`.
-    lambda1: see `aesam`.
-    lambda2: see `aesam`.
-    decay: see `aesam`.
-    alpha: see `looksam`.
+    rho: norm of the perturbation, at least 0.
+    total_steps: length of training, at least 1.
+    lambda1: threshold at the end, in standard deviations (see `aesam`).
+    lambda2: threshold at the start, in standard deviations (see `aesam`).
+    decay: decay of the moving mean and variance, in [0, 1].
+    alpha: norm of the correction relative to the gradient, at least 0 (see
+      `looksam`).
 
   Returns:
     A `SharpnessAware` transformation.
@@ -171,17 +191,25 @@ def aelooksam(
     ValueError: if total_steps is missing or a number is out of its range.
 
   Example:
-    >>> import jax, jax.numpy as jnp, sam_optax
+    >>> import jax, jax.numpy as jnp, optax, sam_optax
+    >>> loss = lambda w, x: jnp.mean((x @ w - 1) ** 2)
+    >>> batches = jax.random.normal(jax.random.key(0), (4, 8, 2))
+    >>> tx = optax.chain(
+    ...   sam_optax.aelooksam(rho=0.05, total_steps=4), optax.sgd(0.1)
+    ... )
     >>> params = jnp.array([1.0, -2.0])
-    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4))
-    >>> def descend(method):
-    ...   state = method.init(params)
-    ...   return method.update(grad_fn(params), state, params, grad_fn=grad_fn)[
-    ...     0
-    ...   ]
-    >>> always = sam_optax.aelooksam(0.1, 10, lambda1=-1e6, lambda2=-1e6)
-    >>> bool(jnp.all(descend(always) == descend(sam_optax.sam(0.1))))
-    True
+    >>> state = tx.init(params)
+    >>> for batch in batches:
+    ...   print(f'Objective: {loss(params, batches):.2f}')
+    ...   grad_fn = jax.grad(lambda w: loss(w, batch))
+    ...   updates, state = tx.update(
+    ...     grad_fn(params), state, params, grad_fn=grad_fn
+    ...   )
+    ...   params = optax.apply_updates(params, updates)
+    Objective: 5.99
+    Objective: 3.64
+    Objective: 2.30
+    Objective: 2.20
 
   References:
     Jiang et al., `An Adaptive Policy to Employ Sharpness-Aware Minimization
@@ -210,37 +238,50 @@ def arsam_ausam(
   ramp_epochs: _base.ScalarOrSchedule = 30,
   history: str = 'mean',
 ) -> SharpnessAware:
-  """ARSAM's cadence on AUSAM's examples: cheaper than the base optimizer.
+  r"""ARSAM on the examples that AUSAM selects: cheaper than the base optimizer.
 
-  Each step sees the share `keep` of its batch, as in AUSAM, and takes the
-  second gradient with ARSAM's probability, reusing the PSF in between. Our
-  composition; no paper has it.
+  .. math::
+    G = \begin{cases}
+      g_p & \text{SAM step} \\
+      g + h_{\text{last}} & \text{at most `horizon` steps after a SAM step} \\
+      g & \text{later}
+    \end{cases}
+
+  as in `arsam`, where each gradient is taken on the fraction keep of the batch
+  that is drawn as in `ausam`. It is our combination; no paper has it. With
+  keep = 1 it is ARSAM, up to the order of the batch. With warmup_steps at least
+  the number of steps it is AUSAM.
+
+  Costs keep * (1 + fraction of SAM steps) gradients per step: 0.65 with
+  keep = 0.5 if 30 % of the steps perturb. The state holds one copy of the
+  parameters and two floats per example of the training set.
+
+  Scores are recorded on SAM steps only, and a batch with an example that has no
+  score yet is used in full, so let the warm-up last at least an epoch.
+
+  Needs `loss_fn`, `batch` and `example_ids`, in `update` as in
+  `value_and_grad`.
 
   Parts: `ascent.gradient`, `cadence.autoregressive`, `descent.reuse_psf`,
-  `selection.by_loss_rise`. At keep = 1 it is ARSAM up to the order of the
-  batch; with warmup_steps at least the number of steps it is AUSAM. Costs keep
-  * (1 + share of sampled steps) gradients per step: 0.65 at keep = 0.5 and a
-  share of 0.3. Keeps one copy of the parameters and 2 floats per example.
-
-  An example's score is recorded on sampled steps, and a batch with an example
-  never scored goes in whole: let the warm-up last an epoch at least.
-
-  Needs `loss_fn`, `batch` and `example_ids`, at either door.
+  `selection.by_loss_rise`.
 
   Args:
-    rho: radius, at least 0.
-    num_examples: size of the training set; every example id is below it.
-    keep: share of the batch in (0, 1].
-    alpha: how strongly the probability follows, at least 0.
-    segment: steps between two updates of the probability.
-    warmup_steps: the first steps, all sampled.
-    horizon: steps for which a PSF is reused; None for no limit.
+    rho: norm of the perturbation, at least 0.
+    num_examples: size of the training set, at least 1; every example id is
+      smaller.
+    keep: fraction of the batch, in (0, 1].
+    alpha: how strongly the probability follows the ratio, at least 0 (see
+      `arsam`).
+    segment: steps between two updates of the probability, at least 1.
+    warmup_steps: number of steps at the start that all perturb, at least 0.
+    horizon: for how many steps a PSF is reused, at least 0; None for no limit.
     key: PRNG key or int seed, the same on every device.
-    beta: decay of the moving average of the change, in [0, 1].
-    s_min: draw weight of the least score, above 0.
-    s_max: draw weight of the greatest.
-    ramp_epochs: epochs over which the greatest weight grows to s_max.
-    history: 'mean'; 'last' for AUSAM-1.
+    beta: decay of the moving average of the change of the ratio, in [0, 1].
+    s_min: weight of the smallest score in the draw, above 0 (see `ausam`).
+    s_max: weight of the largest score, above 0.
+    ramp_epochs: number of epochs over which the weight of the largest score
+      grows from s_min to s_max, at least 0.
+    history: 'mean', or 'last' for the scores of AUSAM-1.
 
   Returns:
     A `SharpnessAware` transformation.
@@ -249,36 +290,39 @@ def arsam_ausam(
     ValueError: if num_examples is missing or a number is out of its range.
 
   Example:
-    >>> import jax.numpy as jnp, sam_optax
+    >>> import jax.numpy as jnp, optax, sam_optax
+    >>> loss_fn = lambda w, x: ((x * w - 1) ** 2, None)  # losses, aux
     >>> method = sam_optax.arsam_ausam(num_examples=6, warmup_steps=1)
-    >>> loss_fn = lambda w, x: ((x * w - 1) ** 2, x.shape)
-    >>> w = jnp.array(0.5)
-    >>> state = method.init(w)
-    >>> for _ in range(2):
-    ...   (loss, aux), grads, state = method.value_and_grad(
-    ...     loss_fn,
-    ...     w,
-    ...     state,
-    ...     jnp.arange(6.0),
-    ...     jnp.arange(6),
-    ...     **method.decide(state, jnp.arange(6)),
-    ...   )
-    >>> aux, int(state.gradient_evaluations)  # 2 of six, then 1 of three
-    ((3,), 3)
+    >>> base, x = optax.sgd(0.2), jnp.linspace(0.5, 1.5, 6)
+    >>> w, ids = jnp.array(0.0), jnp.arange(6)
+    >>> state, base_state = method.init(w), base.init(w)
+    >>> for _ in range(4):
+    ...   print(f'Objective: {jnp.mean(loss_fn(w, x)[0]):.2f}')
+    ...   _, grads, state = method.value_and_grad(loss_fn, w, state, x, ids)
+    ...   updates, base_state = base.update(grads, base_state)
+    ...   w = optax.apply_updates(w, updates)
+    Objective: 1.00
+    Objective: 0.33
+    Objective: 0.15
+    Objective: 0.11
 
   References:
-    `arsam` and `ausam`.
+    Deng and Pang, `Adaptively Sampling-Reusing-Mixing Decomposed Gradients to
+    Speed Up Sharpness Aware Minimization <https://arxiv.org/abs/2510.03763>`_,
+    2025, for the cadence and the descent; Deng et al., `Asymptotic Unbiased
+    Sample Sampling to Speed Up Sharpness-Aware Minimization
+    <https://arxiv.org/abs/2406.08001>`_, 2024, for the selection.
   """
   if num_examples is None:
     raise ValueError(
       'Given no num_examples. A score is kept for each example of the training '
       'set. Pass its size: arsam_ausam(num_examples=50_000).'
     )
-  # One draw decides whether to perturb, others whom to ask.
-  look_key, draw_key = jax.random.split(_random.make_key(key))
+  # One key decides whether to perturb, the other which examples are drawn.
+  perturb_key, draw_key = jax.random.split(_random.make_key(key))
   return sharpness_aware(
     ascent.gradient(rho),
-    cadence.autoregressive(alpha, beta, segment, warmup_steps, look_key),
+    cadence.autoregressive(alpha, beta, segment, warmup_steps, perturb_key),
     descent.reuse_psf(horizon),
     selection.by_loss_rise(
       num_examples, keep, s_min, s_max, ramp_epochs, history, draw_key

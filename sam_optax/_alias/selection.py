@@ -1,4 +1,4 @@
-"""Methods that take gradients on a part of the examples: AUSAM, ESAM."""
+"""Methods whose new part is a selection of examples: AUSAM, ESAM."""
 
 import optax
 
@@ -17,31 +17,41 @@ def ausam(
   ramp_epochs: _base.ScalarOrSchedule = 30,
   history: str = 'mean',
 ) -> SharpnessAware:
-  r"""Asymptotic unbiased sampling SAM: the examples whose loss rises most.
+  r"""Asymptotic unbiased sampling SAM: only examples whose loss rises most.
 
-  Of each batch, a share `keep` is drawn without replacement in proportion to
-  the mean of :math:`|l_i(w + \epsilon) - l_i(w)|` over the steps that example
-  i was in, scaled to [s_min, s_max] over the batch; both of SAM's passes are
-  on the drawn examples alone, with plain means. See `selection.by_loss_rise`
-  for the ramp of s_max and for examples not seen before.
+  .. math::
+    a_i = \text{mean} |l_i(w + \epsilon) - l_i(w)|, \quad
+    p_i \propto s_{\min} + \frac{a_i - \min a}{\max a - \min a}
+    (s_{\max} - s_{\min})
 
-  Parts: `ascent.gradient`, `selection.by_loss_rise`. At keep = 1 it is SAM up
-  to the order of the batch. Costs 2 * keep full gradients per step after the
-  first epoch, and 2 floats per example of the data set.
+  Example i of the batch has the score :math:`a_i`, a mean over the steps that
+  saw it. Each step draws the fraction keep of its batch without replacement in
+  proportion to :math:`p_i`, and takes both gradients, as plain means, on the
+  drawn examples alone. A batch with an example that has no score yet is used in
+  full. With keep = 1 it is SAM, up to the order of the batch.
 
-  Needs `loss_fn`, `batch` and `example_ids`, at either door.
+  Costs 2 keep gradients per step after the first epoch. The state holds two
+  floats per example of the training set and no copy of the parameters.
+
+  Needs `loss_fn`, `batch` and `example_ids`, in `update` as in
+  `value_and_grad`.
+
+  Parts: `ascent.gradient`, `selection.by_loss_rise`.
 
   Args:
-    rho: radius, at least 0 (the paper: 0.1; 0.2 for PyramidNet).
-    num_examples: size of the training set; every example id is below it.
-    keep: share of the batch in (0, 1] (the paper: 0.5 and 0.6).
-    s_min: weight of the least score, above 0 (the paper).
-    s_max: weight of the greatest (the paper: 0.5; 1 for PyramidNet, ResNet-50
-      and MobileNet).
+    rho: norm of the perturbation, at least 0 (the paper: 0.1, and 0.2 for
+      PyramidNet).
+    num_examples: size of the training set, at least 1; every example id is
+      smaller.
+    keep: fraction of the batch, in (0, 1] (the paper: 0.5 and 0.6).
+    s_min: weight of the smallest score in the draw, above 0 (the paper: 0.1).
+    s_max: weight of the largest score, above 0 (the paper: 0.5, and 1 for
+      PyramidNet, ResNet-50 and MobileNet).
     key: PRNG key or int seed.
-    ramp_epochs: epochs over which the greatest weight grows from s_min to
-      s_max (the released code).
-    history: 'mean'; 'last' for AUSAM-1.
+    ramp_epochs: number of epochs over which the weight of the largest score
+      grows from s_min to s_max, at least 0 (the released code: 30).
+    history: 'mean' for the score above; 'last' for the last value alone, which
+      is AUSAM-1.
 
   Returns:
     A `SharpnessAware` transformation.
@@ -50,17 +60,21 @@ def ausam(
     ValueError: if num_examples is missing or a number is out of its range.
 
   Example:
-    >>> import jax, jax.numpy as jnp, sam_optax
+    >>> import jax.numpy as jnp, optax, sam_optax
+    >>> loss_fn = lambda w, x: ((x * w - 1) ** 2, None)  # losses, aux
     >>> method = sam_optax.ausam(num_examples=6, keep=0.5)
-    >>> x, y = jnp.arange(6.0), jnp.ones(6)
-    >>> loss_fn = lambda w, batch: ((batch[0] * w - batch[1]) ** 2, None)
-    >>> state = method.init(jnp.array(0.5))
-    >>> for _ in range(2):
-    ...   (loss, aux), grads, state = method.value_and_grad(
-    ...     loss_fn, jnp.array(0.5), state, (x, y), jnp.arange(6)
-    ...   )
-    >>> float(state.selection.rise_count.sum())  # 6 in the first step, then 3
-    9.0
+    >>> base, x = optax.sgd(0.2), jnp.linspace(0.5, 1.5, 6)
+    >>> w, ids = jnp.array(0.0), jnp.arange(6)
+    >>> state, base_state = method.init(w), base.init(w)
+    >>> for _ in range(4):
+    ...   print(f'Objective: {jnp.mean(loss_fn(w, x)[0]):.2f}')
+    ...   _, grads, state = method.value_and_grad(loss_fn, w, state, x, ids)
+    ...   updates, base_state = base.update(grads, base_state)
+    ...   w = optax.apply_updates(w, updates)
+    Objective: 1.00
+    Objective: 0.33
+    Objective: 0.14
+    Objective: 0.11
 
   References:
     Deng et al., `Asymptotic Unbiased Sample Sampling to Speed Up
@@ -88,31 +102,37 @@ def esam(
   *,
   variant: str = 'paper',
 ) -> SharpnessAware:
-  r"""Efficient SAM: some tensors perturbed, the most sensitive examples asked.
+  r"""Efficient SAM: some tensors are perturbed, and sensitive examples used.
 
   .. math::
     g_m = m \cdot g, \quad
-    \epsilon = \rho\, g_m / (\beta (\|g_m\| + 10^{-7}))
+    \epsilon = \rho\, g_m / (\beta (\|g_m\| + 10^{-7})), \quad
+    G = \nabla L_S(w + \epsilon)
 
-  with m a draw per parameter tensor, kept with probability beta (all of them
-  in the first step), and the second gradient over the share gamma of the
-  batch whose loss rises most from w to :math:`w + \epsilon`
-  (`selection.most_sensitive`). The loss at :math:`w + \epsilon` costs a
-  forward pass over the batch. Masked tensors save no time here, since their
-  gradient is not left out of the backward pass.
+  The mask m keeps each parameter tensor with probability beta (all of them in
+  the first step). The subset S is the fraction gamma of the batch whose loss
+  rises most from w to :math:`w + \epsilon`. With beta = gamma = 1 it is SAM, up
+  to the 1e-7.
 
-  Needs `loss_fn` and `batch`, at either door.
+  Costs 1 + gamma gradients and a forward pass of the batch per step. The state
+  holds no copy of the parameters. Masked tensors save no time here, since the
+  compiled backward pass includes them.
+
+  Needs `loss_fn` and `batch`, in `update` as in `value_and_grad`.
 
   Parts: `ascent.random_mask` then `ascent.gradient`,
-  `selection.most_sensitive`. At beta = gamma = 1 it is SAM, up to the 1e-7.
+  `selection.most_sensitive`.
 
   Args:
-    rho: radius before the division by beta, at least 0.
-    beta: share of the tensors that are perturbed, in (0, 1] (ResNet-18: 0.6).
-    gamma: share of the batch in the second pass, in (0, 1] (0.5).
+    rho: norm of the perturbation times beta, at least 0 (the released code:
+      0.05 for ResNet-18, 0.1 for WRN, 0.2 for PyramidNet).
+    beta: probability that a tensor is perturbed, in (0, 1] (the released code:
+      0.6 for ResNet-18, 0.5 for WRN and PyramidNet).
+    gamma: fraction of the batch in the second pass, in (0, 1] (the released
+      code: 0.5).
     key: PRNG key or int seed.
-    variant: 'paper' for exactly that many; 'code' for one fewer, as the
-      released code leaves.
+    variant: 'paper' selects exactly this fraction. 'code' selects one example
+      fewer, as the strict comparison in the released code does.
 
   Returns:
     A `SharpnessAware` transformation.
@@ -121,17 +141,26 @@ def esam(
     ValueError: if a number is out of its range or variant is unknown.
 
   Example:
-    >>> import jax.numpy as jnp, sam_optax
-    >>> method, w = sam_optax.esam(gamma=0.5), jnp.array(0.5)
-    >>> loss_fn = lambda w, x: ((x * w - 1) ** 2, None)
-    >>> (loss, aux), grads, state = method.value_and_grad(
-    ...   loss_fn, w, method.init(w), jnp.arange(6.0)
-    ... )
+    >>> import jax.numpy as jnp, optax, sam_optax
+    >>> loss_fn = lambda w, x: ((x * w - 1) ** 2, None)  # losses, aux
+    >>> method = sam_optax.esam(rho=0.05, gamma=0.5)
+    >>> base, x = optax.sgd(0.2), jnp.linspace(0.5, 1.5, 6)
+    >>> w, ids = jnp.array(0.0), jnp.arange(6)
+    >>> state, base_state = method.init(w), base.init(w)
+    >>> for _ in range(4):
+    ...   print(f'Objective: {jnp.mean(loss_fn(w, x)[0]):.2f}')
+    ...   _, grads, state = method.value_and_grad(loss_fn, w, state, x, ids)
+    ...   updates, base_state = base.update(grads, base_state)
+    ...   w = optax.apply_updates(w, updates)
+    Objective: 1.00
+    Objective: 0.22
+    Objective: 0.12
+    Objective: 0.10
 
   References:
-    Du et al., `Efficient Sharpness-aware Minimization for Improved Training
-    of Neural Networks <https://arxiv.org/abs/2110.03141>`_, 2021, and the
-    released code.
+    Du et al., `Efficient Sharpness-aware Minimization for Improved Training of
+    Neural Networks <https://arxiv.org/abs/2110.03141>`_, 2021, and the released
+    code.
   """
   return sharpness_aware(
     ascent.chain(
@@ -146,16 +175,26 @@ def esam(
 def sam_random(
   rho: _base.ScalarOrSchedule = 0.1, keep: float = 0.5, key: _base.Key = 0
 ) -> SharpnessAware:
-  """SAM on a random part of each batch (AUSAM's baseline SAM+Random).
+  r"""SAM on a random part of each batch.
 
-  Parts: `ascent.gradient`, `selection.uniformly`. At keep = 1 it is SAM up to
-  the order of the batch. Costs 2 * keep full gradients per step.
+  .. math::
+    \epsilon = \rho\, g_S / (\|g_S\| + 10^{-12}), \quad
+    G = \nabla L_S(w + \epsilon)
 
-  Needs `loss_fn`, `batch` and `example_ids`, at either door.
+  where the subset S of the batch is drawn uniformly, without replacement. It is
+  the baseline SAM+Random of the AUSAM paper. With keep = 1 it is SAM, up to the
+  order of the batch.
+
+  Costs 2 keep gradients per step. The state holds no copy of the parameters.
+
+  Needs `loss_fn`, `batch` and `example_ids`, in `update` as in
+  `value_and_grad`.
+
+  Parts: `ascent.gradient`, `selection.uniformly`.
 
   Args:
-    rho: radius, at least 0.
-    keep: share of the batch in (0, 1].
+    rho: norm of the perturbation, at least 0.
+    keep: fraction of the batch, in (0, 1].
     key: PRNG key or int seed.
 
   Returns:
@@ -165,19 +204,21 @@ def sam_random(
     ValueError: if a number is out of its range.
 
   Example:
-    >>> import jax.numpy as jnp, sam_optax
-    >>> method, w = sam_optax.sam_random(keep=0.5), jnp.array(0.5)
-    >>> loss_fn = lambda w, x: ((x * w - 1) ** 2, x.shape)
-    >>> (loss, aux), grads, state = method.value_and_grad(
-    ...   loss_fn,
-    ...   w,
-    ...   method.init(w),
-    ...   jnp.arange(6.0),
-    ...   jnp.arange(6),
-    ...   full_batch=False,
-    ... )
-    >>> aux
-    (3,)
+    >>> import jax.numpy as jnp, optax, sam_optax
+    >>> loss_fn = lambda w, x: ((x * w - 1) ** 2, None)  # losses, aux
+    >>> method = sam_optax.sam_random(rho=0.05, keep=0.5)
+    >>> base, x = optax.sgd(0.2), jnp.linspace(0.5, 1.5, 6)
+    >>> w, ids = jnp.array(0.0), jnp.arange(6)
+    >>> state, base_state = method.init(w), base.init(w)
+    >>> for _ in range(4):
+    ...   print(f'Objective: {jnp.mean(loss_fn(w, x)[0]):.2f}')
+    ...   _, grads, state = method.value_and_grad(loss_fn, w, state, x, ids)
+    ...   updates, base_state = base.update(grads, base_state)
+    ...   w = optax.apply_updates(w, updates)
+    Objective: 1.00
+    Objective: 0.37
+    Objective: 0.16
+    Objective: 0.11
 
   References:
     Deng et al., `Asymptotic Unbiased Sample Sampling to Speed Up
@@ -197,31 +238,43 @@ def sam_infobatch(
   loss: str = 'perturbed',
   key: _base.Key = 0,
 ) -> SharpnessAware:
-  r"""SAM on epochs that InfoBatch prunes (AUSAM's baseline).
+  r"""SAM on epochs without a part of the well-learned examples.
 
-  An epoch leaves out a random `share` of the examples whose last loss is below
-  the mean over the set, and the losses of those below it that stay count
-  :math:`1 / (1 - share)` times, in both passes. See `selection.by_loss`.
+  .. math::
+    G = \nabla \tfrac1K \textstyle\sum_i \omega_i\, l_i(w + \epsilon), \quad
+    \omega_i = \begin{cases}
+      1 & \text{last loss} \ge \text{mean over the set} \\
+      1 / (1 - r) & \text{otherwise, unless left out}
+    \end{cases}
 
-  The caller draws the batches: before each epoch, call ``state, weights =
-  method.start_epoch(state)`` and leave out the examples whose weight is 0.
-  The epochs become shorter, and the cost of a step stays: 2 gradients. At
-  the same number of steps a run has more epochs; to give it the same number,
-  as the authors do, give it fewer steps.
+  and :math:`\epsilon` from the same weighted losses. Each epoch leaves out a
+  random fraction r = share of the examples whose last loss is below the mean.
+  It is a baseline of the AUSAM paper. With share = 0 it is SAM.
 
-  Needs `loss_fn`, `batch` and `example_ids`, at either door.
+  You draw the batches: before each epoch, call ``state,
+  weights = method.start_epoch(state)`` and leave out the examples whose weight
+  is 0. Epochs then have fewer steps. At a fixed number of steps a run has more
+  epochs; to give it a fixed number of epochs, as the authors do, give it fewer
+  steps.
 
-  Parts: `ascent.gradient`, `selection.by_loss`. At share = 0 it is SAM.
+  Costs two gradients per step. The state holds two floats per example of the
+  training set and no copy of the parameters.
+
+  Needs `loss_fn`, `batch` and `example_ids`, in `update` as in
+  `value_and_grad`.
+
+  Parts: `ascent.gradient`, `selection.by_loss`.
 
   Args:
-    rho: radius, at least 0.
-    num_examples: size of the training set; every example id is below it.
-    total_steps: length of the run, at least 1.
-    share: of the examples below the mean, those left out, in [0, 1) (the
-      released code: 0.5).
-    delta: epochs that begin at delta * total_steps or later are whole, in [0,
-      1] (the released code: 0.875).
-    loss: 'perturbed' or 'clean', which of the two passes' losses is recorded.
+    rho: norm of the perturbation, at least 0.
+    num_examples: size of the training set, at least 1; every example id is
+      smaller.
+    total_steps: length of training, at least 1.
+    share: fraction of the examples below the mean that is left out, in [0, 1)
+      (the released code: 0.5).
+    delta: fraction of training, in [0, 1], after which epochs are whole (the
+      released code: 0.875).
+    loss: 'perturbed' or 'clean', the pass whose loss is recorded.
     key: PRNG key or int seed.
 
   Returns:
@@ -231,15 +284,25 @@ def sam_infobatch(
     ValueError: if a size is missing or a number is out of its range.
 
   Example:
-    >>> import jax.numpy as jnp, sam_optax
-    >>> method = sam_optax.sam_infobatch(num_examples=6, total_steps=10)
-    >>> loss_fn, w = lambda w, x: ((x * w - 1) ** 2, None), jnp.array(0.5)
-    >>> (loss, aux), grads, state = method.value_and_grad(
-    ...   loss_fn, w, method.init(w), jnp.arange(6.0), jnp.arange(6)
-    ... )
-    >>> state, weights = method.start_epoch(state)
-    >>> int((weights == 0).sum()), float(weights.max())  # two of four left out
-    (2, 2.0)
+    >>> import jax.numpy as jnp, optax, sam_optax
+    >>> loss_fn = lambda w, x: ((x * w - 1) ** 2, None)  # losses, aux
+    >>> method = sam_optax.sam_infobatch(num_examples=6, total_steps=9)
+    >>> base, x = optax.sgd(0.15), jnp.linspace(0.5, 1.5, 6)
+    >>> w = jnp.array(0.0)
+    >>> state, base_state = method.init(w), base.init(w)
+    >>> for _ in range(4):
+    ...   print(f'Objective: {jnp.mean(loss_fn(w, x)[0]):.2f}')
+    ...   state, weights = method.start_epoch(state)
+    ...   kept = jnp.flatnonzero(weights)  # the examples of this epoch
+    ...   _, grads, state = method.value_and_grad(
+    ...     loss_fn, w, state, x[kept], kept
+    ...   )
+    ...   updates, base_state = base.update(grads, base_state)
+    ...   w = optax.apply_updates(w, updates)
+    Objective: 1.00
+    Objective: 0.46
+    Objective: 0.20
+    Objective: 0.12
 
   References:
     Qin et al., `InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data

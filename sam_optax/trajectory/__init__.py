@@ -1,9 +1,9 @@
-r"""SAF and MESA: no second gradient, another loss.
+r"""Methods that replace the loss and take no second gradient: SAF and MESA.
 
-Both add to the loss the divergence between the network's outputs and earlier
-ones on the same examples: :math:`\lambda \tau^2` times the mean of
-:math:`KL(\text{softmax}(\bar z / \tau) \| \text{softmax}(z / \tau))`, with
-:math:`\bar z` the earlier logits, which no gradient flows into.
+Both add a divergence between the logits of the network and earlier logits for
+the same examples to the loss: :math:`\lambda \tau^2` times the mean of
+:math:`KL(\text{softmax}(\bar z / \tau) \| \text{softmax}(z / \tau))`, where
+:math:`\bar z` are the earlier logits. No gradient flows into them.
 """
 
 from sam_optax.trajectory._loss import divergence as divergence

@@ -1,4 +1,4 @@
-"""What SAF and MESA share: a divergence that is added to the loss."""
+"""The divergence that SAF and MESA add to the loss, and its weight."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -39,7 +39,14 @@ def divergence(
 
 
 class Weighing(NamedTuple):
-  """How the divergence is weighed, the arguments that both methods have."""
+  """The arguments that SAF and MESA share: the weight of the divergence.
+
+  Attributes:
+    lam: factor of the divergence, at least 0.
+    tau: temperature, above 0.
+    start_epoch: the divergence is active after this epoch.
+    stop_epoch: the divergence is active before this epoch; None for no end.
+  """
 
   lam: _base.ScalarOrSchedule
   tau: _base.ScalarOrSchedule
@@ -57,7 +64,7 @@ class Weighing(NamedTuple):
   def at(
     self, step: jax.Array, epoch: jax.Array
   ) -> tuple[jax.Array, jax.Array]:
-    """The weight of the divergence, and its temperature."""
+    """The weight and the temperature of the divergence, as scalars."""
     lam = _base.value_at(self.lam, step, jnp.float32)
     tau = _base.value_at(self.tau, step, jnp.float32)
     epoch = epoch.astype(jnp.float32)
@@ -68,13 +75,13 @@ class Weighing(NamedTuple):
 
 
 def add(losses: jax.Array, weight: jax.Array, kl: jax.Array) -> jax.Array:
-  """The losses and their weighted divergence, in the wider dtype."""
+  """The losses plus the weighted divergence, in float32 or wider."""
   losses = _tree.promote(losses)
   return losses + weight.astype(losses.dtype) * kl.astype(losses.dtype)
 
 
 def logits_of(aux: Any) -> jax.Array:
-  """The logits in what a loss function returns beside its losses."""
+  """The logits in the aux output of a loss function."""
   if not isinstance(aux, Mapping) or 'logits' not in aux:
     raise ValueError(
       "Given a loss_fn whose aux has no 'logits'. The divergence is between "
@@ -89,15 +96,15 @@ def as_method(
   value_and_grad: Callable[..., Any],
   for_collectives: Callable[..., SharpnessAware],
 ) -> SharpnessAware:
-  """The face of the other methods."""
+  """A `SharpnessAware` from value_and_grad; `decide` is the one of `method`."""
 
   def update(updates, state, params=None, **extra_args) -> Any:
     names = ('loss_fn', 'batch', 'example_ids')
     given = {name: extra_args.get(name) for name in names}
     if params is None or given['loss_fn'] is None or given['batch'] is None:
       raise ValueError(
-        'Given no params, loss_fn or batch. This method trains on another '
-        'loss, which grad_fn does not show. Pass all three, or call '
+        'Given no params, loss_fn or batch. This method adds a term to the '
+        'loss, which grad_fn does not contain. Pass all three, or call '
         f'{CALL}.'
       )
     _check.not_masked(params)

@@ -1,4 +1,4 @@
-"""MESA: against the outputs of averaged weights."""
+"""MESA: the divergence from the logits of averaged parameters."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -23,7 +23,7 @@ class MesaState(NamedTuple):
   """State of `mesa`.
 
   Attributes:
-    method: state of the base row inside.
+    method: state of `identity` inside.
     average: moving average of the params, in float32 or wider: 1 - decay is
       lost in anything narrower.
   """
@@ -41,32 +41,41 @@ def mesa(
   steps_per_epoch: _base.ScalarOrSchedule | None = None,
   teacher: Callable[[_base.PyTree, Any], jax.Array] | None = None,
 ) -> SharpnessAware:
-  r"""Memory-efficient SAF: against the outputs of averaged weights.
+  r"""Memory-efficient SAF: stays close to the outputs of averaged parameters.
 
   .. math::
     L + \lambda \tau^2\, \text{mean}_i\,
     KL(\text{softmax}(f(v, x_i) / \tau) \| \text{softmax}(z_i / \tau)), \quad
     v \leftarrow \beta v + (1 - \beta) w
 
-  with v = w at first, moved after every update. Active in the epochs strictly
-  between start_epoch and stop_epoch.
+  where :math:`z_i` are the logits of example i. The average v starts as the
+  parameters and moves after every update. The second term is active in epochs e
+  with start_epoch < e < stop_epoch, counted from 0. With lam = 0 it is the base
+  optimizer.
 
-  One gradient and one forward pass per step, one copy of the parameters. At
-  lam = 0 it is the base optimizer.
+  Costs one gradient and one forward pass per step. The state holds one copy of
+  the parameters.
+
+  Needs `loss_fn` and `batch`, in `update` as in `value_and_grad`. The aux
+  output of `loss_fn` must be a dict with 'logits', a float array [batch,
+  num_classes].
 
   Parts: `identity`, on the loss above.
 
-  Needs `batch` and `aux['logits']`, float [batch, classes].
-
   Args:
-    lam: :math:`\lambda`, at least 0 (the paper, section 4.1).
+    lam: :math:`\lambda`, at least 0 (the paper, section 4.1: 0.8).
     tau: temperature, above 0 (the paper: 5).
-    decay: :math:`\beta` in [0, 1] (the released code; the paper: above 0.9).
-    start_epoch: see above (the paper: 5).
-    stop_epoch: see above; None for no end.
-    steps_per_epoch: steps in an epoch; None where an epoch is a step.
-    teacher: (params, batch) -> logits of the averaged weights, for a network
-      in evaluation mode (the released code); `loss_fn`'s own by default.
+    decay: :math:`\beta` in [0, 1] (the released code: 0.9998; the paper: above
+      0.9).
+    start_epoch: the second term is active after this epoch, at least 0 (the
+      paper: 5).
+    stop_epoch: the second term is active before this epoch, at least 0; None
+      for no end.
+    steps_per_epoch: steps in an epoch, at least 1; None if every step is an
+      epoch.
+    teacher: function (params, batch) -> logits for the averaged parameters,
+      such as a network in evaluation mode, as in the released code. The default
+      takes the logits of `loss_fn`.
 
   Returns:
     A `SharpnessAware` transformation.
@@ -75,15 +84,29 @@ def mesa(
     ValueError: if a number is out of its range.
 
   Example:
-    >>> import jax.numpy as jnp, sam_optax
+    >>> import jax.numpy as jnp, optax, sam_optax
+    >>> def loss_fn(w, batch):
+    ...   logits = jnp.outer(batch['x'], w)
+    ...   losses = optax.losses.softmax_cross_entropy_with_integer_labels(
+    ...     logits, batch['y']
+    ...   )
+    ...   return losses, {'logits': logits}
+    >>> batch = {'x': jnp.linspace(-1.0, 1.0, 4), 'y': jnp.array([0, 0, 1, 1])}
     >>> method = sam_optax.mesa(start_epoch=0)
-    >>> def loss_fn(w, x):
-    ...   logits = jnp.outer(x, w)
-    ...   return jnp.sum(logits**2, axis=-1), {'logits': logits}
-    >>> w, x = jnp.array([1.0, 2.0]), jnp.arange(4.0)
-    >>> (loss, aux), grads, state = method.value_and_grad(
-    ...   loss_fn, w, method.init(w), x
-    ... )
+    >>> base = optax.sgd(0.8)
+    >>> w, ids = jnp.zeros(2), jnp.arange(4)
+    >>> state, base_state = method.init(w), base.init(w)
+    >>> for _ in range(4):
+    ...   (loss, _), grads, state = method.value_and_grad(
+    ...     loss_fn, w, state, batch, ids
+    ...   )
+    ...   print(f'Objective: {loss:.2f}')
+    ...   updates, base_state = base.update(grads, base_state)
+    ...   w = optax.apply_updates(w, updates)
+    Objective: 0.69
+    Objective: 0.55
+    Objective: 0.50
+    Objective: 0.48
 
   References:
     Du et al., `Sharpness-Aware Training for Free

@@ -85,11 +85,33 @@ def _sgd(options, rate, mask):
   )
 
 
+def _rmsprop(options, rate, mask):
+  # Momentum 0 would keep a state for nothing.
+  momentum = options.momentum or None
+  return optax.chain(
+    optax.add_decayed_weights(options.weight_decay, mask),
+    optax.rmsprop(rate, momentum=momentum, nesterov=options.nesterov),
+  )
+
+
+def _adam(options, rate, mask):
+  return optax.chain(
+    optax.add_decayed_weights(options.weight_decay, mask), optax.adam(rate)
+  )
+
+
 def _adamw(options, rate, mask):
   return optax.adamw(rate, weight_decay=options.weight_decay, mask=mask)
 
 
-OPTIMIZERS = {'sgd': _sgd, 'adamw': _adamw}
+# Weight decay joins the gradient before its scaling, as in PyTorch, but in
+# AdamW, where it is decoupled: that is the difference from Adam.
+OPTIMIZERS = {
+  'sgd': _sgd,
+  'rmsprop': _rmsprop,
+  'adam': _adam,
+  'adamw': _adamw,
+}
 
 
 def _cosine(options, steps):

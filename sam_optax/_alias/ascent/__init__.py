@@ -1,1 +1,1 @@
-"""Methods that are new in where they perturb, filed as their parts are."""
+"""Methods whose new part is an ascent, in modules named as in `ascent`."""

@@ -1,4 +1,4 @@
-"""Methods that perturb along another direction: F-SAM, VaSSO, SAM-ON."""
+"""Methods whose new part is a direction: F-SAM, VaSSO, SAM-ON and others."""
 
 from sam_optax import _base, ascent
 from sam_optax._method import SharpnessAware, sharpness_aware
@@ -10,7 +10,7 @@ def fsam(
   decay: _base.ScalarOrSchedule = 0.95,
   variant: str = 'code',
 ) -> SharpnessAware:
-  r"""Friendly SAM: the full gradient removed from the ascent direction.
+  r"""Friendly SAM: the ascent direction without the full gradient.
 
   .. math::
     d_t = g_t - \sigma m_{t-1}, \quad
@@ -18,21 +18,26 @@ def fsam(
     \epsilon_t = \rho\, d_t / (\|d_t\| + 10^{-12}), \quad
     G_t = \nabla L(w_t + \epsilon_t)
 
-  The moving average m stands for the full gradient, so that d is what is
-  particular to the batch. The first step is SAM's. Keeps one copy of the
-  parameters.
+  The moving average m estimates the full gradient, so d is the part of the
+  gradient that is particular to the batch. The first step is a SAM step. With
+  sigma = 0, F-SAM is SAM.
 
-  Parts: `ascent.friendly` then `ascent.gradient`. At sigma = 0 it is SAM.
+  Costs two gradients per step. The state holds one copy of the parameters.
+
+  Parts: `ascent.friendly` then `ascent.gradient`.
 
   Args:
-    rho: radius, at least 0 (the paper: 0.1 on CIFAR-10, 0.2 on CIFAR-100).
-    sigma: share of the average removed, at least 0 (the paper: 1), or 'cos'
-      for the cosine between gradient and average.
+    rho: norm of the perturbation, at least 0 (the paper: 0.1 on CIFAR-10, 0.2
+      on CIFAR-100, 0.075 on ImageNet).
+    sigma: share of the average that is removed, at least 0 (the paper: 1), or
+      'cos' for the cosine between the gradient and the average.
     decay: :math:`\lambda` in [0, 1] (the paper: 0.9 for WRN-28-10 and
-      PyramidNet-110, 0.6 for its other CIFAR networks, 0.95 on ImageNet and
-      in the released script).
-    variant: 'code' as released (above); 'paper' for Algorithm 1, with
-      :math:`m_{-1} = 0` and :math:`d_t = g_t - \sigma m_t`.
+      PyramidNet-110, 0.6 for its other CIFAR networks, 0.95 on ImageNet; the
+      released script: 0.95).
+    variant: 'code' follows the released code, as above. 'paper' follows the
+      printed Algorithm 1, :math:`d_t = g_t - \sigma m_t` with
+      :math:`m_{-1} = 0`. With sigma = 1 the two differ only by the first value
+      of the average.
 
   Returns:
     A `SharpnessAware` transformation.
@@ -41,23 +46,23 @@ def fsam(
     ValueError: if a number is out of its range or variant is unknown.
 
   Example:
-    >>> import jax, jax.numpy as jnp, sam_optax
+    >>> import jax, jax.numpy as jnp, optax, sam_optax
+    >>> loss = lambda w, x: jnp.mean((x @ w - 1) ** 2)
+    >>> batches = jax.random.normal(jax.random.key(0), (4, 8, 2))
+    >>> tx = optax.chain(sam_optax.fsam(rho=0.1, decay=0.6), optax.sgd(0.1))
     >>> params = jnp.array([1.0, -2.0])
-    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4))
-    >>> def descend(method):
-    ...   state = method.init(params)
-    ...   for _ in range(3):
-    ...     grads, state = method.update(
-    ...       grad_fn(params), state, params, grad_fn=grad_fn
-    ...     )
-    ...   return grads
-    >>> bool(
-    ...   jnp.all(
-    ...     descend(sam_optax.fsam(0.1, sigma=0.0))
-    ...     == descend(sam_optax.sam(0.1))
+    >>> state = tx.init(params)
+    >>> for batch in batches:
+    ...   print(f'Objective: {loss(params, batches):.2f}')
+    ...   grad_fn = jax.grad(lambda w: loss(w, batch))
+    ...   updates, state = tx.update(
+    ...     grad_fn(params), state, params, grad_fn=grad_fn
     ...   )
-    ... )
-    True
+    ...   params = optax.apply_updates(params, updates)
+    Objective: 5.99
+    Objective: 3.59
+    Objective: 2.32
+    Objective: 2.23
 
   References:
     Li et al., `Friendly Sharpness-Aware Minimization
@@ -76,16 +81,18 @@ def vasso(
 
   .. math::
     d_t = (1 - \theta) d_{t-1} + \theta g_t, \quad d_0 = g_0, \quad
-    \epsilon = \rho\, d / (\|d\| + 10^{-12}), \quad
-    G = \nabla L(w + \epsilon)
+    \epsilon_t = \rho\, d_t / (\|d_t\| + 10^{-12}), \quad
+    G_t = \nabla L(w_t + \epsilon_t)
 
-  F-SAM's mirror image: what F-SAM removes is what VaSSO keeps.
+  VaSSO perturbs along the average that `fsam` removes. With theta = 1 it is
+  SAM.
 
-  Parts: `ascent.average` then `ascent.gradient`. At theta = 1 it is SAM. Keeps
-  one copy of the parameters.
+  Costs two gradients per step. The state holds one copy of the parameters.
+
+  Parts: `ascent.average` then `ascent.gradient`.
 
   Args:
-    rho: radius, at least 0 (the released code: 0.05).
+    rho: norm of the perturbation, at least 0 (the released code: 0.05).
     theta: weight of the new gradient, in [0, 1] (the released code: 0.9).
 
   Returns:
@@ -95,21 +102,23 @@ def vasso(
     ValueError: if a number is out of its range.
 
   Example:
-    >>> import jax, jax.numpy as jnp, sam_optax
+    >>> import jax, jax.numpy as jnp, optax, sam_optax
+    >>> loss = lambda w, x: jnp.mean((x @ w - 1) ** 2)
+    >>> batches = jax.random.normal(jax.random.key(0), (4, 8, 2))
+    >>> tx = optax.chain(sam_optax.vasso(rho=0.05, theta=0.4), optax.sgd(0.1))
     >>> params = jnp.array([1.0, -2.0])
-    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4))
-    >>> def descend(method):
-    ...   state = method.init(params)
-    ...   return method.update(grad_fn(params), state, params, grad_fn=grad_fn)[
-    ...     0
-    ...   ]
-    >>> bool(
-    ...   jnp.allclose(
-    ...     descend(sam_optax.vasso(0.1, theta=1.0)),
-    ...     descend(sam_optax.sam(0.1)),
+    >>> state = tx.init(params)
+    >>> for batch in batches:
+    ...   print(f'Objective: {loss(params, batches):.2f}')
+    ...   grad_fn = jax.grad(lambda w: loss(w, batch))
+    ...   updates, state = tx.update(
+    ...     grad_fn(params), state, params, grad_fn=grad_fn
     ...   )
-    ... )
-    True
+    ...   params = optax.apply_updates(params, updates)
+    Objective: 5.99
+    Objective: 3.64
+    Objective: 2.30
+    Objective: 2.18
 
   References:
     Li and Giannakis, `Enhancing Sharpness-Aware Optimization Through Variance
@@ -125,44 +134,50 @@ def sam_on(
   rho: _base.ScalarOrSchedule = 0.5,
   mask: _base.Mask = ascent.normalization,
 ) -> SharpnessAware:
-  r"""SAM-ON: only the normalisation parameters are perturbed.
+  r"""SAM-ON: SAM that perturbs the normalization parameters only.
 
-  .. math:: \epsilon_N = \rho\, g_N / (\|g_N\| + 10^{-12})
+  .. math::
+    \epsilon_N = \rho\, g_N / (\|g_N\| + 10^{-12}), \quad
+    G = \nabla L(w + \epsilon)
 
-  for the parameters N under the mask, with their norm alone, and 0 elsewhere.
-  The descent moves all parameters.
+  where N are the parameters under the mask, whose norm alone counts, and
+  :math:`\epsilon` is 0 elsewhere. The descent moves all parameters. With
+  mask = True, which selects all of them, it is SAM.
 
-  Parts: `ascent.only` then `ascent.gradient`. With a mask of all parameters it
-  is SAM.
+  Costs two gradients per step. The state holds no copy of the parameters.
+
+  Parts: `ascent.only` then `ascent.gradient`.
 
   Args:
-    rho: radius, at least 0 (the released code: 0.5).
-    mask: a tree of bools with the params' structure, or a function from the
-      params to it: what is perturbed. By default every parameter with `norm`
-      or `bn` on its path, as the released code has it.
+    rho: norm of the perturbation, at least 0 (the released code: 0.5).
+    mask: the parameters to perturb: a tree of bools with the structure of the
+      params or a prefix of it, or a function from the params to such a tree.
+      The default selects every parameter with `norm` or `bn` on its path, as
+      the released code does.
 
   Returns:
     A `SharpnessAware` transformation.
 
   Raises:
-    ValueError: if rho is negative, or at init if the mask holds for nothing.
+    ValueError: if rho is negative, or at init if the mask selects nothing.
 
   Example:
-    >>> import jax, jax.numpy as jnp, sam_optax
-    >>> params = jnp.array([1.0, -2.0])
-    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4))
-    >>> def descend(method):
-    ...   state = method.init(params)
-    ...   return method.update(grad_fn(params), state, params, grad_fn=grad_fn)[
-    ...     0
-    ...   ]
-    >>> bool(
-    ...   jnp.allclose(
-    ...     descend(sam_optax.sam_on(0.1, mask=True)),
-    ...     descend(sam_optax.sam(0.1)),
+    >>> import jax, jax.numpy as jnp, optax, sam_optax
+    >>> f = lambda w: jnp.sum((w['dense'] * w['norm']) ** 2)
+    >>> grad_fn = jax.grad(f)
+    >>> tx = optax.chain(sam_optax.sam_on(rho=0.5), optax.sgd(0.04))
+    >>> params = {'dense': jnp.array([1.0, -2.0]), 'norm': jnp.ones(2)}
+    >>> state = tx.init(params)
+    >>> for _ in range(4):
+    ...   print(f'Objective: {f(params):.2f}')
+    ...   updates, state = tx.update(
+    ...     grad_fn(params), state, params, grad_fn=grad_fn
     ...   )
-    ... )
-    True
+    ...   params = optax.apply_updates(params, updates)
+    Objective: 5.00
+    Objective: 1.42
+    Objective: 0.68
+    Objective: 0.39
 
   References:
     Mueller et al., `Normalization Layers Are All That Sharpness-Aware
@@ -177,50 +192,58 @@ def sam_full(
   *,
   variant: str = 'code',
 ) -> SharpnessAware:
-  r"""SAM along the full gradient alone.
+  r"""SAM along the full gradient: an experiment of the F-SAM paper.
 
   .. math::
     d = \langle g, g_R \rangle g_R / \|g_R\|^2, \quad
     \epsilon = \rho\, d / (\|d\| + 10^{-12}), \quad
     G = \nabla L(w + \epsilon)
 
-  with :math:`g_R` the gradient of `reference_grad_fn`, which either door needs
-  and which costs one evaluation more.
+  where :math:`g_R` is a reference gradient, usually over the whole training
+  set. Pass `reference_grad_fn`, a function from params to gradient, to `update`
+  or `value_and_grad`. If the reference is the batch itself, it is SAM.
 
-  Parts: `ascent.reference` then `ascent.gradient`. Where the reference is the
-  batch itself it is SAM.
+  Costs three gradients per step, one of them on the reference data. The state
+  holds no copy of the parameters.
+
+  Parts: `ascent.reference` then `ascent.gradient`.
 
   Args:
-    rho: radius, at least 0.
-    variant: 'code' for the projection above; 'paper' for the printed one,
+    rho: norm of the perturbation, at least 0.
+    variant: 'code' is the orthogonal projection above, which the paper
+      describes in words; no code was released. 'paper' is its printed formula,
       :math:`\cos(g, g_R)\, g_R`.
 
   Returns:
     A `SharpnessAware` transformation.
 
   Raises:
-    ValueError: if rho is negative.
+    ValueError: if rho is negative or variant is unknown, or at update if
+      reference_grad_fn is missing.
 
   Example:
-    >>> import jax, jax.numpy as jnp, sam_optax
+    >>> import jax, jax.numpy as jnp, optax, sam_optax
+    >>> loss = lambda w, x: jnp.mean((x @ w - 1) ** 2)
+    >>> batches = jax.random.normal(jax.random.key(0), (4, 8, 2))
+    >>> full_grad_fn = jax.grad(lambda w: loss(w, batches))
+    >>> tx = optax.chain(sam_optax.sam_full(rho=0.1), optax.sgd(0.1))
     >>> params = jnp.array([1.0, -2.0])
-    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4))
-    >>> def descend(method):
-    ...   state = method.init(params)
-    ...   return method.update(
+    >>> state = tx.init(params)
+    >>> for batch in batches:
+    ...   print(f'Objective: {loss(params, batches):.2f}')
+    ...   grad_fn = jax.grad(lambda w: loss(w, batch))
+    ...   updates, state = tx.update(
     ...     grad_fn(params),
     ...     state,
     ...     params,
     ...     grad_fn=grad_fn,
-    ...     reference_grad_fn=grad_fn,
-    ...   )[0]
-    >>> bool(
-    ...   jnp.allclose(
-    ...     descend(sam_optax.sam_full(0.1)),
-    ...     descend(sam_optax.sam(0.1)),
+    ...     reference_grad_fn=full_grad_fn,
     ...   )
-    ... )
-    True
+    ...   params = optax.apply_updates(params, updates)
+    Objective: 5.99
+    Objective: 3.59
+    Objective: 2.24
+    Objective: 2.12
 
   References:
     Li et al., `Friendly Sharpness-Aware Minimization
@@ -238,42 +261,60 @@ def sam_noise(
   *,
   variant: str = 'code',
 ) -> SharpnessAware:
-  r"""SAM along what the full gradient does not explain.
+  r"""SAM along the batch noise alone: an experiment of the F-SAM paper.
 
   .. math::
     d = g - \langle g, g_R \rangle g_R / \|g_R\|^2, \quad
     \epsilon = \rho\, d / (\|d\| + 10^{-12}), \quad
     G = \nabla L(w + \epsilon)
 
-  with :math:`g_R` the gradient of `reference_grad_fn`, which either door needs
-  and which costs one evaluation more.
+  where :math:`g_R` is a reference gradient, usually over the whole training
+  set. Pass `reference_grad_fn`, a function from params to gradient, to `update`
+  or `value_and_grad`. If the reference is the batch itself, d is zero up to
+  rounding.
 
-  Parts: `ascent.reference` then `ascent.gradient`. Where the reference is the
-  batch itself d is zero up to rounding.
+  Costs three gradients per step, one of them on the reference data. The state
+  holds no copy of the parameters.
+
+  Parts: `ascent.reference` then `ascent.gradient`.
 
   Args:
-    rho: radius, at least 0.
-    variant: 'code' for the projection above; 'paper' for the printed one,
-      :math:`\cos(g, g_R)\, g_R`.
+    rho: norm of the perturbation, at least 0.
+    variant: 'code' is the orthogonal projection above, which the paper
+      describes in words; no code was released. 'paper' subtracts its printed
+      formula, :math:`\cos(g, g_R)\, g_R`, and then d is not orthogonal to
+      :math:`g_R`.
 
   Returns:
     A `SharpnessAware` transformation.
 
   Raises:
-    ValueError: if rho is negative.
+    ValueError: if rho is negative or variant is unknown, or at update if
+      reference_grad_fn is missing.
 
   Example:
-    >>> import jax, jax.numpy as jnp, sam_optax
-    >>> params, method = jnp.array([1.0, -2.0]), sam_optax.sam_noise(0.1)
-    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4))
-    >>> full_grad_fn = jax.grad(lambda w: jnp.sum(w**2))
-    >>> grads, state = method.update(
-    ...   grad_fn(params),
-    ...   method.init(params),
-    ...   params,
-    ...   grad_fn=grad_fn,
-    ...   reference_grad_fn=full_grad_fn,
-    ... )
+    >>> import jax, jax.numpy as jnp, optax, sam_optax
+    >>> loss = lambda w, x: jnp.mean((x @ w - 1) ** 2)
+    >>> batches = jax.random.normal(jax.random.key(0), (4, 8, 2))
+    >>> full_grad_fn = jax.grad(lambda w: loss(w, batches))
+    >>> tx = optax.chain(sam_optax.sam_noise(rho=0.1), optax.sgd(0.1))
+    >>> params = jnp.array([1.0, -2.0])
+    >>> state = tx.init(params)
+    >>> for batch in batches:
+    ...   print(f'Objective: {loss(params, batches):.2f}')
+    ...   grad_fn = jax.grad(lambda w: loss(w, batch))
+    ...   updates, state = tx.update(
+    ...     grad_fn(params),
+    ...     state,
+    ...     params,
+    ...     grad_fn=grad_fn,
+    ...     reference_grad_fn=full_grad_fn,
+    ...   )
+    ...   params = optax.apply_updates(params, updates)
+    Objective: 5.99
+    Objective: 3.68
+    Objective: 2.35
+    Objective: 2.22
 
   References:
     Li et al., `Friendly Sharpness-Aware Minimization
@@ -287,48 +328,56 @@ def sam_noise(
 
 
 def sam_db(rho: _base.ScalarOrSchedule = 0.1) -> SharpnessAware:
-  r"""SAM whose ascent is of another batch, or of a larger one.
+  r"""SAM with the ascent of another batch: an experiment of the F-SAM paper.
 
   .. math::
     d = g_R, \quad
     \epsilon = \rho\, d / (\|d\| + 10^{-12}), \quad
     G = \nabla L(w + \epsilon)
 
-  with :math:`g_R` the gradient of `reference_grad_fn`, which either door needs
-  and which stands in for the first gradient.
+  where :math:`g_R` is the gradient of an independent batch, or of a larger one
+  that contains this batch. Pass `reference_grad_fn`, a function from params to
+  gradient, to `update` or `value_and_grad`. If the reference is the batch
+  itself, it is SAM.
 
-  Parts: `ascent.reference` then `ascent.gradient`. Where the reference is the
-  batch itself it is SAM.
+  Costs two gradients per step, one of them on the reference data: `update`
+  ignores the gradient that it is given, and XLA removes its computation under
+  `jit`. The state holds no copy of the parameters.
+
+  Parts: `ascent.reference` then `ascent.gradient`.
 
   Args:
-    rho: radius, at least 0.
+    rho: norm of the perturbation, at least 0.
 
   Returns:
     A `SharpnessAware` transformation.
 
   Raises:
-    ValueError: if rho is negative.
+    ValueError: if rho is negative, or at update if reference_grad_fn is
+      missing.
 
   Example:
-    >>> import jax, jax.numpy as jnp, sam_optax
+    >>> import jax, jax.numpy as jnp, optax, sam_optax
+    >>> loss = lambda w, x: jnp.mean((x @ w - 1) ** 2)
+    >>> batches = jax.random.normal(jax.random.key(0), (4, 8, 2))
+    >>> tx = optax.chain(sam_optax.sam_db(rho=0.1), optax.sgd(0.1))
     >>> params = jnp.array([1.0, -2.0])
-    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4))
-    >>> def descend(method):
-    ...   state = method.init(params)
-    ...   return method.update(
+    >>> state = tx.init(params)
+    >>> for batch, other in zip(batches, batches[::-1]):
+    ...   print(f'Objective: {loss(params, batches):.2f}')
+    ...   grad_fn = jax.grad(lambda w: loss(w, batch))
+    ...   updates, state = tx.update(
     ...     grad_fn(params),
     ...     state,
     ...     params,
     ...     grad_fn=grad_fn,
-    ...     reference_grad_fn=grad_fn,
-    ...   )[0]
-    >>> bool(
-    ...   jnp.allclose(
-    ...     descend(sam_optax.sam_db(0.1)),
-    ...     descend(sam_optax.sam(0.1)),
+    ...     reference_grad_fn=jax.grad(lambda w: loss(w, other)),
     ...   )
-    ... )
-    True
+    ...   params = optax.apply_updates(params, updates)
+    Objective: 5.99
+    Objective: 3.59
+    Objective: 2.25
+    Objective: 2.13
 
   References:
     Li et al., `Friendly Sharpness-Aware Minimization

@@ -1,22 +1,29 @@
-"""Methods that size the perturbation anew: SAM, ASAM, FisherSAM and others."""
+"""Methods whose new part is the size of the perturbation: SAM, ASAM, others."""
 
 from sam_optax import _base, ascent
 from sam_optax._method import SharpnessAware, sharpness_aware
 
 
 def sam(rho: _base.ScalarOrSchedule = 0.05) -> SharpnessAware:
-  r"""Sharpness-aware minimization: the gradient at a nearby worse point.
+  r"""Sharpness-aware minimization: the gradient at a nearby, higher point.
 
   .. math::
     g = \nabla L(w), \quad
     \epsilon = \rho\, g / (\|g\| + 10^{-12}), \quad
     G = \nabla L(w + \epsilon)
 
-  Parts: `ascent.gradient`. At rho = 0 it is the base optimizer.
+  The base optimizer receives :math:`G` and applies it at :math:`w`. With
+  rho = 0 the result is the base optimizer alone.
+
+  Costs two gradients per step. The state holds no copy of the parameters.
+
+  Parts: `ascent.gradient`.
 
   Args:
-    rho: radius, at least 0. The paper's 0.05 (CIFAR-10) and 0.1 (CIFAR-100)
-      are remembered, not checked; with cutout F-SAM's paper has 0.1 and 0.2.
+    rho: Euclidean norm of the perturbation over all parameters, at least 0; a
+      float or a schedule. With cutout, the F-SAM paper uses 0.1 on CIFAR-10 and
+      0.2 on CIFAR-100. The values of the original paper, 0.05 and 0.1, are
+      quoted from memory, not checked.
 
   Returns:
     A `SharpnessAware` transformation.
@@ -26,15 +33,21 @@ def sam(rho: _base.ScalarOrSchedule = 0.05) -> SharpnessAware:
 
   Example:
     >>> import jax, jax.numpy as jnp, optax, sam_optax
+    >>> f = lambda w: jnp.sum(w**4)
+    >>> grad_fn = jax.grad(f)
+    >>> tx = optax.chain(sam_optax.sam(rho=0.05), optax.sgd(0.01))
     >>> params = jnp.array([1.0, -2.0])
-    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4) / 4)
-    >>> tx = optax.chain(sam_optax.sam(rho=0.05), optax.sgd(0.1))
     >>> state = tx.init(params)
-    >>> updates, state = tx.update(
-    ...   grad_fn(params), state, params, grad_fn=grad_fn
-    ... )
-    >>> [round(float(w), 3) for w in optax.apply_updates(params, updates)]
-    [0.898, -1.139]
+    >>> for _ in range(4):
+    ...   print(f'Objective: {f(params):.2f}')
+    ...   updates, state = tx.update(
+    ...     grad_fn(params), state, params, grad_fn=grad_fn
+    ...   )
+    ...   params = optax.apply_updates(params, updates)
+    Objective: 17.00
+    Objective: 8.36
+    Objective: 5.24
+    Objective: 3.67
 
   References:
     Foret et al., `Sharpness-Aware Minimization for Efficiently Improving
@@ -49,22 +62,29 @@ def asam(
   *,
   adapt_all: bool = False,
 ) -> SharpnessAware:
-  r"""Adaptive SAM: a radius in proportion to the size of each weight.
+  r"""Adaptive SAM: each weight is perturbed in proportion to its size.
 
   .. math::
     T = |w| + \eta, \quad
     \epsilon = \rho\, T^2 g / (\|T g\| + 10^{-12}), \quad
     G = \nabla L(w + \epsilon)
 
-  Parts: `ascent.adaptive`. Where every :math:`T` is 1 (only leaves of at most
-  one dimension, by default) it is SAM.
+  elementwise. With eta = 0 and every leaf adapted, :math:`L(w + \epsilon)` does
+  not change when a layer is rescaled and the next one undoes it. Where every
+  :math:`T` is 1, ASAM is SAM.
+
+  Costs two gradients per step. The state holds no copy of the parameters.
+
+  Parts: `ascent.adaptive`.
 
   Args:
-    rho: radius of :math:`T^{-1}\epsilon`, at least 0; 0.5 on CIFAR-10 and 1.0
-      on CIFAR-100 in the authors' code.
-    eta: added to each weight's size, at least 0 (authors' class default).
-    adapt_all: adapt leaves of at most one dimension too. True with eta = 0 is
-      the convention of the widespread PyTorch ports, whose rho is 2.0.
+    rho: norm of :math:`T^{-1}\epsilon`, at least 0. The released code uses 0.5
+      on CIFAR-10 and 1.0 on CIFAR-100.
+    eta: added to the size of each weight, at least 0. The default is the
+      released class default; the released script passes 0.
+    adapt_all: whether leaves of at most one dimension (biases, normalization
+      scales) are adapted too; otherwise :math:`T = 1` there. True with eta = 0
+      is the convention of the widespread PyTorch ports, which use rho = 2.0.
 
   Returns:
     A `SharpnessAware` transformation.
@@ -73,18 +93,22 @@ def asam(
     ValueError: if rho or eta is a negative number.
 
   Example:
-    >>> import jax, jax.numpy as jnp, sam_optax
-    >>> params = jnp.array([1.0, -2.0])  # one dimension: T = 1
-    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4))
-    >>> def descend(method):
-    ...   state = method.init(params)
-    ...   return method.update(grad_fn(params), state, params, grad_fn=grad_fn)[
-    ...     0
-    ...   ]
-    >>> bool(
-    ...   jnp.all(descend(sam_optax.asam(0.1)) == descend(sam_optax.sam(0.1)))
-    ... )
-    True
+    >>> import jax, jax.numpy as jnp, optax, sam_optax
+    >>> f = lambda w: jnp.sum(w**4)
+    >>> grad_fn = jax.grad(f)
+    >>> tx = optax.chain(sam_optax.asam(rho=0.5), optax.sgd(0.01))
+    >>> params = jnp.array([[1.0], [-2.0]])
+    >>> state = tx.init(params)
+    >>> for _ in range(4):
+    ...   print(f'Objective: {f(params):.2f}')
+    ...   updates, state = tx.update(
+    ...     grad_fn(params), state, params, grad_fn=grad_fn
+    ...   )
+    ...   params = optax.apply_updates(params, updates)
+    Objective: 17.00
+    Objective: 1.54
+    Objective: 1.06
+    Objective: 0.79
 
   References:
     Kwon et al., `ASAM: Adaptive Sharpness-Aware Minimization for
@@ -100,24 +124,29 @@ def fishersam(
   *,
   variant: str = 'paper',
 ) -> SharpnessAware:
-  r"""FisherSAM: SAM in the metric of a diagonal Fisher information.
+  r"""FisherSAM: SAM with a radius measured by a diagonal Fisher information.
 
   .. math::
     F = 1 + \eta g^2, \quad
     \epsilon = \rho\, F^{-1} g / (\sqrt{g' F^{-1} g} + 10^{-12}), \quad
     G = \nabla L(w + \epsilon)
 
-  The square of the batch gradient stands for the Fisher diagonal, so the
-  direction depends on the scale of the loss: use the mean, unscaled.
+  The squared batch gradient serves as the Fisher diagonal, so the direction
+  depends on the scale of the loss: use the mean over the batch, unscaled. With
+  eta = 0, FisherSAM is SAM.
 
-  Parts: `ascent.fisher`. At eta = 0 it is SAM.
+  Costs two gradients per step. The state holds no copy of the parameters.
+
+  Parts: `ascent.fisher`.
 
   Args:
-    rho: radius in the metric F, at least 0 (0.1 in F-SAM's paper; others call
-      it gamma).
-    eta: weight of the squared gradient, at least 0 (remembered, not checked).
-    variant: 'paper' (above); 'code' divides by :math:`\|F^{-1} g\|`, as one
-      public code does.
+    rho: radius in the metric F, :math:`\sqrt{\epsilon' F \epsilon}`, at least 0
+      (0.1 in the F-SAM paper). Other texts call it gamma.
+    eta: weight of the squared gradient, at least 0. The default is quoted from
+      memory, not checked.
+    variant: 'paper' is the formula above. 'code' divides by
+      :math:`\|F^{-1} g\|` instead, as one public third-party implementation
+      does.
 
   Returns:
     A `SharpnessAware` transformation.
@@ -126,21 +155,22 @@ def fishersam(
     ValueError: if a number is negative or variant is unknown.
 
   Example:
-    >>> import jax, jax.numpy as jnp, sam_optax
+    >>> import jax, jax.numpy as jnp, optax, sam_optax
+    >>> f = lambda w: jnp.sum(w**4)
+    >>> grad_fn = jax.grad(f)
+    >>> tx = optax.chain(sam_optax.fishersam(rho=0.1), optax.sgd(0.01))
     >>> params = jnp.array([1.0, -2.0])
-    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4))
-    >>> def descend(method):
-    ...   state = method.init(params)
-    ...   return method.update(grad_fn(params), state, params, grad_fn=grad_fn)[
-    ...     0
-    ...   ]
-    >>> bool(
-    ...   jnp.allclose(
-    ...     descend(sam_optax.fishersam(0.1, eta=0.0)),
-    ...     descend(sam_optax.sam(0.1)),
+    >>> state = tx.init(params)
+    >>> for _ in range(4):
+    ...   print(f'Objective: {f(params):.2f}')
+    ...   updates, state = tx.update(
+    ...     grad_fn(params), state, params, grad_fn=grad_fn
     ...   )
-    ... )
-    True
+    ...   params = optax.apply_updates(params, updates)
+    Objective: 17.00
+    Objective: 8.79
+    Objective: 5.63
+    Objective: 3.99
 
   References:
     Kim et al., `Fisher SAM: Information Geometry and Sharpness Aware
@@ -152,17 +182,23 @@ def fishersam(
 def unified_sam(
   rho: _base.ScalarOrSchedule = 0.1, lam: _base.ScalarOrSchedule = 0.5
 ) -> SharpnessAware:
-  r"""Unified SAM, between un-normalised SAM (lam = 0) and SAM (lam = 1).
+  r"""Unified SAM: a perturbation between un-normalized and normalized.
 
   .. math::
-    \epsilon = \rho\, (1 - \lambda + \lambda / \|g\|)\, g
+    \epsilon = \rho\, (1 - \lambda + \lambda / (\|g\| + 10^{-12}))\, g, \quad
+    G = \nabla L(w + \epsilon)
 
-  Parts: `ascent.unified`. At lam = 1 it is SAM.
+  With lam = 1 it is SAM, with lam = 0 un-normalized SAM (USAM).
+
+  Costs two gradients per step. The state holds no copy of the parameters.
+
+  Parts: `ascent.unified`.
 
   Args:
-    rho: at least 0 (the authors try 0.1 to 0.4).
-    lam: :math:`\lambda` in [0, 1]; 0 is un-normalised SAM (USAM). The authors'
-      strong default 1 - 1/t is the schedule lambda t: 1 - 1 / (t + 1).
+    rho: norm of the perturbation when lam = 1, factor of the gradient when
+      lam = 0; at least 0. The authors try 0.1 to 0.4.
+    lam: :math:`\lambda` in [0, 1]. The authors recommend the schedule 1 - 1/t,
+      which is the one in the example below.
 
   Returns:
     A `SharpnessAware` transformation.
@@ -171,26 +207,29 @@ def unified_sam(
     ValueError: if a number is out of its range.
 
   Example:
-    >>> import jax, jax.numpy as jnp, sam_optax
-    >>> params = jnp.array([1.0, -2.0])
-    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4))
-    >>> def descend(method):
-    ...   state = method.init(params)
-    ...   return method.update(grad_fn(params), state, params, grad_fn=grad_fn)[
-    ...     0
-    ...   ]
-    >>> bool(
-    ...   jnp.allclose(
-    ...     descend(sam_optax.unified_sam(0.1, lam=1.0)),
-    ...     descend(sam_optax.sam(0.1)),
+    >>> import jax, jax.numpy as jnp, optax, sam_optax
+    >>> f = lambda w: jnp.sum(w**4)
+    >>> grad_fn = jax.grad(f)
+    >>> lam = lambda step: 1 - 1 / (step + 1)
+    >>> method = sam_optax.unified_sam(rho=0.01, lam=lam)
+    >>> tx = optax.chain(method, optax.sgd(0.01))
+    >>> params = jnp.array([1.0, -1.5])
+    >>> state = tx.init(params)
+    >>> for _ in range(4):
+    ...   print(f'Objective: {f(params):.2f}')
+    ...   updates, state = tx.update(
+    ...     grad_fn(params), state, params, grad_fn=grad_fn
     ...   )
-    ... )
-    True
+    ...   params = optax.apply_updates(params, updates)
+    Objective: 6.06
+    Objective: 3.92
+    Objective: 2.93
+    Objective: 2.32
 
   References:
     Oikonomou and Loizou, `Sharpness-Aware Minimization: General Analysis and
-    Improved Rates <https://arxiv.org/abs/2503.02225>`_, 2025, and the
-    released code.
+    Improved Rates <https://arxiv.org/abs/2503.02225>`_, 2025, and the released
+    code.
   """
   return sharpness_aware(ascent.unified(rho, lam))
 
@@ -200,18 +239,27 @@ def multi_step_sam(
   steps: int = 2,
   step_size: _base.ScalarOrSchedule | None = None,
 ) -> SharpnessAware:
-  """SAM whose inner maximisation takes several ascent steps.
+  r"""SAM with several ascent steps in its inner maximization.
 
-  Projected gradient ascent within the ball of radius rho; see
-  `ascent.multi_step`. Costs 1 + steps gradients per step.
+  .. math::
+    \epsilon_{i+1} = \Pi_\rho(\epsilon_i
+    + \alpha\, g_i / (\|g_i\| + 10^{-12})), \quad
+    g_i = \nabla L(w + \epsilon_i), \quad
+    G = \nabla L(w + \epsilon_K)
 
-  Parts: `ascent.multi_step`. At steps = 1 it is SAM.
+  from :math:`\epsilon_0 = 0`, where :math:`\Pi_\rho` projects to the ball of
+  radius rho. With steps = 1 and the default step_size it is SAM.
+
+  Costs 1 + steps gradients per step. The state holds no copy of the parameters.
+
+  Parts: `ascent.multi_step`.
 
   Args:
     rho: radius of the ball, at least 0.
-    steps: ascent steps, at least 1 (the paper tries 1, 2, 3 and 5).
-    step_size: length of an ascent step, at least 0; None for rho. The paper
-      gives none; rho is the default of public code.
+    steps: number of ascent steps :math:`K`, at least 1. The paper tries 1, 2, 3
+      and 5.
+    step_size: length :math:`\alpha` of an ascent step, at least 0; None for
+      rho. The paper gives none; rho is the default of public code.
 
   Returns:
     A `SharpnessAware` transformation.
@@ -220,21 +268,22 @@ def multi_step_sam(
     ValueError: if a number is out of its range.
 
   Example:
-    >>> import jax, jax.numpy as jnp, sam_optax
+    >>> import jax, jax.numpy as jnp, optax, sam_optax
+    >>> f = lambda w: jnp.sum(w**4)
+    >>> grad_fn = jax.grad(f)
+    >>> tx = optax.chain(sam_optax.multi_step_sam(steps=2), optax.sgd(0.01))
     >>> params = jnp.array([1.0, -2.0])
-    >>> grad_fn = jax.grad(lambda w: jnp.sum(w**4))
-    >>> def descend(method):
-    ...   state = method.init(params)
-    ...   return method.update(grad_fn(params), state, params, grad_fn=grad_fn)[
-    ...     0
-    ...   ]
-    >>> bool(
-    ...   jnp.allclose(
-    ...     descend(sam_optax.multi_step_sam(0.1, steps=1)),
-    ...     descend(sam_optax.sam(0.1)),
+    >>> state = tx.init(params)
+    >>> for _ in range(4):
+    ...   print(f'Objective: {f(params):.2f}')
+    ...   updates, state = tx.update(
+    ...     grad_fn(params), state, params, grad_fn=grad_fn
     ...   )
-    ... )
-    True
+    ...   params = optax.apply_updates(params, updates)
+    Objective: 17.00
+    Objective: 8.36
+    Objective: 5.24
+    Objective: 3.67
 
   References:
     Foret et al., `Sharpness-Aware Minimization for Efficiently Improving

@@ -1,12 +1,12 @@
-"""What every method sends between devices, counted from compiled programs.
+"""Counts what every method sends between devices.
 
-python -m benchmarks.communication
-python -m benchmarks.communication --rows=sam,fsam,arsam --devices=4
+python -m benchmarks.hlo.communication
+python -m benchmarks.hlo.communication --rows=sam,fsam,arsam --devices=4
 
-One step of each method is compiled for a small network on the host's devices,
-and the operations between them are read from the optimized HLO: nothing is
-timed. Then, as arithmetic, what a step would take on rings of devices. Writes
-communication.md and communication.json.
+Compiles one step of each method for a small network on several CPU devices and
+reads the operations between them from the optimized HLO. Nothing is timed. The
+last table estimates, by arithmetic alone, the time of a step on rings of
+devices. Writes communication.md and communication.json.
 """
 
 import functools
@@ -17,18 +17,21 @@ import jax
 import tqdm
 from absl import app, flags, logging
 
-from benchmarks import measure, one_step, ring, rows, traffic
+from benchmarks import measure, rows
+from benchmarks.hlo import one_step, ring, traffic
 
 _ROWS = flags.DEFINE_string(
-  'rows', 'all', "Rows of the benchmark, comma-separated, 'main' or 'all'."
+  'rows', 'all', "Rows, comma-separated, or 'main' or 'all'."
 )
-_DEVICES = flags.DEFINE_integer('devices', 8, 'Devices of the host.', 2)
-_SIZES = flags.DEFINE_list('sizes', ['8', '256', '4096'], 'Rings of devices.')
+_DEVICES = flags.DEFINE_integer('devices', 8, 'CPU devices to compile for.', 2)
+_SIZES = flags.DEFINE_list(
+  'sizes', ['8', '256', '4096'], 'Devices in each ring.'
+)
 _PARAMETERS = flags.DEFINE_integer(
-  'parameters', 25_557_032, "Of the arithmetic's network; ResNet-50's.", 1
+  'parameters', 25_557_032, 'Parameters in the estimate; as in ResNet-50.', 1
 )
 _COMPUTE = flags.DEFINE_float(
-  'compute', 0.1, "Seconds for a gradient of a device's batch.", 0
+  'compute', 0.1, 'Seconds for one gradient on one device.', 0
 )
 _BANDWIDTH = flags.DEFINE_float(
   'bandwidth', 50e9, 'Bytes per second that a device sends.', 1
@@ -37,10 +40,14 @@ _LATENCY = flags.DEFINE_float(
   'latency', 2e-6, 'Seconds for a message to the next device.', 0
 )
 _SHARE = flags.DEFINE_float(
-  'share', 0.25, 'Of the steps that perturb, where not all do.', 0, 1
+  'share',
+  0.25,
+  'Fraction of perturbed steps, for methods that do not perturb on all.',
+  0,
+  1,
 )
 _WORKDIR = flags.DEFINE_string(
-  'workdir', 'runs/communication', 'Where the results go.'
+  'workdir', 'runs/communication', 'Folder for the results.'
 )
 
 

@@ -1,15 +1,17 @@
-"""What a step would take on a ring of devices: arithmetic, no measurement."""
+"""Estimates the time of a step on a ring of devices, by arithmetic alone."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from benchmarks.markdown import table
+
 
 class Assumptions(NamedTuple):
-  """A machine and a network that stand for no real ones.
+  """An imagined machine and network.
 
   Attributes:
-    parameters: of the network, in float32.
-    compute: seconds for a gradient of a device's batch.
+    parameters: the number of float32 parameters.
+    compute: seconds for one gradient on one device.
     bandwidth: bytes per second that a device sends.
     latency: seconds for a message to the next device.
   """
@@ -21,11 +23,11 @@ class Assumptions(NamedTuple):
 
 
 class Work(NamedTuple):
-  """What a method's step does, on the mean over its steps.
+  """The work of a step, as a mean over the steps of a method.
 
   Attributes:
-    gradients: of the device's batch.
-    copies: of the parameters that are averaged over the devices.
+    gradients: gradients that each device computes.
+    copies: copies of the parameters that are averaged over the devices.
   """
 
   gradients: float
@@ -44,7 +46,7 @@ def all_reduce(
     size: bytes of the array.
     devices: n, at least 1.
     bandwidth: bytes per second that a device sends.
-    latency: seconds that a message takes beside its bytes.
+    latency: seconds that a message takes besides its bytes.
 
   Returns:
     Seconds.
@@ -56,7 +58,7 @@ def all_reduce(
 def step(work: Work, devices: int, assumed: Assumptions) -> float:
   """Seconds for a step: its gradients, and then its averages.
 
-  Nothing overlaps, and the arrays of a copy go as one.
+  Assumes that nothing overlaps and that a copy is sent as one array.
   """
   copy = all_reduce(
     4 * assumed.parameters, devices, assumed.bandwidth, assumed.latency
@@ -67,10 +69,10 @@ def step(work: Work, devices: int, assumed: Assumptions) -> float:
 def markdown(
   works: Mapping[str, Work], devices: Sequence[int], assumed: Assumptions
 ) -> str:
-  """A table: milliseconds per step, and over the first row's."""
+  """A table of milliseconds per step, also relative to the first row."""
   first = next(iter(works.values()))
   header = ['step', 'gradients', 'copies', *map(str, devices)]
-  rows = [header, ['---'] * len(header)]
+  rows = []
   for name, work in works.items():
     cells = [name, f'{work.gradients:.2f}', f'{work.copies:.2f}']
     for count in devices:
@@ -78,4 +80,4 @@ def markdown(
       ratio = seconds / step(first, count, assumed)
       cells.append(f'{1000 * seconds:.1f} ms, {ratio:.2f}')
     rows.append(cells)
-  return '\n'.join(f'| {" | ".join(row)} |' for row in rows)
+  return table(header, rows)

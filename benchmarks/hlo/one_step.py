@@ -1,4 +1,4 @@
-"""One step of a method on several devices, compiled, and what it sends."""
+"""Compiles one step of a method for several devices and counts its traffic."""
 
 import functools
 from collections.abc import Sequence
@@ -10,17 +10,18 @@ import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import sam_optax
-from benchmarks import collectives, program
+from benchmarks import program
+from benchmarks.hlo import collectives
 from benchmarks.rows import Spec
 from train import config as train_config
 
-# How the devices share a step: `parallel` in shard_map with a perturbation of
-# each device's own gradient, or with one for all; plain jit on a sharded
-# batch; and the same with the parameters sharded too.
+# How the devices share a step: 'local' and 'synced' are the perturbations of
+# `sam_optax.parallel` in shard_map; 'jit' is plain jit on a sharded batch, and
+# 'sharded' shards the parameters too.
 ROUTES = ('local', 'synced', 'jit', 'sharded')
 
-# No array of examples or of activations has as many elements as one of the
-# parameters, by which they are told apart.
+# An array is recognised as parameters by its number of elements, so no array of
+# examples or activations may have as many as an array of parameters.
 _FEATURES, _WIDTH, _CLASSES = 48, 512, 10
 _BATCH = 4  # per device
 _EXAMPLES = 256
@@ -29,7 +30,7 @@ _P = PartitionSpec
 
 
 class Problem(NamedTuple):
-  """What a step works on; leaves of `examples` are [batch, ...]."""
+  """The inputs of a step; leaves of `examples` are [batch, ...]."""
 
   params: Any
   examples: tuple[Any, ...]  # images, labels, ids
@@ -53,7 +54,11 @@ def make_problem(batch: int) -> Problem:
 def loss_fn(
   params: Any, batch: Any, sharding: NamedSharding | None = None
 ) -> tuple[jax.Array, dict[str, Any]]:
-  """(losses [batch], logits), of examples that are sharded in some way."""
+  """The losses of a batch, placed on devices by `sharding` if it is given.
+
+  Returns:
+    (losses of shape [batch], {'logits': ...}).
+  """
   place = lambda tree: tree
   if sharding is not None:
     place = lambda tree: jax.lax.with_sharding_constraint(tree, sharding)
@@ -66,7 +71,7 @@ def loss_fn(
 
 
 def make_method(spec: Spec, batch: int) -> sam_optax.SharpnessAware:
-  """A row's method, as the training program would build it."""
+  """Builds the method of a row, as the training program does."""
   config = program.make_config(spec, {'name': 'mlp'}, batch)
   return train_config.build_method(
     config,
@@ -83,7 +88,11 @@ def make_method(spec: Spec, batch: int) -> sam_optax.SharpnessAware:
 def take(
   method, params, state, examples, reference, *, perturb=None, sharding=None
 ):
-  """A step past its start: (loss, parameters, state)."""
+  """Takes a step as in the middle of training: no batch goes in whole.
+
+  Returns:
+    (loss, parameters, state).
+  """
   images, labels, ids = examples
   losses_of = functools.partial(loss_fn, sharding=sharding)
 
@@ -107,7 +116,12 @@ def take(
 def kinds(
   method: sam_optax.SharpnessAware, problem: Problem
 ) -> dict[str, bool | None]:
-  """The kinds of steps that a method takes, and the `perturb` of each."""
+  """The kinds of steps that a method takes.
+
+  Returns:
+    The argument `perturb` for each kind, 'perturbed' or 'plain' or both; None
+    if the method has no choice.
+  """
   state = method.init(problem.params)
   arguments = (problem.params, state, problem.examples, problem.reference)
 
@@ -115,11 +129,11 @@ def kinds(
     step = functools.partial(take, method, perturb=perturb)
     return str(jax.make_jaxpr(step)(*arguments)).count('cond[')
 
-  # A decision made on the device is a branch that goes where it is made before.
+  # A decision on the device is a branch, which is gone if the host decides.
   if branches(None) > branches(True):
-    return {'perturb': True, 'skip': False}
+    return {'perturbed': True, 'plain': False}
   decided = method.decide(state, problem.examples[-1])['perturb']
-  return {'perturb' if decided else 'skip': None}
+  return {'perturbed' if decided else 'plain': None}
 
 
 def compile_step(
@@ -129,14 +143,18 @@ def compile_step(
   perturb: bool | None,
   devices: Sequence[Any],
 ) -> tuple[Any, tuple[Any, ...]]:
-  """A step by one of `ROUTES`: (what is compiled, its arguments)."""
+  """Compiles a step by one of `ROUTES`.
+
+  Returns:
+    (the compiled step, its arguments).
+  """
   mesh = jax.make_mesh(
     (len(devices),), ('batch',), devices=devices, axis_types=(AxisType.Auto,)
   )
   arguments = _place(method, problem, mesh, over_all=route == 'sharded')
   by_batch = NamedSharding(mesh, _P('batch'))
   if route in ('jit', 'sharded'):
-    # Or every device would compute all of the examples that a method chooses.
+    # Without it, every device would compute all of the chosen examples.
     step = functools.partial(take, method, perturb=perturb, sharding=by_batch)
   else:
     method = sam_optax.parallel(method, 'batch', perturbation=route)
@@ -150,7 +168,7 @@ def compile_step(
   run = jax.jit(
     step,
     out_shardings=(NamedSharding(mesh, _P()), *kept),
-    # What is not timed is compiled quickly; this is past the HLO.
+    # Compile quickly, since nothing is timed. This stage follows the HLO.
     compiler_options={'xla_backend_optimization_level': 0},
   )
   return run.lower(*arguments).compile(), arguments
@@ -163,7 +181,17 @@ def _place(
   *,
   over_all: bool,
 ) -> tuple[Any, ...]:
-  """The arguments of a step on a mesh, the parameters over all of it or not."""
+  """Places the arguments of a step on a mesh.
+
+  Args:
+    method: the method.
+    problem: the inputs.
+    mesh: a mesh with one axis.
+    over_all: whether the parameters are sharded; replicated otherwise.
+
+  Returns:
+    (parameters, state, examples, reference).
+  """
   whole = NamedSharding(mesh, _P())
   layout = jax.tree.map(
     lambda leaf: _by_longest(leaf, mesh) if over_all else whole, problem.params
@@ -171,7 +199,7 @@ def _place(
   params = jax.device_put(problem.params, layout)
 
   def spread(leaf):
-    # What does not follow the parameters lies on one device.
+    # A leaf not made from the parameters is on one device so far.
     follows = isinstance(leaf.sharding, NamedSharding)
     return leaf if follows else jax.device_put(leaf, whole)
 
@@ -182,7 +210,7 @@ def _place(
 
 
 def _by_longest(leaf: jax.Array, mesh: Mesh) -> NamedSharding:
-  """Its longest axis over all devices."""
+  """Shards the longest axis over all devices."""
   longest = max(range(leaf.ndim), key=lambda axis: leaf.shape[axis])
   spec = [None] * leaf.ndim
   spec[longest] = mesh.axis_names[0]
@@ -190,7 +218,7 @@ def _by_longest(leaf: jax.Array, mesh: Mesh) -> NamedSharding:
 
 
 def count(spec: Spec, devices: Sequence[Any]) -> dict[str, Any]:
-  """What a row's steps send, by kind of step and route."""
+  """Counts what the steps of a row send, by kind of step and route."""
   batch = _BATCH * len(devices)
   method, problem = make_method(spec, batch), make_problem(batch)
   sizes = [leaf.size for leaf in jax.tree.leaves(problem.params)]

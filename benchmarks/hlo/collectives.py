@@ -1,4 +1,4 @@
-"""What a compiled program sends between devices, read from its HLO text."""
+"""Reads from HLO text what a compiled program sends between devices."""
 
 import math
 import re
@@ -25,8 +25,8 @@ class Array(NamedTuple):
   """An array that an operation sends.
 
   Attributes:
-    elements: how many it has where it is whole.
-    bytes: of all of them.
+    elements: the number of elements of the whole array, before any sharding.
+    bytes: the size of the whole array.
   """
 
   elements: int
@@ -38,7 +38,7 @@ class Collective(NamedTuple):
 
   Attributes:
     kind: one of `KINDS`.
-    arrays: what it sends; several where the compiler combined operations.
+    arrays: the arrays sent; several if the compiler combined operations.
   """
 
   kind: str
@@ -46,16 +46,16 @@ class Collective(NamedTuple):
 
 
 class Traffic(NamedTuple):
-  """What a program sends.
+  """The sum over the collective operations of a program.
 
   Attributes:
-    copies: by kind, the elements of parameters' arrays over those of all
-      parameters.
-    operations: operations with a parameter's array in them.
-    arrays: parameters' arrays in them, more than operations where the compiler
-      combined some.
-    scalars: single numbers, in operations of their own or not.
-    other_bytes: of arrays that are neither: examples, activations.
+    copies: by kind, the number of elements sent in arrays of parameters, over
+      the number of elements of all parameters.
+    operations: the number of operations that send an array of parameters.
+    arrays: the number of arrays of parameters sent; larger than `operations`
+      if the compiler combined some.
+    scalars: the number of single numbers sent, combined with others or not.
+    other_bytes: the bytes of all other arrays: examples, activations.
   """
 
   copies: dict[str, float]
@@ -66,15 +66,21 @@ class Traffic(NamedTuple):
 
   @property
   def total(self) -> float:
-    """Copies of the parameters in operations of all kinds."""
+    """Copies of the parameters, over all kinds of operations."""
     return sum(self.copies.values())
 
 
 def read(text: str) -> list[Collective]:
-  """The operations between devices in the text of an optimized HLO module.
+  """Finds the operations between devices in an optimized HLO module.
 
-  One in a branch or in a loop's body counts once: give it the text of a step
-  whose branches are taken already.
+  An operation inside a branch or a loop body counts once, so compile a step
+  whose branches are already decided.
+
+  Args:
+    text: the module, as `compiled.as_text()` gives it.
+
+  Returns:
+    The operations, in the order of the text.
   """
   return [_collective(*match.groups()) for match in _OPERATION.finditer(text)]
 
@@ -84,7 +90,8 @@ def _collective(
 ) -> Collective:
   arrays = [_array(*match.groups()) for match in _ARRAY.finditer(result)]
   if start and kind != 'all-reduce':
-    # The result of a start is its operands, its results, and more.
+    # The result of a "-start" operation lists its operands, its results, and
+    # on some backends more.
     operands = rest.split('), ')[0].count('%')
     arrays = arrays[operands : 2 * operands]
   if kind == 'reduce-scatter':
@@ -103,8 +110,8 @@ def _group_size(rest: str) -> int:
   match = _GROUP.search(rest)
   if match is None:
     raise ValueError(
-      f'Given a reduce-scatter without groups: {rest[:80]!r}. How large its '
-      'operand is follows from them. Compile for a mesh of devices.'
+      f'Given a reduce-scatter without groups: {rest[:80]!r}. The size of its '
+      'operand cannot be known without them. Compile for a mesh of devices.'
     )
   listed, size = match.groups()
   return int(size) if size else len(listed.split(','))
@@ -117,11 +124,12 @@ def traffic(
 
   Args:
     collectives: the operations.
-    parameters: the elements of each array of the parameters. What has as many
-      is taken for one of these, so nothing else should.
+    parameters: the number of elements of each array of parameters. An array of
+      any of these sizes counts as parameters, so no other array of the program
+      may have one of them.
 
   Returns:
-    What they send.
+    The sums.
   """
   elements: dict[str, int] = {}
   operations = arrays = scalars = other_bytes = 0

@@ -1,22 +1,20 @@
-"""Tables of what the methods' steps send, and of what they would take."""
+"""Tables of what the steps send, and of the time that they would take."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks import one_step, ring
+from benchmarks.hlo import one_step, ring
+from benchmarks.markdown import table
 
-# Whose steps the arithmetic is of.
+# The rows whose steps are estimated.
 _EXAMPLES = ('sgd', 'sam', 'fsam', 'arsam')
 
 
-def table(
+def by_route(
   counted: Mapping[str, Any], cell: Callable[[dict[str, Any]], str]
 ) -> str:
   """A Markdown table with a row for each method and a column for each route."""
-  lines = [
-    '| row | gradients | ' + ' | '.join(one_step.ROUTES) + ' |',
-    '|---' * (2 + len(one_step.ROUTES)) + '|',
-  ]
+  lines = []
   for name, row in counted.items():
     steps = row['steps'].values()
     cells = [name, ', '.join(str(step['gradients']) for step in steps)]
@@ -24,14 +22,14 @@ def table(
       ', '.join(cell(step['routes'][route]) for step in steps)
       for route in one_step.ROUTES
     ]
-    lines.append('| ' + ' | '.join(cells) + ' |')
-  return '\n'.join(lines)
+    lines.append(cells)
+  return table(['row', 'gradients', *one_step.ROUTES], lines)
 
 
 def copies(sent: dict[str, Any]) -> str:
-  """Copies of the parameters, and the kilobytes of examples if there are any.
+  """Copies of the parameters, and the kilobytes of examples if any are sent.
 
-  What is gathered and what is reduced are apart where both happen.
+  Each kind of operation has a number of its own.
   """
   counts = [f'{count:.2f}'.rstrip('0').rstrip('.') for count in _by_kind(sent)]
   extra = sent['other_bytes'] / 1000
@@ -44,18 +42,26 @@ def _by_kind(sent: dict[str, Any]) -> Sequence[float]:
 
 
 def operations(sent: dict[str, Any]) -> str:
-  """Operations that send parameters, and in them arrays; single numbers."""
+  """Operations that send parameters (arrays in them) + single numbers."""
   return f'{sent["operations"]} ({sent["arrays"]}) + {sent["scalars"]}'
 
 
 def works(counted: Mapping[str, Any], share: float) -> dict[str, ring.Work]:
-  """The mean step of the rows that the arithmetic is of."""
+  """The mean work of a step, for the rows that are estimated.
+
+  Args:
+    counted: results of `one_step.count`, by row.
+    share: the fraction of steps that are perturbed, for a row with both kinds.
+
+  Returns:
+    The work by 'row, route'.
+  """
   made = {}
   for name in (name for name in _EXAMPLES if name in counted):
     steps = counted[name]['steps']
     shares = {kind: 1.0 for kind in steps}
     if len(steps) > 1:
-      shares = {'perturb': share, 'skip': 1 - share}
+      shares = {'perturbed': share, 'plain': 1 - share}
     for route in ('local', 'synced'):
       made[f'{name}, {route}'] = ring.Work(
         sum(shares[kind] * steps[kind]['gradients'] for kind in steps),
@@ -76,11 +82,11 @@ def report(
   return '\n\n'.join(
     [
       '## Copies of the parameters that a step sends',
-      table(counted, copies),
+      by_route(counted, copies),
       '## Operations (arrays of parameters in them) + single numbers',
-      table(counted, operations),
-      '## Arithmetic, not a measurement: ms per step on a ring, and over the '
-      'first row',
+      by_route(counted, operations),
+      '## Arithmetic, not a measurement: ms per step on a ring, and relative '
+      'to the first row',
       ring.markdown(works, devices, assumed),
     ]
   )

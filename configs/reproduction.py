@@ -1,0 +1,213 @@
+"""The page docs/reproduction.md, made from the published data.
+
+python -m configs --markdown > docs/reproduction.md
+"""
+
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+
+from configs import index, published, settings
+
+_ROOT = pathlib.Path(__file__).parent.parent
+# The methods of the papers, and the ones that they are compared with.
+_COMPARED = {
+  'arsam': 'sam',
+  'ausam': 'sam',
+  'fsam': 'sam',
+  'fasam': 'asam',
+  'rsam': 'sam',
+}
+# Methods of one gradient, and those whose second one is of another batch, so
+# that no published speed is theirs.
+_ONE_GRADIENT = {'identity', 'lpfsgd'}
+_OTHER_BATCH = {'sam_full', 'sam_noise', 'sam_db'}
+# Settings that a row shares with the one that it is compared with.
+_CONDITIONS = ('noise_percent', 'resolution', 'mixup', 'randaugment')
+_HEAD = """\
+# The tables of the papers
+
+<!-- Made by `python -m configs --markdown`; do not edit. -->
+
+Every row of the tables of ARSAM, AUSAM, F-SAM and R-SAM that the authors ran
+themselves is a variant of a config file, with the settings of the paper. Where
+the paper leaves a number out, the file beside it (`configs/arsam.py` and so on)
+names another source or says "our choice". The published numbers themselves,
+with their oddities, are in [configs/published](../configs/published/README.md).
+
+```sh
+python -m configs  # which config trains which row
+python -m train --workdir=runs/row \\
+  --config=configs/arsam_table3.py:resnet18-cifar10-arsam
+python -m train.sweep --config=configs/arsam_table3.py --seeds=3 \\
+  --workdir=runs/arsam_table3
+python -m train.report runs/arsam_table3 --config=configs/arsam_table3.py
+```
+
+Replace `arsam_table3` by the file of another table. Below, *claim* compares the
+method of the paper with SAM (F-ASAM with ASAM) in accuracy, in percentage
+points, and in speed, in percent; a range is over the rows of the table.
+*GPU-hours* are those of one seed of all runs on the GPU of ARSAM and AUSAM, an
+RTX 3090, from the published images per second. Where a row has no speed, it is
+taken to be that of SGD (one gradient) or SAM (two) on the same network and
+images in those papers: such hours are marked with ~. *n of m runs* says that
+the others have no speed to go by. *Run here* links to the results in this
+repository.
+"""
+
+
+def page() -> str:
+  """The page in Markdown."""
+  parts = [_HEAD]
+  for paper in published.PAPERS:
+    about = published.read(paper)['paper']
+    parts.append(f'## {about["name"]}: {about["title"]}, {about["year"]}\n')
+    head = ('file', 'table', 'claim', 'runs', 'GPU-hours', 'run here')
+    lines = [_table(paper, number) for number in published.tables(paper)]
+    figures = [_figure(paper, n) for n in published.read(paper)['figures']]
+    parts.append(_markdown(head, [*lines, *filter(None, figures)]))
+  parts.append(_unbuilt())
+  return '\n'.join(parts)
+
+
+def hours(row: published.Row, epochs: int) -> tuple[float | None, bool]:
+  """GPU-hours of a run from the published speeds.
+
+  Args:
+    row: what is trained.
+    epochs: how long.
+
+  Returns:
+    The hours, None where no speed is published, and whether the speed is that
+    of another row.
+  """
+  method, speed = settings.method_of(row), row.images_per_second
+  borrowed = speed is None
+  if borrowed and method not in _OTHER_BATCH:
+    like = 'sgd' if method in _ONE_GRADIENT else 'sam'
+    speed = _speeds().get((row.model, row.dataset, like))
+  if speed is None:
+    return None, borrowed
+  return epochs * settings.data_of(row).num_examples / speed / 3600, borrowed
+
+
+def _speeds() -> Mapping[tuple[str, str, str | None], float]:
+  """Images per second by network, data set and method, of the authors."""
+  found = {}
+  for paper, number in (('ausam', '2'), ('ausam', '3')):
+    for row in published.rows(paper, number):
+      if row.images_per_second and not row.quoted_from:
+        key = (row.model, row.dataset, row.method)
+        found.setdefault(key, row.images_per_second)
+  return found
+
+
+def _table(paper: str, number: str) -> Sequence[str]:
+  rows = published.rows(paper, number)
+  what = published.read(paper)['tables'][number]['what']
+  title = f'table {number}: {what}'
+  task = settings.OTHER_TASKS.get((paper, number))
+  if task is not None:
+    return ['-', title, claim(rows), f'{task} is not built yet', '-', 'no']
+  file = index.module(paper, number)
+  assert file is not None
+  quoted = sum(row.quoted_from is not None for row in rows)
+  runs = f'{len(file.VARIANTS)}' + (f' ({quoted} quoted)' if quoted else '')
+  scored = any(row.accuracy is not None for row in rows)
+  return [
+    f'`{paper}_table{number}`',
+    title,
+    claim(rows) if scored else 'hyperparameters, without results',
+    runs,
+    _hours(file) if scored else '-',
+    _results(f'{paper}_table{number}'),
+  ]
+
+
+def _figure(paper: str, number: str) -> Sequence[str] | None:
+  file = index.module(paper, number, 'figure')
+  if file is None:
+    return None
+  what = published.read(paper)['figures'][number]['what']
+  trend = published.figure(paper, int(number)).get('trend', '-')
+  name = f'{paper}_figure{number}'
+  count = str(len(file.VARIANTS))
+  line = [f'`{name}`', f'figure {number}: {what}', trend, count]
+  return [*line, _hours(file), _results(name)]
+
+
+def claim(rows: Sequence[published.Row]) -> str:
+  """The result of a table in words: the method of the paper against SAM."""
+  gains, speeds = [], []
+  for row in rows:
+    if row.quoted_from or row.method not in (row.paper, 'fasam'):
+      continue
+    other = next((other for other in rows if _comparable(row, other)), None)
+    if other is None:
+      continue
+    if row.accuracy is not None and other.accuracy is not None:
+      gains.append(row.accuracy - other.accuracy)
+    if row.relative_speed is not None:
+      speeds.append(row.relative_speed)
+  parts = []
+  if gains:
+    parts.append(f'{_range(gains, lambda gain: f"{gain:+.2f}")} points')
+  if speeds:
+    parts.append(f'{_range(speeds, lambda speed: f"{speed:.0f}")} % speed')
+  return ', '.join(parts) or '-'
+
+
+def _comparable(row: published.Row, other: published.Row) -> bool:
+  return other.method == _COMPARED[str(row.method)] and (
+    (row.model, row.dataset) == (other.model, other.dataset)
+    and all(row.setting.get(k) == other.setting.get(k) for k in _CONDITIONS)
+  )
+
+
+def _range(values: Sequence[float], form: Callable[[float], str]) -> str:
+  low, high = form(min(values)), form(max(values))
+  return low if low == high else f'{low} to {high}'
+
+
+def _hours(file: ModuleType) -> str:
+  """GPU-hours of all runs of a file, one seed."""
+  found = [
+    hours(row, file.get_config(name).epochs)
+    for name, row in file.VARIANTS.items()
+  ]
+  known = [time for time, _ in found if time is not None]
+  if not known:
+    return 'no speed published'
+  mark = '~' if any(other for time, other in found if time is not None) else ''
+  some = f' ({len(known)} of {len(found)} runs)'
+  return f'{mark}{sum(known):,.0f}' + (some if len(known) < len(found) else '')
+
+
+def _results(name: str) -> str:
+  path = _ROOT / 'results' / f'{name}.md'
+  return f'[yes](../results/{name}.md)' if path.exists() else 'no'
+
+
+def _unbuilt() -> str:
+  """The rows of the authors that no config trains, by the reason."""
+  why: dict[str, list[str]] = {}
+  for entry in index.entries():
+    if entry.why is not None and not entry.why.startswith('quoted'):
+      name = published.read(entry.paper)['paper']['name']
+      place = f'{name}, table {entry.table}'
+      why.setdefault(entry.why, []).append(place)
+  lines = ['## Not built yet', '']
+  for reason, places in why.items():
+    rows = {place: places.count(place) for place in places}
+    counted = (
+      f'{place} ({count} {"row" if count == 1 else "rows"})'
+      for place, count in rows.items()
+    )
+    lines.append(f'- {reason}: {"; ".join(counted)}')
+  return '\n'.join([*lines, ''])
+
+
+def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+  line = lambda cells: f'| {" | ".join(cells)} |'
+  rule = '|---' * len(head) + '|'
+  return '\n'.join([line(head), rule, *map(line, body), ''])
