@@ -265,7 +265,7 @@ def unfinished(npz, tmp_path):  # noqa: F811
   """The config of a run that began in a folder and has saved nothing yet."""
   config = tiny(data={'name': npz, 'dir': None})
   folder = tmp_path / 'run'
-  with workdir.claimed(folder, config), log.Log(folder):
+  with workdir.locked(folder, config), log.Log(folder):
     pass
   return config, folder
 
@@ -300,9 +300,9 @@ def test_a_run_without_checkpoints_is_left_alone(unfinished):
 
 def test_a_folder_is_of_one_process_at_a_time(unfinished):
   config, folder = unfinished
-  with workdir.claimed(folder, config):
+  with workdir.locked(folder, config):
     with pytest.raises(train_config.ConfigError, match='Another process'):
-      with workdir.claimed(folder, config):
+      with workdir.locked(folder, config):
         pass
 
 

@@ -45,20 +45,20 @@ def run(
       `train/config.py`, `train/data/memory.py`, `train/engine/records.py`,
       `train/engine/checkpoint.py` and `train/parallel/processes.py`.
   """
-  processes.in_first(lambda: workdir.check(folder, config))
+  processes.on_primary(lambda: workdir.check(folder, config))
   if program is None:
     dataset = open_set(config.data)
     program = loop.Program(config, dataset)
   with contextlib.ExitStack() as stack:
-    claimed = workdir.claimed(folder, config)
-    processes.in_first(lambda: stack.enter_context(claimed))
+    lock = workdir.locked(folder, config)
+    processes.on_primary(lambda: stack.enter_context(lock))
     checkpoints = stack.enter_context(_checkpoints(folder, program))
     start = checkpoints.restore(
       program.init(config.seed), log.steps_logged(folder)
     )
     keep = start[1].step if start else 0
     lines = log.Log.nowhere()
-    if processes.is_first():
+    if processes.is_primary():
       total_steps = program.total_steps if bar else None
       main = program.step.task.main
       workdir.write_task(folder, config.task, main._asdict())
@@ -71,7 +71,7 @@ def run(
     'devices': program.devices.count,
     **{module.__name__: module.__version__ for module in _VERSIONS},
   }
-  if processes.is_first():
+  if processes.is_primary():
     workdir.write(folder / _RESULT, json.dumps(record, indent=2))
   return result
 

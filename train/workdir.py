@@ -111,7 +111,7 @@ def is_busy(folder: pathlib.Path) -> bool:
 
 
 @contextlib.contextmanager
-def claimed(folder: pathlib.Path, config: Config) -> Iterator[None]:
+def locked(folder: pathlib.Path, config: Config) -> Iterator[None]:
   """Makes the folder, and keeps it from a second run at the same time.
 
   Args:

@@ -66,6 +66,5 @@ def find() -> Digits:
   pixels, labels = datasets.load_digits(return_X_y=True)
   images = np.round(pixels * 255 / 16).astype(np.uint8).reshape(-1, 8, 8, 1)
   is_test = np.arange(len(labels)) % _TEST_EVERY == 0
-  return Digits(
-    *(Split(images[own], labels[own]) for own in (~is_test, is_test))
-  )
+  train, test = (Split(images[own], labels[own]) for own in (~is_test, is_test))
+  return Digits(train, test)

@@ -76,7 +76,7 @@ class Checkpoints:
     self._pending: Any = None  # (state, progress) to be written
     self._stopping = False
     self._manager: Any = None  # of the process that writes
-    if folder is not None and processes.is_first():
+    if folder is not None and processes.is_primary():
       # Imported here so that a run without checkpoints needs no Orbax.
       import orbax.checkpoint as ocp
 
@@ -179,7 +179,7 @@ class Checkpoints:
     if self.folder is None:
       return None
     find = lambda: self._find(state, logged)
-    found = processes.told(processes.in_first(find))
+    found = processes.broadcast(processes.on_primary(find))
     if found is None:
       return None
     arrays, progress = found

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from train.checks import Config, ConfigError
+from train.command import OVERRIDE
 from train.variants import overridden
-
-_OVERRIDE = '--config.'
 
 
 class PlannedRun(NamedTuple):
@@ -87,16 +86,11 @@ def plan(
     The runs, one combination of the grid after another.
 
   Raises:
-    ConfigError: if an override cannot be one, or two values are of one key.
+    ConfigError: if a key cannot be set, or has two values.
   """
   swept = [value.split('=')[0] for value in grid[0]]
   for given in common:
-    if not given.startswith(_OVERRIDE):
-      raise ConfigError(
-        f'Given {given!r}. There is no such flag. See --help; keys of the '
-        'config are given as --config.KEY=VALUE.'
-      )
-    key = given.removeprefix(_OVERRIDE).split('=')[0]
+    key = given.partition('config.')[2].split('=')[0]
     _check_key('--config', key, swept)
   runs = []
   for overrides in grid:
@@ -106,8 +100,8 @@ def plan(
           module['get_config'](variant),
           [
             *common,
-            *(_OVERRIDE + value for value in overrides),
-            f'{_OVERRIDE}seed={seed}',
+            *(OVERRIDE + value for value in overrides),
+            f'{OVERRIDE}seed={seed}',
           ],
         )
         # A value may be a path; a folder's name may not.

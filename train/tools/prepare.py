@@ -1,5 +1,6 @@
 """Prepares CIFAR-10 or CIFAR-100 for TFDS, without TensorFlow or a network.
 
+Examples:
   python -m train.prepare cifar10 --from=FOLDER
   python -m train.prepare cifar100 --from=FOLDER
 
@@ -9,9 +10,10 @@ left alone. Other sets are prepared by TFDS itself; the digits need nothing.
 """
 
 import argparse
-import sys
+import functools
 from collections.abc import Sequence
 
+from train import command
 from train.checks import DataError
 from train.data import cifar
 from train.data import tfds as tfds_sets
@@ -54,27 +56,13 @@ def main(argv: Sequence[str] | None = None) -> int:
   Returns:
     The exit status.
   """
-  parser = argparse.ArgumentParser(
-    prog='python -m train.prepare',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  parser.add_argument('name', help='cifar10 or cifar100')
-  parser.add_argument(
-    '--from', dest='folder', metavar='FOLDER', help='the published files'
-  )
-  parser.add_argument(
-    '--data_dir',
-    help='where to write (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)',
-  )
-  args = parser.parse_args(argv)
-  try:
-    _check(args.name, args.folder, args.data_dir)
-    print(prepare(args.name, args.folder, args.data_dir))
-  except DataError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 1
-  return 0
+  return command.status_of(functools.partial(_main, argv))
+
+
+def _main(argv: Sequence[str] | None) -> None:
+  args = _parser().parse_args(argv)
+  _check(args.name, args.folder, args.data_dir)
+  print(prepare(args.name, args.folder, args.data_dir))
 
 
 def _check(name: str, folder: str | None, data_dir: str | None) -> None:
@@ -95,3 +83,20 @@ def _check(name: str, folder: str | None, data_dir: str | None) -> None:
       f' the folder of its published files: python -m train.prepare {name}'
       ' --from=FOLDER.'
     )
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = command.parser('train.prepare', __doc__ or '')
+  parser.add_argument('name', metavar='NAME', help='cifar10 or cifar100')
+  parser.add_argument(
+    '--from',
+    dest='folder',
+    metavar='FOLDER',
+    help='the folder of the published files',
+  )
+  parser.add_argument(
+    '--data_dir',
+    metavar='FOLDER',
+    help='where to write (default: $TFDS_DATA_DIR, or ~/tensorflow_datasets)',
+  )
+  return parser
