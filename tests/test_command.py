@@ -26,7 +26,7 @@ def test_help_is_of_the_command_itself(name, capsys):
   assert ended.value.code == 0
   said = capsys.readouterr().out
   assert said.startswith(f'usage: python -m {name} ')
-  assert f'Examples:\n  python -m {name} ' in said
+  assert f'Examples:\n  python -m {name}' in said
   assert len(said.splitlines()) < 60
   assert 'absl' not in said
   # Lines are cut as they are written, for a terminal.
