@@ -61,7 +61,7 @@ test: lint
 	@NPROC=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 demo: $(INSTALLED)
-	@$(BIN)/python -m train.demo $(if $(METHODS),--methods=$(METHODS)) $(ARGS)
+	@$(BIN)/python -m train.tools.demo $(if $(METHODS),--methods=$(METHODS)) $(ARGS)
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks $(ARGS)

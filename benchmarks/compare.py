@@ -8,8 +8,8 @@ from typing import Any
 
 from benchmarks import markdown, measure, peers, program
 from benchmarks.rows import Network, Spec
-from train import data
-from train.log import Log
+from train.data import memory
+from train.engine.log import Log
 
 # The rows for which the whole program is run too, with data and logging.
 _WHOLE = ('sgd', 'sam', 'arsam')
@@ -26,7 +26,7 @@ class Settings:
     rounds: number of turns of each row.
     steps: steps in a turn; None for as many as SGD takes in a quarter second.
     side: height and width of random images, in pixels.
-    dataset: 'random', or a name for `train.data.load`.
+    dataset: 'random', or a name for `train.data.memory.load`.
     dtype: dtype of the computation, such as 'bfloat16'; None for float32.
     peers: whether to measure PyTorch too, if it is installed.
     compilations: number of times that each row is compiled.
@@ -66,7 +66,7 @@ def compare(
   if settings.dataset == 'random':
     dataset = program.random_dataset(4 * settings.batch, settings.side)
   else:
-    dataset = data.load(settings.dataset)
+    dataset = memory.load(settings.dataset)
 
   def make(name: str) -> program.ProgramRow:
     spec = settings.rows[name]

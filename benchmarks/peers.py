@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from benchmarks.program import draw_ids
-from train import data
+from train.data import memory
 
 _INSTALL = "python -m pip install '.[peers]'"
 # Classes of pytorch_optimizer by row; None for SGD of torch itself.
@@ -46,7 +46,7 @@ def missing(model: Mapping[str, Any]) -> str | None:
 
 
 def rows(
-  model: Mapping[str, Any], dataset: data.Dataset, batch: int
+  model: Mapping[str, Any], dataset: memory.Dataset, batch: int
 ) -> dict[str, 'PeerRow']:
   """The rows of PyTorch, its SGD first."""
   return {
@@ -71,7 +71,7 @@ class PeerRow:
     self,
     kind: str | None,
     model: Mapping[str, Any],
-    dataset: data.Dataset,
+    dataset: memory.Dataset,
     batch: int,
   ):
     import pytorch_optimizer

@@ -12,8 +12,10 @@ import optax
 from benchmarks import measure
 from benchmarks.rows import Spec
 from train import config as train_config
-from train import data, loop, models
-from train.step import Step
+from train import models
+from train.data import memory
+from train.engine import loop
+from train.engine.step import Step
 
 
 def random_dataset(num_examples: int, side: int, channels: int = 3) -> Any:
@@ -22,7 +24,7 @@ def random_dataset(num_examples: int, side: int, channels: int = 3) -> Any:
   shape = (num_examples, side, side, channels)
   images = generator.integers(0, 256, shape, np.uint8)
   labels = generator.integers(0, 10, num_examples, np.int32)
-  return data.Dataset(images, labels, images[:16], labels[:16], 10)
+  return memory.Dataset(images, labels, images[:16], labels[:16], 10)
 
 
 def make_config(
@@ -49,7 +51,7 @@ def make_config(
 def make_program(
   spec: Spec,
   config: Any,
-  dataset: data.Dataset,
+  dataset: memory.Dataset,
   kind: Callable[..., Step] = Step,
 ) -> loop.Program:
   """The training program with the method of a row.
@@ -83,7 +85,7 @@ class ProgramRow:
     self,
     spec: Spec,
     config: Any,
-    dataset: data.Dataset,
+    dataset: memory.Dataset,
     kind: Callable[..., Step] = Step,
   ):
     self.spec = spec
@@ -148,7 +150,7 @@ class ForwardRow:
 
   gradients = forwards = 0.0
 
-  def __init__(self, config: Any, dataset: data.Dataset):
+  def __init__(self, config: Any, dataset: memory.Dataset):
     options = config.model.to_dict()
     shape = dataset.train_images.shape[1:]
     model = models.functional(

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks import compare, measure, program, rows
-from train import data, models
-from train.step import Step
+from train import models
+from train.data import memory
+from train.engine.step import Step
 
 MEASURED = ('sam', 'fsam', 'arsam', 'ausam')
 
@@ -41,7 +42,7 @@ class InPieces(Step):
 
   WIDTH = 6000
 
-  def __init__(self, pieces: int, config: Any, dataset: data.Dataset):
+  def __init__(self, pieces: int, config: Any, dataset: memory.Dataset):
     self._pieces = pieces
     super().__init__(config, dataset)
 

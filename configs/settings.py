@@ -15,7 +15,7 @@ from train import config as train_config
 class Data(NamedTuple):
   """A data set as the tables use it."""
 
-  name: str  # as `train/data.py` takes it
+  name: str  # as `train/data/memory.py` takes it
   num_examples: int  # of the training split
   num_classes: int
   pixels: int  # a side of what the network sees

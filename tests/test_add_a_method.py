@@ -19,7 +19,7 @@ from tests import (
 )
 from tests.methods import METHODS, Number, Row
 from train import config as train_config
-from train import loop
+from train.engine import loop
 
 README = pathlib.Path(__file__).parent.parent / 'README.md'
 NAME = 'corner_sam'

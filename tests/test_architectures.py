@@ -11,7 +11,8 @@ import pytest
 from flax import nnx
 
 from train import models
-from train.models import layers, pyramidnet, wrn
+from train.models import layers
+from train.models.backbones import pyramidnet, wrn
 
 CIFAR, TINY, IMAGENET = (32, 32, 3), (64, 64, 3), (224, 224, 3)
 RESNET = functools.partial(models.ResNet, widths=(64, 128, 256, 512))

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from train.augment import augment, normalise, statistics
-from train.randaugment import randaugment
+from train.augment.pipeline import augment, normalise, statistics
+from train.augment.randaugment import randaugment
 
 # With these `normalise` returns the raw pixel values.
 RAW = {'mean': (0.0,), 'std': (1 / 255,)}

@@ -13,10 +13,11 @@ import orbax.checkpoint as ocp
 import pytest
 
 from tests.test_program import ROOT, make_dataset, npz, tiny  # noqa: F401
-from train import __main__ as command
-from train import checkpoint, log, loop, workdir
 from train import config as train_config
-from train.step import TrainState
+from train import run, workdir
+from train.engine import checkpoint, log, loop
+from train.engine.preemption import Stopped
+from train.engine.step import TrainState
 
 STEPS, EVERY = 40, 6  # epochs of 8 steps, so that checkpoints are within them
 METHODS = {
@@ -79,7 +80,7 @@ def interrupted(program, folder, happening):
   """Goes on until nothing happens any more."""
   program.happening = dict(happening)
   while program.happening:  # but for what only takes time
-    with pytest.raises((Killed, checkpoint.Stopped)):
+    with pytest.raises((Killed, Stopped)):
       go(program, folder)
   return go(program, folder)
 
@@ -228,7 +229,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
 def test_checkpoints_that_are_all_damaged_are_left_alone(programs, tmp_path):
   program, _, _ = programs['arsam']
   program.happening = {14: terminate}
-  with pytest.raises(checkpoint.Stopped):
+  with pytest.raises(Stopped):
     go(program, tmp_path)
   there = sorted((tmp_path / 'checkpoints').iterdir())
   for path in there:
@@ -276,7 +277,7 @@ def test_a_run_of_another_config_is_refused_with_the_differences(unfinished):
     config.checkpoint.every = 7
     config.log_every = 1
   with pytest.raises(train_config.ConfigError) as error:
-    command.train(config, folder)
+    run.run(config, folder)
   text = str(error.value)
   assert 'optimizer.learning_rate is 0.1 there and 0.2 here' in text
   assert 'method.segment is 5 there and 6 here' in text
@@ -288,12 +289,12 @@ def test_a_run_without_checkpoints_is_left_alone(unfinished):
   config, folder = unfinished
   config.checkpoint.every = 0
   with pytest.raises(train_config.ConfigError, match='without checkpoints'):
-    command.train(config, folder)
+    run.run(config, folder)
   # Neither may a run that cannot go on be overwritten by one that could.
   workdir.write(folder / 'config.json', workdir._json(config))
   config.checkpoint.every = 5
   with pytest.raises(train_config.ConfigError, match='without checkpoints'):
-    command.train(config, folder)
+    run.run(config, folder)
 
 
 def test_a_folder_is_of_one_process_at_a_time(unfinished):

@@ -15,8 +15,11 @@ from flax import nnx
 
 from configs import __main__ as command
 from configs import published, reproduction, settings
-from train import checks, data, loop, models, varying
+from train import checks, models
 from train import config as train_config
+from train.data import memory
+from train.engine import loop
+from train.optim import varying
 
 ROOT = pathlib.Path(__file__).parent.parent
 FILES = {
@@ -377,7 +380,7 @@ def quick_compilation():
 @pytest.mark.parametrize(('name', 'variant'), SHRUNKEN)
 def test_a_shrunken_row_trains(name, variant, images, quick_compilation):
   config = shrink(configs_of(name)[variant], images)
-  program = loop.Program(config, data.load(config.data.name))
+  program = loop.Program(config, memory.load(config.data.name))
   state, order = program.start_epoch(program.init(0), 0, 0)
   before = jax.tree.map(np.array, state.params)
   for ids in order[:2]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from train import contact_sheet
+from train.tools import contact_sheet
 
 
 @pytest.mark.parametrize('channels', [1, 3])

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from train.crop import draw_box, inception_crop
+from train.data.crop import draw_box, inception_crop
 
 
 def draw(seed=0):

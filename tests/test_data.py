@@ -15,7 +15,10 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from sklearn import datasets
 
-from train import builders, data, prepare
+from train import checks
+from train.data import builders, memory
+from train.data import cifar as published
+from train.tools import prepare
 
 ARRAYS = ('train_x', 'train_y', 'test_x', 'test_y')
 
@@ -39,7 +42,7 @@ def prepared(tmp_path_factory):
 
 def raises(match, call, *args):
   """Checks that a call fails with a message of the three beats."""
-  with pytest.raises(data.DataError, match=match) as caught:
+  with pytest.raises(checks.DataError, match=match) as caught:
     call(*args)
   message = str(caught.value)
   assert message.startswith(('Cannot ', 'Refused ')), message
@@ -85,7 +88,7 @@ def image_folder(root, shape=(5, 4, 3)):
 
 def test_one_class_is_no_data_set(tmp_path):
   one = write_npz(tmp_path, train_y=np.zeros(6, int), test_y=np.zeros(3, int))
-  raises('all of one class', data.load, one)
+  raises('all of one class', memory.load, one)
 
 
 # -- npz ----------------------------------------------------------------------
@@ -93,7 +96,7 @@ def test_one_class_is_no_data_set(tmp_path):
 
 @pytest.mark.parametrize('shape', [(4, 5), (4, 5, 3)])
 def test_npz_is_read_as_it_was_written(tmp_path, shape):
-  read = data.load(write_npz(tmp_path, shape=shape))
+  read = memory.load(write_npz(tmp_path, shape=shape))
   expected = arrays(shape)
   assert read.num_classes == 3
   for found, name in zip(read, ARRAYS, strict=False):
@@ -107,13 +110,13 @@ def test_npz_is_read_as_it_was_written(tmp_path, shape):
 
 def test_the_first_images_are_kept(tmp_path):
   path = write_npz(tmp_path)
-  whole, few = data.load(path), data.load(path, first=(4, 1))
+  whole, few = memory.load(path), memory.load(path, first=(4, 1))
   for found, all_of_it, count in zip(few, whole, (4, 4, 1, 1), strict=False):
     np.testing.assert_array_equal(found, all_of_it[:count])
   assert few.num_classes == whole.num_classes
   for first in ((0, 1), (7, 1), (4, 4), (4,)):
-    with pytest.raises(data.DataError, match='It has 6 training and 3 test'):
-      data.load(path, first=first)
+    with pytest.raises(checks.DataError, match='It has 6 training and 3 test'):
+      memory.load(path, first=first)
 
 
 @pytest.mark.parametrize(
@@ -140,12 +143,12 @@ def test_the_first_images_are_kept(tmp_path):
   ],
 )
 def test_npz_errors(tmp_path, changes, match):
-  raises(match, data.load, write_npz(tmp_path, **changes))
+  raises(match, memory.load, write_npz(tmp_path, **changes))
 
 
 def test_npz_that_is_missing_or_damaged(tmp_path):
   path = write_npz(tmp_path)
-  raises('no such file', data.load, str(tmp_path / 'other.npz'))
+  raises('no such file', memory.load, str(tmp_path / 'other.npz'))
   with open(path, 'rb') as file:
     content = file.read()
   array = io.BytesIO()
@@ -154,7 +157,7 @@ def test_npz_that_is_missing_or_damaged(tmp_path):
   for damaged in (b'', b'not a zip', half, array.getvalue()):
     with open(path, 'wb') as file:
       file.write(damaged)
-    raises('not a whole .npz', data.load, path)
+    raises('not a whole .npz', memory.load, path)
 
 
 # -- Folders of images --------------------------------------------------------
@@ -165,7 +168,7 @@ def test_folder_is_read_in_the_order_of_names(tmp_path, shape):
   written = image_folder(tmp_path, shape)
   (tmp_path / 'train' / 'cat' / 'notes.txt').write_text('no image')
   (tmp_path / 'train' / '.hidden').mkdir()
-  read = data.load(str(tmp_path))
+  read = memory.load(str(tmp_path))
   expected = [
     written['train', kind, name] for kind in ('cat', 'dog') for name in '9b'
   ]
@@ -183,7 +186,7 @@ def test_folder_reads_webp_and_bmp(tmp_path):
   pixels = np.full((5, 4, 3), 7, np.uint8)
   for name in ('train/cat/c.webp', 'train/cat/d.bmp'):
     write_image(tmp_path / name, pixels)
-  assert (data.load(str(tmp_path)).train_images[2:4] == 7).all()
+  assert (memory.load(str(tmp_path)).train_images[2:4] == 7).all()
 
 
 def test_folder_reads_jpeg_and_drops_alpha(tmp_path):
@@ -191,13 +194,13 @@ def test_folder_reads_jpeg_and_drops_alpha(tmp_path):
   write_image(tmp_path / 'train/cat/c.JPG', np.zeros((5, 4, 3), np.uint8))
   write_image(tmp_path / 'train/cat/d.jpeg', np.zeros((5, 4, 3), np.uint8))
   write_image(tmp_path / 'train/cat/e.png', np.full((5, 4, 4), 7, np.uint8))
-  read = data.load(str(tmp_path))
+  read = memory.load(str(tmp_path))
   assert read.train_images.shape == (7, 5, 4, 3)
   assert (read.train_images[4] == 7).all()
 
 
 def test_folder_errors(tmp_path):
-  raises('no train/CLASS folders', data.load, str(tmp_path))
+  raises('no train/CLASS folders', memory.load, str(tmp_path))
   image_folder(tmp_path)
   odd = tmp_path / 'train' / 'dog' / 'odd.png'
   for pixels, match in (
@@ -206,22 +209,22 @@ def test_folder_errors(tmp_path):
     (np.zeros((5, 4), np.uint16), 'odd.png.*8 bits'),
   ):
     write_image(odd, pixels)
-    raises(match, data.load, str(tmp_path))
+    raises(match, memory.load, str(tmp_path))
   odd.write_bytes(b'not an image')
-  raises('odd.png.*not a whole image', data.load, str(tmp_path))
+  raises('odd.png.*not a whole image', memory.load, str(tmp_path))
   odd.unlink()
   (tmp_path / 'train' / 'eel').mkdir()
-  raises('eel.*no .png', data.load, str(tmp_path))
+  raises('eel.*no .png', memory.load, str(tmp_path))
   (tmp_path / 'train' / 'eel').rmdir()
   write_image(tmp_path / 'test/fox/a.png', np.zeros((5, 4, 3), np.uint8))
-  raises("test split has the classes .'fox'", data.load, str(tmp_path))
+  raises("test split has the classes .'fox'", memory.load, str(tmp_path))
 
 
 # -- TFDS ---------------------------------------------------------------------
 
 
 def test_digits_are_those_of_sklearn(prepared):
-  read = data.load('digits', prepared)
+  read = memory.load('digits', prepared)
   pixels, labels = datasets.load_digits(return_X_y=True)
   pixels = np.round(pixels * 255 / 16).reshape(-1, 8, 8, 1)
   test = np.arange(1797) % 5 == 0
@@ -240,13 +243,13 @@ def test_digits_are_those_of_sklearn(prepared):
 
 
 def test_digits_are_prepared_once(tmp_path, monkeypatch):
-  first = data.load('digits', str(tmp_path))
+  first = memory.load('digits', str(tmp_path))
 
   def again(*args):
     raise AssertionError('Prepared a second time.')
 
   monkeypatch.setattr(builders.Digits, '_split_generators', again)
-  second = data.load('digits', str(tmp_path))
+  second = memory.load('digits', str(tmp_path))
   for a, b in zip(first, second, strict=True):
     np.testing.assert_array_equal(a, b)
 
@@ -260,33 +263,33 @@ def test_digits_prepared_meanwhile_by_another_process(tmp_path, monkeypatch):
     return split_generators(self, dl_manager)
 
   monkeypatch.setattr(builders.Digits, '_split_generators', slow)
-  assert len(data.load('digits', str(tmp_path)).train_labels) == 1437
+  assert len(memory.load('digits', str(tmp_path)).train_labels) == 1437
   assert os.listdir(tmp_path / 'digits') == ['1.0.0']
 
 
 def test_digits_where_nothing_can_be_written(tmp_path):
   (tmp_path / 'file').write_text('')
-  raises('Cannot prepare', data.load, 'digits', str(tmp_path / 'file'))
+  raises('Cannot prepare', memory.load, 'digits', str(tmp_path / 'file'))
 
 
 def test_unknown_names(tmp_path):
   where = str(tmp_path)
-  message = raises('TFDS has no such data set', data.load, 'cifar11', where)
+  message = raises('TFDS has no such data set', memory.load, 'cifar11', where)
   assert 'cifar10' in message
-  raises('Did you mean digits', data.load, 'digit', where)
-  raises('no such configuration', data.load, 'cmaterdb/klingon', where)
-  raises('no such configuration', data.load, 'cifar10:9.9.9', where)
+  raises('Did you mean digits', memory.load, 'digit', where)
+  raises('no such configuration', memory.load, 'cmaterdb/klingon', where)
+  raises('no such configuration', memory.load, 'cifar10:9.9.9', where)
   for name in ('./absent', str(tmp_path / 'absent'), 'huggingface:mnist', ''):
-    raises('No such path exists', data.load, name, where)
+    raises('No such path exists', memory.load, name, where)
 
 
 def test_known_but_not_prepared(tmp_path):
   where = str(tmp_path)
-  message = raises('not prepared in', data.load, 'cmaterdb/bangla', where)
+  message = raises('not prepared in', memory.load, 'cmaterdb/bangla', where)
   assert "pip install 'sam_optax[tf]'" in message
   assert 'tfds build cmaterdb/bangla --file_format=array_record' in message
   assert f'--data_dir={where}' in message
-  message = raises('not prepared in', data.load, 'cifar10', where)
+  message = raises('not prepared in', memory.load, 'cifar10', where)
   assert 'python -m train.prepare cifar10 --from=FOLDER' in message
   assert not os.listdir(where)
 
@@ -302,7 +305,7 @@ def test_prepared_without_random_access(tmp_path):
       'array_record', 'tfrecord'
     )
   info.write_text(json.dumps(content))
-  raises('no random access', data.load, 'digits', where)
+  raises('no random access', memory.load, 'digits', where)
 
 
 def test_without_tfds_the_rest_works(tmp_path):
@@ -310,11 +313,12 @@ def test_without_tfds_the_rest_works(tmp_path):
   program = """
 import sys
 sys.modules[sys.argv[2]] = None
-from train import data
-folder = data.load(sys.argv[1])
+from train.checks import DataError
+from train.data.memory import load
+folder = load(sys.argv[1])
 try:
-  data.load('digits', sys.argv[1])
-except data.DataError as error:
+  load('digits', sys.argv[1])
+except DataError as error:
   print(len(folder.train_labels), error)
 """
   for absent in ('tensorflow_datasets', 'importlib_resources', 'array_record'):
@@ -381,9 +385,9 @@ def cifar(tmp_path):
 
 def official(monkeypatch, folder):
   """Lets the records in a folder pass for the published ones."""
-  for split, records in builders.read_cifar10(folder).items():
+  for split, records in published.read_cifar10(folder).items():
     digest = hashlib.sha256(records.tobytes()).hexdigest()
-    monkeypatch.setitem(builders.CIFAR10_SHA256, split, digest)
+    monkeypatch.setitem(published.CIFAR10_SHA256, split, digest)
 
 
 def test_both_layouts_hold_the_same_records(cifar):
@@ -394,7 +398,7 @@ def test_both_layouts_hold_the_same_records(cifar):
     root / 'python',
     root / 'python' / 'cifar-10-batches-py',
   ):
-    read = builders.read_cifar10(str(folder))
+    read = published.read_cifar10(str(folder))
     assert read['train'].dtype == np.uint8
     np.testing.assert_array_equal(
       read['train'], np.concatenate([records[name] for name in FILES[:5]])
@@ -415,9 +419,9 @@ def test_cifar10_is_read_by_its_name(cifar, monkeypatch, capsys):
   assert len(source['train']) == 15
   assert source['test'][2]['id'] == b'test_00002'
   names = source['test'].dataset_info.features['label'].names
-  assert names == list(builders.CIFAR10_CLASSES)
+  assert names == list(published.CIFAR10_CLASSES)
 
-  read = data.load('cifar10', where)
+  read = memory.load('cifar10', where)
   train = np.concatenate([records[name] for name in FILES[:5]])
   assert read.num_classes == 10
   np.testing.assert_array_equal(read.train_labels, train[:, 0])
@@ -447,7 +451,7 @@ def test_other_records_are_refused(cifar, capsys):
 
 def test_cifar10_errors(cifar):
   root, _ = cifar
-  read = builders.read_cifar10
+  read = published.read_cifar10
   raises('Neither it nor', read, str(root / 'absent'))
   raises('Neither it nor', read, str(root))
   file = root / 'binary/cifar-10-batches-bin/data_batch_3.bin'
@@ -487,7 +491,7 @@ def test_pickle_errors(cifar):
     ),
   ):
     file.write_bytes(damaged)
-    raises(f'data_batch_2.*{match}', builders.read_cifar10, folder)
+    raises(f'data_batch_2.*{match}', published.read_cifar10, folder)
 
 
 def test_a_pickle_cannot_run_code(cifar):
@@ -504,7 +508,7 @@ def test_a_pickle_cannot_run_code(cifar):
     )
     raises(
       f'names {os.mkdir.__module__}.mkdir',
-      builders.read_cifar10,
+      published.read_cifar10,
       str(root / 'python'),
     )
     assert not trace.exists()

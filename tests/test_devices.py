@@ -11,12 +11,13 @@ import pytest
 
 from tests import driving
 from tests.test_program import make_dataset, tiny
-from train import checkpoint, devices, feed, loop
 from train import config as train_config
-from train import mesh as train_mesh
-from train.log import Log
-from train.records import Records
-from train.step import Step, TrainState
+from train.engine import checkpoint, feed, loop
+from train.engine.log import Log
+from train.engine.records import Records
+from train.engine.step import Step, TrainState
+from train.parallel import devices
+from train.parallel import mesh as train_mesh
 
 STEPS = 7
 ROUTES = {

@@ -10,7 +10,7 @@ from sam_optax import ascent, cadence, selection
 from tests import driving, tiny_config
 from tests.test_program import make_dataset
 from train import config as train_config
-from train import loop
+from train.engine import loop
 
 LOSSES = np.float32([0.1, 5.0, 0.2, 0.3, 4.0, 0.15, 0.4, 0.5])
 LOW = LOSSES < LOSSES.mean()

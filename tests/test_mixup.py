@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from train.mixup import mixup
+from train.augment.mixup import mixup
 
 KEY = jax.random.key(7, impl='unsafe_rbg')
 COUNT = 16

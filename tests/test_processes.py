@@ -14,9 +14,10 @@ import pytest
 
 from tests.test_checkpoint import final
 from tests.test_program import ROOT, make_dataset, npz, tiny  # noqa: F401
-from train import log, loop, processes
 from train.config import ConfigError
-from train.log import Log
+from train.engine import log, loop
+from train.engine.log import Log
+from train.parallel import processes
 
 STEPS = 240
 SECONDS = 300  # a hang fails

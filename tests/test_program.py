@@ -14,12 +14,15 @@ import pytest
 
 from configs import cifar10, digits
 from tests import tiny_config
-from train import __main__ as command
-from train import augment, data, loop
 from train import config as train_config
-from train.log import Log
-from train.records import NotFinite, Records
-from train.step import Step
+from train import run
+from train.augment import pipeline
+from train.checks import DataError
+from train.data import memory
+from train.engine import loop
+from train.engine.log import Log
+from train.engine.records import NotFinite, Records
+from train.engine.step import Step
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -71,7 +74,7 @@ def make_dataset(train=70, test=30, side=8, channels=1):
     images = generator.integers(0, 30, shape) + 22 * labels[:, None, None, None]
     return images.astype(np.uint8), labels
 
-  return data.Dataset(*split(train), *split(test), 10)
+  return memory.Dataset(*split(train), *split(test), 10)
 
 
 @pytest.fixture
@@ -119,7 +122,8 @@ def test_the_network_of_every_config_trains(module):
 
 def test_a_run_learns_and_writes_what_it_says(npz, tmp_path):
   config = tiny(data={'name': npz, 'dir': None}, steps=60)
-  text = command.train(config, tmp_path / 'run')
+  found = run.run(config, tmp_path / 'run')
+  text = run.summary(found, tmp_path / 'run')
   result = json.loads((tmp_path / 'run' / 'result.json').read_text())
   assert result['test_accuracy'] > 0.3  # chance is 0.1
   assert f'{result["test_accuracy"]:.2%}' in text
@@ -217,7 +221,7 @@ def test_the_test_scores_are_of_every_test_image_once():
   logits, _ = program.step.apply(
     state.params,
     state.statistics,
-    augment.normalise(images, program.step.mean, program.step.std),
+    pipeline.normalise(images, program.step.mean, program.step.std),
     False,
   )
   expected = float(np.mean(np.argmax(logits, axis=-1) == labels))
@@ -344,8 +348,8 @@ def test_a_bad_config_fails_before_anything_is_written(name, npz, tmp_path):
     section = section[key]
   section[keys[-1]] = value
   folder = tmp_path / 'run'
-  with pytest.raises((train_config.ConfigError, data.DataError)) as error:
-    command.train(config, folder)
+  with pytest.raises((train_config.ConfigError, DataError)) as error:
+    run.run(config, folder)
   assert expected in str(error.value)
   # Given, why not, what would work.
   assert len(re.findall(r'[.:] ', str(error.value))) >= 2
@@ -356,9 +360,9 @@ def test_a_table_smaller_than_the_data_set_is_refused(npz, tmp_path):
   config = tiny(data={'name': npz, 'dir': None})
   config.method = train_config.method('ausam', num_examples=69)
   with pytest.raises(train_config.ConfigError, match='70 examples'):
-    command.train(config, tmp_path / 'run')
+    run.run(config, tmp_path / 'run')
   config.method.num_examples = 70
-  command.train(config, tmp_path / 'run')
+  run.run(config, tmp_path / 'run')
 
 
 def test_an_argument_that_the_method_lacks_is_refused():
@@ -368,10 +372,10 @@ def test_an_argument_that_the_method_lacks_is_refused():
 
 def test_a_folder_with_a_run_is_left_alone(npz, tmp_path):
   config = tiny(data={'name': npz, 'dir': None})
-  command.train(config, tmp_path)
+  run.run(config, tmp_path)
   before = (tmp_path / 'metrics.jsonl').read_bytes()
   with pytest.raises(train_config.ConfigError, match='already holds a run'):
-    command.train(config, tmp_path)
+    run.run(config, tmp_path)
   assert (tmp_path / 'metrics.jsonl').read_bytes() == before
 
 
@@ -445,7 +449,7 @@ def test_the_demo_prints_a_table_and_draws_a_picture(tmp_path):
     '--seeds=2',
     '--epochs=1',
     f'--workdir={tmp_path}',
-    module='train.demo',
+    module='train.tools.demo',
   )
   assert done.returncode == 0, done.stderr
   rows = [line for line in done.stdout.splitlines() if line.startswith('| ')]

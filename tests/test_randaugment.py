@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from train import randaugment
-from train.randaugment import MAX_MAGNITUDE, OPERATIONS
+from train.augment import randaugment
+from train.augment.randaugment import MAX_MAGNITUDE, OPERATIONS
 
 KEY = jax.random.key(7, impl='unsafe_rbg')
 HEIGHT, WIDTH = 20, 24

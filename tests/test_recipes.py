@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from tests import tiny_config
-from train import augment, data, feed, label_noise, loop, losses, mixup
 from train import config as train_config
-from train.step import Averaged, Step
+from train.augment import mixup, pipeline
+from train.data import memory
+from train.engine import feed, loop
+from train.engine.step import Averaged, Step
+from train.tasks import label_noise, losses
 
 CLASSES = 4
 
@@ -28,7 +31,7 @@ def make_dataset(channels=1):
     images = rng.integers(0, 256, (size, 4, 4, channels)).astype(np.uint8)
     return images, rng.integers(0, CLASSES, size).astype(np.int32)
 
-  return data.Dataset(*split(24), *split(10), CLASSES)
+  return memory.Dataset(*split(24), *split(10), CLASSES)
 
 
 def make_config(changes=()):
@@ -286,7 +289,7 @@ def test_published_constants_take_the_place_of_the_statistics():
   np.testing.assert_allclose(step.mean, constants['augment.mean'], rtol=1e-6)
   np.testing.assert_allclose(step.std, constants['augment.std'], rtol=1e-6)
   computed = Step(make_config(), dataset)
-  expected = augment.statistics(dataset.train_images)
+  expected = pipeline.statistics(dataset.train_images)
   np.testing.assert_array_equal((computed.mean, computed.std), expected)
 
 

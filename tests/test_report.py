@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from tests import tiny_config
-from train import curves, report, results, workdir
+from train import workdir
+from train.report import __main__ as command
+from train.report import curves, document, results
 
 VERSIONS = {'sam_optax': '0.1.0', 'jax': '1.2', 'optax': '3.4', 'flax': '5.6'}
 MODULE = {
@@ -78,7 +80,7 @@ def cells(text):
 
 
 def test_the_table_is_of_means_and_medians(folder):
-  text = report.text(results.read(folder), results.Names())
+  text = document.text(results.read(folder), results.Names())
   head, a, b = cells(text)
   assert head == [
     *('method', 'seeds', 'test accuracy', 'gradients/step'),
@@ -93,7 +95,7 @@ def test_the_table_is_of_means_and_medians(folder):
 
 
 def test_the_config_file_gives_order_title_and_published_numbers(folder):
-  text = report.text(results.read(folder), results.names_in(MODULE))
+  text = document.text(results.read(folder), results.names_in(MODULE))
   assert text.startswith('Table 1 of nobody.\n\n|')
   head, b, a = cells(text)
   assert head[2:4] == ['test accuracy', 'published']
@@ -105,21 +107,21 @@ def test_the_config_file_gives_order_title_and_published_numbers(folder):
 
 def test_a_row_without_a_published_number_says_so(folder):
   module = {**MODULE, 'PUBLISHED': {'a': (90.5, None)}}
-  text = report.text(results.read(folder), results.names_in(module))
+  text = document.text(results.read(folder), results.names_in(module))
   assert [row[3] for row in cells(text)] == ['published', '-', '90.50 %']
 
 
 def test_a_variant_without_a_finished_run_has_a_row(tmp_path):
   write_run(tmp_path / 'a' / '0')
   write_run(tmp_path / 'b' / '0', 0.5)
-  _, a, b = cells(report.text(results.read(tmp_path), results.Names()))
+  _, a, b = cells(document.text(results.read(tmp_path), results.Names()))
   assert a == ['a', '0 of 1', '-', '-', '-', '-', '-']
   assert b[-1] == '1.00'
 
 
 def test_the_json_has_the_same_at_full_precision(folder):
   found = results.read(folder)
-  report.write(found, results.names_in(MODULE), folder)
+  document.write(found, results.names_in(MODULE), folder)
   record = json.loads((folder / 'table.json').read_text())
   assert record['title'] == 'Table 1 of nobody.'
   assert record['made_with']['device'] == ['abacus']
@@ -147,7 +149,7 @@ def grid(tmp_path):
 
 
 def test_a_grid_has_a_column_per_value(grid):
-  text = report.text(results.read(grid), results.Names())
+  text = document.text(results.read(grid), results.Names())
   rows = cells(text)
   assert rows[0] == ['test accuracy', 'x.y=0.5', 'x.y=2', 'x.y=1e1']
   spread = '± 1.41'
@@ -171,7 +173,7 @@ def test_a_grid_of_numbers_is_drawn(grid, monkeypatch):
   monkeypatch.setattr(
     curves, 'picture', lambda *arguments: drawn.append(arguments) or True
   )
-  _, files = report.write(results.read(grid), results.Names(), grid)
+  _, files = document.write(results.read(grid), results.Names(), grid)
   names = [path.name for path in files]
   assert names == [
     *('table.md', 'table.json', 'grid.png', 'curves-x.y=0.5.png'),
@@ -191,7 +193,7 @@ def test_the_report_says_what_was_changed_in_the_configs(tmp_path):
   write_run(
     tmp_path / 'arsam' / 'data.label_noise=0.2' / '4', 0.5, config=saved
   )
-  text = report.text(
+  text = document.text(
     results.read(tmp_path), results.names_in(vars(tiny_config))
   )
   assert 'Changed in the configs: epochs=9.' in text
@@ -200,7 +202,7 @@ def test_the_report_says_what_was_changed_in_the_configs(tmp_path):
 def test_the_command_reads_a_sweep_or_single_runs(folder, tmp_path, capsys):
   out = tmp_path / 'new' / 'out'
   given = [str(folder / 'a' / '0'), str(folder / 'b'), f'--workdir={out}']
-  assert report.main(given) == 0
+  assert command.main(given) == 0
   said = capsys.readouterr().out
   assert (out / 'table.md').read_text() in said
   assert [row[:2] for row in cells(said)[1:]] == [
@@ -211,16 +213,16 @@ def test_the_command_reads_a_sweep_or_single_runs(folder, tmp_path, capsys):
 
 
 def test_a_folder_without_runs_is_refused(tmp_path, capsys):
-  assert report.main([str(tmp_path)]) == 1
+  assert command.main([str(tmp_path)]) == 1
   assert 'There is no run in it' in capsys.readouterr().err
-  assert report.main([str(tmp_path / 'none')]) == 1
+  assert command.main([str(tmp_path / 'none')]) == 1
 
 
 def test_the_same_run_twice_is_refused(tmp_path, capsys):
   for name in ('one', 'two'):
     write_run(tmp_path / name / 'a' / '0', 0.5)
   given = [str(tmp_path / name) for name in ('one', 'two')]
-  assert report.main(given) == 1
+  assert command.main(given) == 1
   assert 'would be the same run' in capsys.readouterr().err
 
 

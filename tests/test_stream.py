@@ -12,21 +12,15 @@ from PIL import Image
 
 from tests import driving, test_checkpoint
 from tests.test_program import records, tiny
-from train import __main__ as command
 from train import config as train_config
-from train import (
-  crop,
-  data,
-  devices,
-  feed,
-  folder,
-  image,
-  loop,
-  sets,
-  stream,
-  tfds_sets,
-)
+from train import run as one_run
 from train.checks import DataError
+from train.data import crop, folder, image, memory, stream
+from train.data import open as data_open
+from train.data import tfds as tfds_sets
+from train.data.open import open_set
+from train.engine import feed, loop
+from train.parallel import devices
 
 CLASSES = ('ant', 'bee', 'cat')
 
@@ -80,7 +74,7 @@ def options(name, **changes):
 
 
 def cropped(name, **changes):
-  return sets.open_set(options(name, size=6, crop='inception', **changes))
+  return open_set(options(name, size=6, crop='inception', **changes))
 
 
 def taken(batches):
@@ -100,8 +94,8 @@ ORDER = np.random.default_rng(0).permutation(24).reshape(4, 6).astype(np.int32)
 
 
 def test_batches_are_those_of_the_order(same):
-  whole = data.load(same)
-  streamed = sets.open_set(options(same, stream=True))
+  whole = memory.load(same)
+  streamed = open_set(options(same, stream=True))
   images, labels = taken(streamed.train_batches(ORDER, 0, 0))
   assert images.dtype == np.uint8 and labels.dtype == np.int32
   np.testing.assert_array_equal(images, whole.train_images[ORDER])
@@ -143,9 +137,7 @@ def test_test_images_are_the_middle(varied, tmp_path):
   row = np.zeros((1, 1), np.int32)
   sides = {'none': 16, 'inception': 14}  # 224 of 256
   for kind, side in sides.items():
-    opened = sets.open_set(
-      options(str(tmp_path), size=side, crop=kind, stream=True)
-    )
+    opened = open_set(options(str(tmp_path), size=side, crop=kind, stream=True))
     (found, _), *_ = opened.test_batches(row)
     left, top = (40 - side) // 2, (16 - side) // 2
     np.testing.assert_array_equal(
@@ -167,7 +159,7 @@ def test_grey_and_other_images_are_read_as_colour(tmp_path):
       Image.fromarray(np.full((8, 9, 3), 100, np.uint8)).convert(mode).save(
         path
       )
-  dataset = sets.open_set(options(str(tmp_path), size=8))
+  dataset = open_set(options(str(tmp_path), size=8))
   assert dataset.train_images.shape == (4, 8, 8, 3)
   assert np.all(np.abs(dataset.train_images.astype(int) - 100) <= 3)
 
@@ -221,7 +213,7 @@ def test_reading_goes_on_at_any_position(varied):
 
 
 def test_batches_are_on_the_device_ahead(same):
-  streamed = sets.open_set(options(same, stream=True))
+  streamed = open_set(options(same, stream=True))
   fed = feed.make(streamed).train(ORDER, 0, 0)
   first = next(fed)
   np.testing.assert_array_equal(first.ids, ORDER[0])
@@ -234,7 +226,7 @@ def test_batches_are_on_the_device_ahead(same):
 def run(config, folder):
   config.data.label_noise = 0.3
   config.checkpoint.every = 0
-  command.train(config, folder)
+  one_run.run(config, folder)
   return records(folder)
 
 
@@ -270,7 +262,7 @@ def test_a_streamed_run_on_devices_is_one_from_memory_on_one(route, same):
 
 
 def trained(config):
-  program = loop.Program(config, sets.open_set(config.data))
+  program = loop.Program(config, open_set(config.data))
   state, order = program.start_epoch(program.init(0), 0, 0)
   order = np.concatenate([order] * 5)[:5]
   *_, (state, record) = program.steps(state, order)
@@ -307,7 +299,7 @@ def test_a_reference_gradient_needs_a_set_in_memory(same):
   config = tiny()
   config.method = train_config.method('sam_db')
   config.reference.batch_size = 4
-  streamed = sets.open_set(options(same, stream=True))
+  streamed = open_set(options(same, stream=True))
   with pytest.raises(train_config.ConfigError, match='data.stream=False'):
     loop.Program(config, streamed)
 
@@ -379,12 +371,12 @@ def test_the_number_of_workers_does_not_matter(blots):
 
 def test_a_small_set_of_many_shapes_is_kept_in_memory(blots, monkeypatch):
   section = options('blots', dir=blots, size=6)
-  whole = sets.open_set(section)
-  assert isinstance(whole, data.Dataset)
+  whole = open_set(section)
+  assert isinstance(whole, memory.Dataset)
   assert whole.train_images.shape == (6, 6, 6, 3)
   assert whole.test_labels.tolist() == [0, 1, 2]
-  monkeypatch.setattr(sets, '_IN_MEMORY', 9 * 6 * 6 * 3 - 1)
-  streamed = sets.open_set(section)
+  monkeypatch.setattr(data_open, '_IN_MEMORY', 9 * 6 * 6 * 3 - 1)
+  streamed = open_set(section)
   assert isinstance(streamed, stream.Streamed)
   rows = np.arange(6).reshape(3, 2)
   images, _ = taken(streamed.train_batches(rows, 0, 0))
@@ -457,7 +449,7 @@ def raises(match, call, *args):
   ],
 )
 def test_what_cannot_be_asked(changes, match, varied):
-  raises(match, sets.open_set, options(**{'name': varied} | changes))
+  raises(match, open_set, options(**{'name': varied} | changes))
 
 
 @pytest.mark.parametrize(
@@ -470,15 +462,15 @@ def test_what_cannot_be_asked(changes, match, varied):
 )
 def test_values_that_are_none(changes, match, varied):
   with pytest.raises(train_config.ConfigError, match=match):
-    sets.open_set(options(varied, **changes))
+    open_set(options(varied, **changes))
 
 
 def test_many_shapes_need_a_size(blots, varied):
-  raises('Give data.size', sets.open_set, options('blots', dir=blots))
+  raises('Give data.size', open_set, options('blots', dir=blots))
   asked = options('blots', dir=blots, stream=True)
-  raises('None, None, 3', sets.open_set, asked)
-  raises('Give data.size', sets.open_set, options(varied))
-  streamed = sets.open_set(options(varied, stream=True))
+  raises('None, None, 3', open_set, asked)
+  raises('Give data.size', open_set, options(varied))
+  streamed = open_set(options(varied, stream=True))
   message = raises('Give data.size', list, streamed.train_batches(ORDER, 0, 0))
   assert 'train/' in message
 
@@ -494,7 +486,7 @@ def test_a_damaged_file_is_named(workers, tmp_path):
 
 
 def test_a_label_beyond_the_classes(same):
-  streamed = sets.open_set(options(same, stream=True))
+  streamed = open_set(options(same, stream=True))
   files = folder.Files(streamed.test.paths, streamed.test.labels + 1)
   batches = streamed._replace(test=files).test_batches(ORDER % 12)
   raises('Its label is 3', list, batches)
@@ -518,8 +510,8 @@ def test_what_has_two_or_four_channels(monkeypatch):
   found = types.SimpleNamespace(
     records=lambda: ([], []), shape=(8, 8, 4), num_classes=2
   )
-  monkeypatch.setattr(data, 'find', lambda name, where: found)
-  raises('1 or 3', sets.open_set, options('any', stream=True))
+  monkeypatch.setattr(memory, 'find', lambda name, where: found)
+  raises('1 or 3', open_set, options('any', stream=True))
 
 
 def test_an_image_of_more_bits_is_refused():

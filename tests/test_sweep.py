@@ -10,12 +10,15 @@ import types
 import pytest
 
 from tests.test_program import ROOT, npz, tiny  # noqa: F401
-from train import __main__ as command
-from train import jobs, log, loop, runs, sweep, workdir
+from train import run as one_run
+from train import variants, workdir
 from train.config import ConfigError
+from train.engine import log, loop
+from train.sweep import __main__ as command
+from train.sweep import jobs, plan
 
 CONFIG = 'tests/tiny_config.py'
-MODULE = runs.read(CONFIG)
+MODULE = variants.read(CONFIG)
 
 
 # Optax's cosine schedule divides an integer by a number.
@@ -60,13 +63,13 @@ def arguments(npz, tmp_path):  # noqa: F811
 @pytest.fixture
 def trained(monkeypatch):
   """The folders that were trained in, in their order."""
-  folders, train = [], command.train
+  folders, train = [], one_run.run
 
   def spy(config, folder, *rest):
     folders.append(folder)
     return train(config, folder, *rest)
 
-  monkeypatch.setattr(command, 'train', spy)
+  monkeypatch.setattr(one_run, 'run', spy)
   return folders
 
 
@@ -89,12 +92,12 @@ def test_every_run_is_as_it_would_be_alone(
   capsys,
 ):
   monkeypatch.setattr(loop, 'Program', Program)
-  assert sweep.main(arguments) == 0
+  assert command.main(arguments) == 0
   folder = tmp_path / 'sweep'
   assert set(metrics(folder)) == {'sgd/0', 'sgd/1', 'arsam/0', 'arsam/1'}
   config = tiny(data={'name': npz, 'dir': None}, log_every=4, seed=1)
   config.checkpoint.every = 5
-  command.train(config, tmp_path / 'alone')
+  one_run.run(config, tmp_path / 'alone')
   assert metrics(folder)['arsam/1'] == metrics(tmp_path / 'alone')['.']
   workdir.check_same(folder / 'arsam' / '1', config)
   # Compiled once for both seeds.
@@ -108,14 +111,14 @@ def test_every_run_is_as_it_would_be_alone(
 
 
 def test_what_is_finished_is_not_run_again(arguments, tmp_path, trained):
-  assert sweep.main([*arguments, '--methods=arsam', '--seeds=1']) == 0
+  assert command.main([*arguments, '--methods=arsam', '--seeds=1']) == 0
   before = metrics(tmp_path / 'sweep')
-  assert sweep.main(arguments) == 0
+  assert command.main(arguments) == 0
   names = [str(path.relative_to(tmp_path / 'sweep')) for path in trained]
   # A seed of every variant, then the next seed.
   assert names == ['arsam/0', 'sgd/0', 'sgd/1', 'arsam/1']
   assert metrics(tmp_path / 'sweep')['arsam/0'] == before['arsam/0']
-  assert sweep.main(arguments) == 0
+  assert command.main(arguments) == 0
   assert len(trained) == 4
 
 
@@ -130,7 +133,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(
   number, at, said, arguments, tmp_path, trained, monkeypatch, capsys
 ):
   before = signal.getsignal(signal.SIGINT)
-  sweep.main([*arguments, f'--workdir={tmp_path / "whole"}', '--seeds=1'])
+  command.main([*arguments, f'--workdir={tmp_path / "whole"}', '--seeds=1'])
   trained.clear()
   step, seen = Program.train_step, []
 
@@ -141,10 +144,10 @@ def test_a_signal_saves_and_the_same_command_goes_on(
     return step(self, state, *rest)
 
   monkeypatch.setattr(Program, 'train_step', interrupted)
-  assert sweep.main([*arguments, '--seeds=1']) == 143
+  assert command.main([*arguments, '--seeds=1']) == 143
   assert said in capsys.readouterr().err
   assert len(trained) == 1
-  assert sweep.main([*arguments, '--seeds=1']) == 0
+  assert command.main([*arguments, '--seeds=1']) == 0
   assert seen == [*range(12), *range(12)]  # no step twice
   assert metrics(tmp_path / 'sweep') == metrics(tmp_path / 'whole')
   # Nobody else's handler stays changed.
@@ -159,7 +162,7 @@ def test_a_signal_before_the_first_step_stops_too(
     signal.raise_signal(signal.SIGTERM)
 
   monkeypatch.setattr(loop, 'Program', program)
-  assert sweep.main(arguments) == 143
+  assert command.main(arguments) == 143
   assert 'the same command' in capsys.readouterr().err
   assert not trained
 
@@ -187,8 +190,8 @@ def test_processes_share_the_runs_and_stop_together(arguments, tmp_path):
   said = process.communicate(timeout=300)[1]
   assert process.returncode == 143, said
   assert 'of 1000, which is saved' in said
-  assert sweep.main(longer) == 0
-  assert sweep.main([*longer, f'--workdir={whole}']) == 0
+  assert command.main(longer) == 0
+  assert command.main([*longer, f'--workdir={whole}']) == 0
   assert metrics(folder) == metrics(whole)
 
 
@@ -202,7 +205,7 @@ def test_a_run_that_fails_is_written_down_and_the_others_go_on(
     '--methods=sgd',
     '--seeds=1',
   ]
-  assert sweep.main(grid) == 1
+  assert command.main(grid) == 1
   folder = tmp_path / 'sweep' / 'sgd'
   bad, good = (
     folder / f'optimizer.learning_rate={value}' / '0' for value in ('1e30', 0.1)
@@ -218,17 +221,17 @@ def test_a_run_that_fails_is_written_down_and_the_others_go_on(
     said.err
   )
   # It would fail again at the same step.
-  assert sweep.main(grid) == 1
+  assert command.main(grid) == 1
   assert len(trained) == 2
 
 
 def test_a_config_that_cannot_be_built_may_be_mended(arguments, tmp_path):
   one = [*arguments, '--methods=sgd', '--seeds=1']
   wrong = '--config.model={"name": "mlp", "hiden": (8,)}'
-  assert sweep.main([*one, wrong]) == 1
+  assert command.main([*one, wrong]) == 1
   folder = tmp_path / 'sweep' / 'sgd' / '0'
   assert 'hiden' in json.loads((folder / 'failure.json').read_text())['message']
-  assert sweep.main([*one, wrong.replace('hiden', 'hidden')]) == 0
+  assert command.main([*one, wrong.replace('hiden', 'hidden')]) == 0
   assert result(folder)['steps'] == 12
   assert not (folder / 'failure.json').exists()
 
@@ -241,11 +244,11 @@ def test_a_run_that_the_machine_failed_is_tried_again(
 
   one = [*arguments, '--methods=sgd', '--seeds=1']
   with monkeypatch.context() as patched:
-    patched.setattr(command, 'train', full)
-    assert sweep.main(one) == 1
+    patched.setattr(one_run, 'run', full)
+    assert command.main(one) == 1
   folder = tmp_path / 'sweep' / 'sgd' / '0'
   assert 'No space' in (folder / 'failure.json').read_text()
-  assert sweep.main(one) == 0
+  assert command.main(one) == 0
   assert not (folder / 'failure.json').exists()
 
 
@@ -254,29 +257,29 @@ def test_a_run_in_another_process_is_passed_over(
   since, arguments, tmp_path, monkeypatch, capsys
 ):
   todo = [*arguments, '--methods=sgd']
-  (run, _) = plan(todo, tmp_path)
+  (run, _) = planned(todo, tmp_path)
   with workdir.claimed(run.folder, run.config):
     if since == 'a moment ago':
       monkeypatch.setattr(workdir, 'is_busy', lambda folder: False)
-    assert sweep.main(todo) == 1
+    assert command.main(todo) == 1
   assert not (run.folder / 'metrics.jsonl').exists()
   assert result(run.folder.with_name('1'))['steps'] == 12
   assert capsys.readouterr().err.count('not finished: ') == 1
   assert not (run.folder / 'failure.json').exists()
 
 
-def plan(arguments, tmp_path):
+def planned(arguments, tmp_path):
   overrides = [a for a in arguments if a.startswith('--config.')]
-  return runs.plan(MODULE, ['sgd'], 2, tmp_path / 'sweep', overrides=overrides)
+  return plan.plan(MODULE, ['sgd'], 2, tmp_path / 'sweep', overrides=overrides)
 
 
 def test_a_finished_run_of_another_config_is_refused(
   arguments, tmp_path, trained, capsys
 ):
-  assert sweep.main([*arguments, '--methods=arsam', '--seeds=1']) == 0
+  assert command.main([*arguments, '--methods=arsam', '--seeds=1']) == 0
   capsys.readouterr()
   other = '--config.optimizer.learning_rate=0.2'
-  assert sweep.main([*arguments, other]) == 1
+  assert command.main([*arguments, other]) == 1
   said = capsys.readouterr().err
   assert 'optimizer.learning_rate is 0.1 there and 0.2 here' in said
   # All runs are looked at before the first one begins.
@@ -284,12 +287,12 @@ def test_a_finished_run_of_another_config_is_refused(
   assert not (tmp_path / 'sweep' / 'sgd').exists()
   harmless = ['--config.log_every=3', '--config.checkpoint.every=0']
   one = ['--methods=arsam', '--seeds=1']
-  assert sweep.main([*arguments, *one, *harmless]) == 0
+  assert command.main([*arguments, *one, *harmless]) == 0
 
 
 def test_a_grid_has_a_folder_for_each_combination(tmp_path):
-  points = runs.grid(['data.label_noise=0,0.2', 'data.name=a/b.npz'])
-  todo = runs.plan(
+  points = plan.grid(['data.label_noise=0,0.2', 'data.name=a/b.npz'])
+  todo = plan.plan(
     MODULE, ['sgd', 'arsam'], 1, tmp_path, points, ['--config.epochs=7']
   )
   folders = [str(run.folder.relative_to(tmp_path)) for run in todo]
@@ -306,8 +309,8 @@ def test_a_grid_has_a_folder_for_each_combination(tmp_path):
 
 def test_methods_may_be_patterns():
   module = {'VARIANTS': ['sgd', 'fsam', 'sam', 'asam']}
-  assert runs.choose(module, 'sam,*sam') == ['sam', 'fsam', 'asam']
-  assert runs.choose(module, None) == runs.choose(module, 'all')
+  assert variants.choose(module, 'sam,*sam') == ['sam', 'fsam', 'asam']
+  assert variants.choose(module, None) == variants.choose(module, 'all')
 
 
 @pytest.mark.parametrize(
@@ -333,7 +336,7 @@ def test_what_cannot_be_is_said_before_anything_is_written(
   given, expected, arguments, tmp_path, capsys
 ):
   try:
-    assert sweep.main([*arguments, *given]) == 1
+    assert command.main([*arguments, *given]) == 1
     said = capsys.readouterr().err
   except SystemExit as error:  # of a key that the config lacks
     said = str(error.code)
@@ -344,7 +347,7 @@ def test_what_cannot_be_is_said_before_anything_is_written(
 
 def test_each_process_begins_with_other_variants():
   todo = [
-    runs.Run(variant, '', seed, None, None)
+    plan.PlannedRun(variant, '', seed, None, None)
     for seed in range(2)
     for variant in 'abc'
   ]

@@ -2,8 +2,11 @@
 
 import argparse
 import difflib
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+# An ml_collections.ConfigDict; its keys have no static types.
+Config: TypeAlias = Any
 
 
 class ConfigError(ValueError):
@@ -31,7 +34,7 @@ def between(name: str, value: float, low: float, high: float, why: str) -> None:
     )
 
 
-def pick(name: str, value: str, known: dict[str, Any]) -> Any:
+def pick(name: str, value: str, known: Mapping[str, Any]) -> Any:
   """The row of a table, or an error that lists the rows."""
   if value not in known:
     raise ConfigError(

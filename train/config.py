@@ -5,24 +5,20 @@ config is locked, so a misspelt key is an error that names the nearest one.
 Everything here fails before anything is written or compiled.
 """
 
-import inspect
-import typing
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import ml_collections
 from ml_collections import config_dict
 
-import sam_optax
-from train import checks, losses, varying
+from train import checks
+from train.checks import Config as Config
 from train.checks import ConfigError as ConfigError
-from train.optimizer import build_optimizer as build_optimizer
-from train.optimizer import build_schedule as build_schedule
+from train.optim.method import build_method as build_method
+from train.optim.method import method as method
+from train.optim.optimizer import build_optimizer as build_optimizer
+from train.optim.optimizer import build_schedule as build_schedule
 
 DTYPES = ('auto', 'float32', 'bfloat16')
-
-# An ml_collections.ConfigDict; its keys have no static types.
-Config: TypeAlias = Any
 
 
 def default() -> Config:
@@ -49,7 +45,7 @@ def default() -> Config:
       # lax.cond; 'auto' is device, but for a network with convolutions on CPU,
       # where XLA runs their gradient in a cond 40 times slower.
       'branch': 'auto',
-      # Many devices, see train/mesh.py. The route of a step: 'pmap',
+      # Many devices, see train/parallel/mesh.py. The route of a step: 'pmap',
       # 'shard_map' or 'jit'; None is pmap on all devices, but one device of a
       # CPU. And how many devices the rows of a batch are split over, by jit
       # also how many the parameters are: 4, or 4,2.
@@ -59,7 +55,7 @@ def default() -> Config:
       'perturbation': config_dict.placeholder(str),
       'examples_per_perturbation': config_dict.placeholder(int),
       'data': {
-        'name': 'digits',  # see train/data.py
+        'name': 'digits',  # see train/data/memory.py
         'dir': config_dict.placeholder(str),
         # Only the first so many training and test images: (5000, 2000). A
         # folder is in the order of its classes, so that these are of a few.
@@ -69,18 +65,19 @@ def default() -> Config:
         'size': config_dict.placeholder(int),
         'crop': 'none',
         # Read from disk batch by batch (True), kept in memory (False), or
-        # decided by size and crop (None): see train/sets.py. And read by how
-        # many processes, 0 for threads.
+        # decided by size and crop (None): see train/data/open.py. And read by
+        # how many processes, 0 for threads.
         'stream': config_dict.placeholder(bool),
         'workers': 0,
-        # Symmetric noise on the training labels, see train/label_noise.py:
-        # the share that is drawn anew, from 'all' classes or the 'wrong' ones.
+        # Symmetric noise on the training labels, see
+        # train/tasks/label_noise.py: the share that is drawn anew, from 'all'
+        # classes or the 'wrong' ones.
         'label_noise': 0.0,
         'noise_over': 'all',
         'noise_seed': 0,
       },
       'model': {'name': 'resnet'},
-      # See train/augment.py and train/mixup.py.
+      # See train/augment/pipeline.py and train/augment/mixup.py.
       'augment': {
         'pad': 0,
         'fill': 'zero',
@@ -103,7 +100,7 @@ def default() -> Config:
       },
       'loss': 'softmax',  # or 'sigmoid'
       # The share of a label that goes over to 'all' classes, the true one
-      # included, to the 'wrong' ones, or to 'each' (see train/losses.py).
+      # included, to the 'wrong' ones, or to 'each' (see train/tasks/losses.py).
       'label_smoothing': 0.0,
       'smoothing_over': 'all',
       # Evaluate a moving average of the parameters, with this decay per step.
@@ -129,91 +126,9 @@ def default() -> Config:
   return config.lock()
 
 
-def method(name: str, **changes: Any) -> Config:
-  """A method's section of the config: its name and all of its arguments.
-
-  Args:
-    name: a public method of `sam_optax`.
-    **changes: arguments that differ from the method's defaults; a dict for
-      one that varies, see `train/varying.py`.
-
-  Returns:
-    The section. The program passes the run's seed as `key`, and what it knows
-    of the run (see `build_method`) where that is left None.
-  """
-  section: dict[str, Any] = {'name': name}
-  for argument in _arguments(name):
-    value = changes.pop(argument.name, argument.default)
-    if argument.name == 'key' or value is argument.empty:
-      continue  # the program gives it
-    if value is None and int in typing.get_args(argument.annotation):
-      value = config_dict.placeholder(int)
-    if value is not None:
-      section[argument.name] = value
-  if changes:
-    unknown = next(iter(changes))
-    known = [argument.name for argument in _arguments(name)]
-    raise ConfigError(
-      f'Given method.{unknown}. {name} has no such argument. '
-      f'{checks.nearest(unknown, known)}'
-    )
-  return ml_collections.ConfigDict(section)
-
-
 def pick_variant(variant: str, variants: dict[str, Any]) -> Any:
   """The row of a config file's table, or an error that lists the rows."""
   return checks.pick('the variant (--config=FILE:VARIANT)', variant, variants)
-
-
-def build_method(
-  config: Config, key: Any, **known: Any
-) -> sam_optax.SharpnessAware:
-  """Builds the method that the config names.
-
-  Args:
-    config: the config of the run.
-    key: int seed or PRNG key, for a method that draws.
-    **known: what the program knows of the run (`num_examples`,
-      `total_steps`, ...), for a method that asks and whose config leaves it
-      None.
-
-  Returns:
-    The method.
-
-  Raises:
-    ConfigError: if an argument is unknown or out of its range.
-  """
-  options = config.method.to_dict()
-  name = options.pop('name')
-  names = [argument.name for argument in _arguments(name)]
-  for option in options:
-    if option not in names:
-      raise ConfigError(
-        f'Given method.{option}. {name} has no such argument. '
-        f'{checks.nearest(option, names)}'
-      )
-    if isinstance(options[option], dict):
-      options[option] = varying.build(
-        option,
-        options[option],
-        config.optimizer.learning_rate,
-        known['learning_rate'],
-        known['total_steps'],
-      )
-  for option, value in {**known, 'key': key}.items():
-    if option in names and options.get(option) is None:
-      options[option] = value
-  asked = options.get('num_examples')
-  if asked is not None and asked < known['num_examples']:
-    raise ConfigError(
-      f'Given method.num_examples={asked}. The training set has '
-      f'{known["num_examples"]} examples, and each needs a row of the table. '
-      'Leave it out, or give at least the size of the set.'
-    )
-  try:
-    return getattr(sam_optax, name)(**options)
-  except ValueError as error:
-    raise ConfigError(f'In method ({name}): {error}') from error
 
 
 def compute_dtype(dtype: str, backend: str) -> str:
@@ -250,7 +165,6 @@ def check(config: Config, num_examples: int) -> int:
     checks.at_least('micro_batch', config.micro_batch, 1)
   if config.reference.batch_size is not None:
     checks.at_least('reference.batch_size', config.reference.batch_size, 1)
-  _check_labels(config)
   if not 0 <= config.ema_decay < 1:
     raise ConfigError(
       f'Given ema_decay={config.ema_decay}. It is what the average keeps of '
@@ -266,56 +180,3 @@ def check(config: Config, num_examples: int) -> int:
     checks.at_least('steps', config.steps, 1)
     return config.steps
   return config.epochs * (num_examples // config.batch_size)
-
-
-def _check_labels(config: Config) -> None:
-  checks.pick('loss', config.loss, losses.LOSSES)
-  checks.pick(
-    'smoothing_over',
-    config.smoothing_over,
-    dict.fromkeys(losses.SMOOTHED_OVER),
-  )
-  if not 0 <= config.label_smoothing < 1:
-    raise ConfigError(
-      f'Given label_smoothing={config.label_smoothing}. It is the share of the '
-      'label that others get. Use a value from 0 to below 1.'
-    )
-  if config.smoothing_over == 'each' and config.loss == 'softmax':
-    raise ConfigError(
-      "Given smoothing_over='each' with loss='softmax'. Its targets are no "
-      "distribution, which softmax needs. Use 'all' or 'wrong', or "
-      "loss='sigmoid'."
-    )
-  checks.between(
-    'data.label_noise',
-    config.data.label_noise,
-    0,
-    1,
-    'It is the share of the training labels that is replaced',
-  )
-  checks.pick(
-    'data.noise_over', config.data.noise_over, dict.fromkeys(('all', 'wrong'))
-  )
-
-
-def _arguments(name: str) -> Sequence[inspect.Parameter]:
-  """The arguments of a public method of sam_optax."""
-  known = sorted(method for method in dir(sam_optax) if is_method(method))
-  if name not in known:
-    raise ConfigError(
-      f'Given method.name={name!r}. sam_optax has no such method. '
-      f'{checks.nearest(name, known)}'
-    )
-  signature = inspect.signature(getattr(sam_optax, name))
-  return list(signature.parameters.values())
-
-
-def is_method(name: str) -> bool:
-  """Whether a name of sam_optax is that of a method."""
-  function = getattr(sam_optax, name)
-  if not inspect.isfunction(function):
-    return False
-  returned = inspect.signature(function).return_annotation
-  # What is made of parts, or of a method, is none.
-  parts = {'ascent', 'method'} & set(inspect.signature(function).parameters)
-  return returned is sam_optax.SharpnessAware and not parts

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from train.config import Config, ConfigError
+from train.checks import Config, ConfigError
 
 # What may differ when a run goes on: it changes nothing that is computed.
 MAY_DIFFER = ('checkpoint', 'log_every', 'data.workers')

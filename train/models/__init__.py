@@ -14,16 +14,16 @@ from typing import Any
 import jax
 from flax import nnx
 
+from train.models.backbones.mlp import MLP as MLP
+from train.models.backbones.mobilenet import MobileNet as MobileNet
+from train.models.backbones.pyramidnet import PyramidNet as PyramidNet
+from train.models.backbones.resnet import ResNet as ResNet
+from train.models.backbones.vgg import VGG as VGG
+from train.models.backbones.vit import ViT as ViT
+from train.models.backbones.wrn import WideResNet as WideResNet
 from train.models.functional import Functional as Functional
 from train.models.functional import functional as functional
-from train.models.mlp import MLP as MLP
-from train.models.mobilenet import MobileNet as MobileNet
-from train.models.pretrained import load_timm_vit as load_timm_vit
-from train.models.pyramidnet import PyramidNet as PyramidNet
-from train.models.resnet import ResNet as ResNet
-from train.models.vgg import VGG as VGG
-from train.models.vit import ViT as ViT
-from train.models.wrn import WideResNet as WideResNet
+from train.models.weights.timm import load_timm_vit as load_timm_vit
 
 _MODELS: Mapping[str, Callable[..., nnx.Module]] = {
   'mlp': MLP,

@@ -1,0 +1,107 @@
+"""Opens a config's data set: in memory, or streamed from disk."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from train import checks
+from train.checks import DataError
+from train.data import folder, image, memory, stream, tfds
+
+CROPS = ('none', 'inception')
+
+# A larger set is streamed unless the config says otherwise.
+_IN_MEMORY = 2 * 2**30  # bytes
+
+
+def open_set(options: Any) -> memory.Dataset | stream.Streamed:
+  """Opens the data set of a config: in memory, or streamed from disk.
+
+  Args:
+    options: the config's `data` section, see `train/config.py`.
+
+  Returns:
+    The data set.
+
+  Raises:
+    DataError: when there is no such set, or it cannot be used this way.
+  """
+  _check(options)
+  if options.name.endswith('.npz'):
+    return memory.load(options.name, options.dir, options.first)
+  found = memory.find(options.name, options.dir)
+  shape = _shape(found, options.size)
+  if isinstance(found, folder.Folder):
+    train, test = found.train, found.test
+  else:
+    train, test = found.records()
+  resized, inception = options.size is not None, options.crop == 'inception'
+  streams = options.stream
+  if streams is None:
+    large = None not in shape and (
+      (len(train) + len(test)) * math.prod(shape) > _IN_MEMORY
+    )
+    streams = inception or large
+  if not (streams or resized):
+    return memory.load(options.name, options.dir, options.first)
+  if streams and options.first is not None:
+    raise DataError(
+      f'Cannot keep data.first={options.first} of {options.name!r}, which is'
+      ' read from disk while it trains. Leave out data.first, or keep the set'
+      ' in memory with data.stream=False.'
+    )
+  if None in shape or shape[-1] not in (1, 3):
+    raise DataError(
+      f'Cannot use {options.name!r}. Its images are of the shape {shape}, each'
+      ' of its own where that is None, and a batch takes one of 1 or 3'
+      ' channels. Give data.size in pixels to have them cut and resized to'
+      ' squares, or another set.'
+    )
+  view = stream.View(shape, resized, inception)
+  if streams:
+    return stream.Streamed(
+      options.name, train, test, found.num_classes, view, options.workers
+    )
+  train, test = (
+    stream.read_all(split, view, found.num_classes, np.arange(len(split)))
+    for split in (train, test)
+  )
+  whole = memory.checked(options.name, train, test, found.num_classes)
+  return memory.first_of(options.name, whole, options.first)
+
+
+def _shape(found: folder.Folder | tfds.Prepared, size: int | None) -> Any:
+  """Height, width and channels of what is read, None where they differ."""
+  if not isinstance(found, folder.Folder):
+    shape = found.shape
+    return shape if size is None else (size, size, shape[-1])
+  if size is not None:
+    return size, size, 3  # colour, of which some images may have none
+  first = found.train[0]
+  return image.read(first.image, first.name).shape
+
+
+def _check(options: Any) -> None:
+  checks.pick('data.crop', options.crop, dict.fromkeys(CROPS))
+  checks.at_least('data.workers', options.workers, 0)
+  if options.size is not None:
+    checks.at_least('data.size', options.size, 1)
+  elif options.crop != 'none':
+    raise DataError(
+      f'Cannot cut with data.crop={options.crop} and no data.size. The crops'
+      ' are resized to a square of so many pixels. Give data.size, of 224 for'
+      ' one.'
+    )
+  if options.name.endswith('.npz') and (options.stream or options.size):
+    raise DataError(
+      f'Cannot stream or resize {options.name!r}. An .npz file has images of'
+      ' one size and is read whole. Leave out data.stream, data.size and'
+      ' data.crop, or give a folder of images.'
+    )
+  if options.stream is False and options.crop != 'none':
+    raise DataError(
+      f'Cannot cut with data.crop={options.crop} and data.stream=False. In'
+      ' memory the images are of one size, and the crop needs whole ones.'
+      ' Leave out data.stream.'
+    )

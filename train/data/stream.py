@@ -1,0 +1,233 @@
+"""Data sets that do not fit in memory: read, decoded and cropped as needed.
+
+What a batch holds follows from the ids of its examples and from (seed, epoch),
+whatever was read before and however many workers read. So a run goes on at any
+position of an epoch by starting there, and one of several processes asks for
+its own columns of the order.
+"""
+
+import dataclasses
+import gc
+import os
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+
+from train.checks import DataError
+from train.data import crop, image
+
+# The published sides of ImageNet are 224 pixels out of 256.
+_CENTRAL_SHARE = 224 / 256
+
+# How many images tell the mean and the standard deviation of the pixels.
+_SAMPLE = 1000
+_READ_BATCH = 100
+
+# Parts the crops' draws from those of the order, which are of (seed, epoch).
+_CROP = 1
+
+Batch: TypeAlias = tuple[np.ndarray, np.ndarray]
+
+
+class Source(Protocol):
+  """A split of a set on disk: a folder's, or one prepared by TFDS."""
+
+  def __len__(self) -> int: ...
+
+  def __getitem__(self, number: int) -> image.Encoded: ...
+
+
+class View(NamedTuple):
+  """What becomes of an image before it is in a batch."""
+
+  shape: tuple[int, int, int]
+  resized: bool  # or else the images have this shape already
+  inception: bool  # cropped at random in training
+
+  def read(
+    self, encoded: image.Encoded, generator: np.random.Generator | None
+  ) -> np.ndarray:
+    """An image as uint8 of the view's shape.
+
+    Args:
+      encoded: the image as it is stored.
+      generator: of a random crop; None for the middle of the image.
+    """
+    if not self.resized:
+      pixels = image.read(encoded.image, encoded.name)
+      if pixels.shape != self.shape:
+        raise DataError(
+          f'Cannot use {encoded.name}. Its shape is {pixels.shape} and that of'
+          f' the first image is {self.shape}, where a model takes one. Give'
+          ' data.size to have them resized.'
+        )
+      return pixels
+    with image.opened(encoded.image, encoded.name) as opened:
+      shape = (opened.height, opened.width)
+      if generator is None or not self.inception:
+        share = _CENTRAL_SHARE if self.inception else 1.0
+        box = crop.central_box(shape, share)
+      else:
+        box = crop.draw_box(generator, shape, crop.SCALE, crop.RATIO)
+      mode = 'L' if self.shape[2] == 1 else 'RGB'
+      return crop.cut(opened, box, self.shape[0], mode)
+
+
+class Streamed(NamedTuple):
+  """A data set on disk.
+
+  An example's position in `train` is its id, as it is in `data.Dataset`.
+  """
+
+  name: str
+  train: Source
+  test: Source
+  num_classes: int
+  view: View
+  workers: int = 0  # processes; 0 for threads of this one
+
+  @property
+  def num_examples(self) -> int:
+    """Size of the training set."""
+    return len(self.train)
+
+  @property
+  def num_tested(self) -> int:
+    """Size of the test set."""
+    return len(self.test)
+
+  @property
+  def image_shape(self) -> tuple[int, ...]:
+    """Height, width and channels."""
+    return self.view.shape
+
+  def sample(self) -> np.ndarray:
+    """The images that tell how to normalise: some, spread over the set."""
+    count = min(_SAMPLE, len(self.train))
+    ids = np.linspace(0, len(self.train) - 1, count).astype(np.int32)
+    return read_all(self.train, self.view, self.num_classes, ids)[0]
+
+  def train_batches(
+    self, order: np.ndarray, seed: int, epoch: int
+  ) -> Iterator[Batch]:
+    """Reads training batches.
+
+    Args:
+      order: ids, int32 [steps, batch]; of several processes, each gives the
+        columns that it trains on.
+      seed: of the run; with the epoch and its id, of an example's crop.
+      epoch: its number, from 0.
+
+    Yields:
+      For each step uint8 [batch, height, width, channels] and int32 [batch].
+    """
+    read = _Read(self.train, self.view, self.num_classes, (seed, epoch))
+    return _batches(read, order, self.workers)
+
+  def test_batches(self, order: np.ndarray) -> Iterator[Batch]:
+    """Reads test batches, without anything random.
+
+    Args:
+      order: positions in the test split, int32 [steps, batch].
+
+    Yields:
+      As `train_batches`.
+    """
+    read = _Read(self.test, self.view, self.num_classes)
+    return _batches(read, order, self.workers)
+
+
+def read_all(
+  source: Source, view: View, num_classes: int, ids: np.ndarray
+) -> Batch:
+  """Reads some of a split into memory, without anything random.
+
+  Args:
+    source: the split.
+    view: what becomes of its images.
+    num_classes: number of classes.
+    ids: which ones.
+
+  Returns:
+    Images and labels.
+  """
+  rows = np.resize(ids, (-(-len(ids) // _READ_BATCH), _READ_BATCH))
+  images = np.empty((len(ids), *view.shape), np.uint8)
+  labels = np.empty(len(ids), np.int32)
+  start = 0
+  for some in _batches(_Read(source, view, num_classes), rows, workers=0):
+    stop = min(start + _READ_BATCH, len(ids))
+    images[start:stop], labels[start:stop] = (x[: stop - start] for x in some)
+    start = stop
+  return images, labels
+
+
+@dataclasses.dataclass(frozen=True)
+class _Read:
+  """Reads a batch; what a worker process is sent."""
+
+  source: Source
+  view: View
+  num_classes: int
+  draw: tuple[int, ...] | None = None  # (seed, epoch), of random crops
+
+  def __call__(self, ids: np.ndarray) -> Batch:
+    images = np.empty((len(ids), *self.view.shape), np.uint8)
+    labels = np.empty(len(ids), np.int32)
+    for row, number in enumerate(map(int, ids)):
+      encoded = self.source[number]
+      if not 0 <= encoded.label < self.num_classes:
+        raise DataError(
+          f'Cannot use {encoded.name}. Its label is {encoded.label}, where'
+          f' with {self.num_classes} classes it must be from 0 to'
+          f' {self.num_classes - 1}. Leave it out, or number the classes from'
+          ' 0.'
+        )
+      generator = None
+      if self.draw is not None:
+        generator = np.random.default_rng((_CROP, *self.draw, number))
+      images[row] = self.view.read(encoded, generator)
+      labels[row] = encoded.label
+    return images, labels
+
+
+def _batches(read: _Read, order: np.ndarray, workers: int) -> Iterator[Batch]:
+  """Reads the rows of an order ahead of their use, in their order."""
+  # Imported here, for a set in memory does without.
+  import grain
+  from absl import flags
+
+  # Pillow decodes and resizes without Python's lock, so threads do for some
+  # cores. A row is one element of Grain's: rows are what workers share out, so
+  # that their number does not show in what a row holds.
+  threads = 1 if workers else min(16, os.cpu_count() or 1)
+  rows = (
+    grain.MapDataset.source(list(order))
+    .map(read)
+    .to_iter_dataset(
+      grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
+    )
+  )
+  if workers:
+    # Grain hands its own flags on to a worker, and a program without absl has
+    # none that are parsed.
+    if not flags.FLAGS.is_parsed():
+      flags.FLAGS.mark_as_parsed()
+    rows = rows.mp_prefetch(
+      grain.MultiprocessingOptions(
+        num_workers=min(workers, len(order)), per_worker_buffer_size=2
+      )
+    )
+  # Out of the memory that is shared with a worker, which then is free.
+  copied = lambda batch: (np.array(batch[0]), np.array(batch[1]))
+  iterator = iter(rows)
+  try:
+    yield from map(copied, iterator) if workers else iterator
+  finally:
+    iterator.close()
+    del iterator
+    if workers:
+      # The last batches hang in a cycle of Grain's, and what is shared still
+      # when Python ends is reported as leaked.
+      gc.collect()

@@ -1,0 +1,1 @@
+"""The loop: steps, their records, and checkpoints."""

@@ -1,0 +1,147 @@
+"""Where a run's progress goes: a bar, JSON lines, TensorBoard."""
+
+import json
+import os
+import pathlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import tqdm
+
+# What a log writes into its folder.
+LINES, BOARD = 'metrics.jsonl', 'tensorboard'
+
+
+class Log:
+  """Writes a run's records as they come.
+
+  `metrics.jsonl` has a line per training step, ``{"step": 1, "loss": ...}``
+  with steps counted from 1, and a line per test, ``{"step": n, "test_loss":
+  ..., "test_accuracy": ...}`` after n steps. TensorBoard gets the same numbers
+  of every `log_every`-th step.
+
+  Args:
+    folder: where the files go, None for none.
+    total_steps: length of the progress bar, None for none.
+    keep: how many steps to keep of what the files hold, of a run that goes on.
+  """
+
+  def __init__(
+    self,
+    folder: str | pathlib.Path | None,
+    total_steps: int | None = None,
+    keep: int = 0,
+  ):
+    self._lines = self._board = self._bar = None
+    if folder is not None:
+      # Imported here so that a run without files needs no TensorBoard.
+      import tensorboardX
+
+      folder = pathlib.Path(folder)
+      folder.mkdir(parents=True, exist_ok=True)
+      path = folder / LINES
+      kept = [end for step, end in _whole_lines(path) if step <= keep]
+      self._lines = path.open('a')
+      # Cut and not written anew: at no moment is it without these lines.
+      os.truncate(path, kept[-1] if kept else 0)
+      self._board = tensorboardX.SummaryWriter(
+        str(folder / BOARD),
+        purge_step=keep + 1,
+        # Without a limit: a full disk ends the thread that empties the queue,
+        # and a full queue would then hold up the run for ever.
+        max_queue=0,
+      )
+    if total_steps is not None:
+      self._bar = tqdm.tqdm(
+        total=total_steps, initial=keep, unit='step', leave=True
+      )
+
+  @classmethod
+  def nowhere(cls) -> 'Log':
+    """A log that writes nothing."""
+    return cls(None)
+
+  def __enter__(self) -> 'Log':
+    return self
+
+  def __exit__(self, *exception: Any) -> None:
+    for sink in (self._lines, self._board, self._bar):
+      try:
+        if sink is not None:
+          sink.close()
+      except OSError:
+        if exception[0] is None:  # else what ended the run says more
+          raise
+
+  def steps(
+    self,
+    first: int,
+    records: Sequence[Mapping[str, Any]],
+    images_per_second: float,
+  ) -> None:
+    """Records training steps.
+
+    Args:
+      first: number of the first of them, from 1.
+      records: a mapping from name to scalar for each.
+      images_per_second: training speed of the run so far.
+    """
+    lines = [
+      {name: value.item() for name, value in record.items()}
+      for record in records
+    ]
+    for step, line in enumerate(lines, start=first):
+      self._write({'step': step, **line})
+    last, step = lines[-1], first + len(lines) - 1
+    if self._board is not None:
+      for name, value in last.items():
+        self._board.add_scalar(f'train/{name}', value, step)
+      self._board.add_scalar('train/images_per_second', images_per_second, step)
+    if self._bar is not None:
+      self._bar.set_postfix_str(
+        f'loss {last["loss"]:.3f}, accuracy {last["accuracy"]:.0%}, '
+        f'{images_per_second:,.0f} images/s, {last["sam_fraction"]:.0%} SAM',
+        refresh=False,
+      )
+      self._bar.update(len(lines))
+
+  def test(self, step: int, scores: Mapping[str, float]) -> None:
+    """Records a test after `step` steps."""
+    self._write(
+      {'step': step, **{f'test_{name}': v for name, v in scores.items()}}
+    )
+    if self._board is not None:
+      for name, value in scores.items():
+        self._board.add_scalar(f'test/{name}', value, step)
+
+  def sync(self) -> None:
+    """Has the lines so far on the disk when it returns."""
+    if self._lines is not None:
+      self._lines.flush()
+      os.fsync(self._lines.fileno())
+
+  def _write(self, record: Mapping[str, Any]) -> None:
+    if self._lines is not None:
+      self._lines.write(json.dumps(record) + '\n')
+
+
+def steps_logged(folder: pathlib.Path) -> int:
+  """The last step whose record is whole in a run's folder, 0 if none is."""
+  return max((step for step, _ in _whole_lines(folder / LINES)), default=0)
+
+
+def _whole_lines(path: pathlib.Path) -> Iterator[tuple[int, int]]:
+  """Each line's step and where it ends, up to one that is cut short."""
+  end = 0
+  if not path.exists():
+    return
+  with path.open('rb') as lines:
+    for line in lines:
+      try:
+        step = json.loads(line)['step']
+      except ValueError:
+        return
+      if not line.endswith(b'\n'):
+        return
+      end += len(line)
+      yield step, end

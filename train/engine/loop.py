@@ -1,0 +1,344 @@
+"""The training loop: compiled steps, a data set on the devices, one result.
+
+All of a run's randomness derives from its seed and the step number, so the
+same seed gives the same run, whatever was run before it.
+"""
+
+import contextlib
+import functools
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from train import config as train_config
+from train.data import memory, stream
+from train.engine import feed
+from train.engine.checkpoint import Checkpoints, Progress
+from train.engine.log import Log
+from train.engine.records import Records
+from train.engine.step import Step, TrainState
+
+# The arguments of a step that are rows: the ids, the examples where each batch
+# brings its own, and the reference ids.
+_ROWS = (1, 2, 3)
+
+
+class Result(NamedTuple):
+  """What a run came to."""
+
+  test_accuracy: float
+  test_loss: float
+  images_per_second: float  # training and logging: no compilation, no test
+  gradient_evaluations_per_step: float
+  sam_fraction: float
+  steps: int
+  train_seconds: float
+  compile_seconds: float
+
+
+class Program:
+  """A run's compiled functions, shared by the runs that differ in their seed.
+
+  Args:
+    config: the config of the run, see `train/config.py`.
+    dataset: the data set.
+    step: another step than the config's.
+
+  Raises:
+    ConfigError: if the config cannot be run on this data set.
+  """
+
+  def __init__(
+    self,
+    config: train_config.Config,
+    dataset: memory.Dataset | stream.Streamed,
+    step: Step | None = None,
+  ):
+    self.config = config
+    self.step = step or Step(config, dataset)
+    self.method = self.step.method
+    self.num_examples = self.step.num_examples
+    self.total_steps = self.step.total_steps
+    self.devices = self.step.devices
+    self.feed = feed.make(dataset, self.devices)
+    self._split_rows = tuple(
+      row for row in _ROWS if row != 2 or self.feed.splits
+    )
+    slow_in_cond = jax.default_backend() == 'cpu' and self.step.convolves
+    self.on_host = config.branch == 'host' or (
+      config.branch == 'auto' and slow_in_cond
+    )
+    self._compiled = {}
+    self._init = jax.jit(self.step.init)
+    self._evaluate = self.devices.jit(self.step.evaluate)
+    self.compile_seconds = 0.0
+    if self.devices.count > 1:
+      self._try_out()
+
+  def run(
+    self,
+    seed: int,
+    log: Log | None = None,
+    checkpoints: Checkpoints | None = None,
+    start: tuple[TrainState, Progress] | None = None,
+  ) -> Result:
+    """Trains and tests.
+
+    Args:
+      seed: of the initialisation, the order, the augmentation and the method.
+      log: where the progress goes.
+      checkpoints: where the run is saved, if it is.
+      start: what `checkpoints` restored, None to train from scratch.
+
+    Returns:
+      The result.
+
+    Raises:
+      NotFinite: if the loss is no number any more.
+      CheckpointError, Stopped: see `train/engine/checkpoint.py`.
+    """
+    state, progress = start or (self.init(seed), Progress())
+    # The clock starts when the initialisation is done and not only sent.
+    jax.block_until_ready(state)
+    checkpoints = checkpoints or Checkpoints.nowhere()
+    batch_size = self.config.batch_size
+    log_every = self.config.log_every
+    test_every = self.config.eval_every * (self.num_examples // batch_size)
+    # Of the program's earlier runs, and of this run before it was stopped.
+    earlier = self.compile_seconds - progress.compile_seconds
+    compiling = lambda: self.compile_seconds - earlier
+    clock = _Clock(progress.seconds + progress.compile_seconds)
+    training = lambda: clock.seconds - compiling()
+    records = Records(
+      log or Log.nowhere(), batch_size, training, logged=progress.step
+    )
+    while progress.step < self.total_steps:
+      if progress.position == len(progress.order):
+        state, order = self.start_epoch(state, seed, progress.epoch)
+        progress = progress._replace(
+          epoch=progress.epoch + 1, order=order, position=0
+        )
+      left = progress.order[progress.position :]
+      left = left[: self.total_steps - progress.step]
+      for after, record in self.steps(state, left, seed, progress.epoch - 1):
+        state, step = after, progress.step + 1
+        progress = progress._replace(step=step, position=progress.position + 1)
+        records.add(record)
+        if step % log_every == 0:
+          records.flush(keep=log_every)
+        if step == self.total_steps or step % test_every == 0:
+          records.flush()
+          with clock.stopped():
+            progress = progress._replace(scores=self.test(state))
+            records.test(step, progress.scores)
+        progress = progress._replace(
+          seconds=training(), compile_seconds=compiling()
+        )
+        checkpoints.after_step(state, progress, records)
+    evaluations = int(optax.tree.get(state.method, 'gradient_evaluations'))
+    return Result(
+      test_accuracy=progress.scores['accuracy'],
+      test_loss=progress.scores['loss'],
+      images_per_second=self.total_steps * batch_size / progress.seconds,
+      gradient_evaluations_per_step=evaluations / self.total_steps,
+      sam_fraction=float(optax.tree.get(state.method, 'sam_fraction')),
+      steps=self.total_steps,
+      train_seconds=progress.seconds,
+      compile_seconds=progress.compile_seconds,
+    )
+
+  def init(self, seed: int) -> TrainState:
+    """The state before the first step."""
+    model = self.step.model(seed)
+    state = self._init(model.params, model.statistics, seed)
+    return self.devices.place(state)
+
+  def start_epoch(
+    self, state: TrainState, seed: int, epoch: int
+  ) -> tuple[TrainState, np.ndarray]:
+    """Draws an epoch's order.
+
+    Args:
+      state: the training state; a method that leaves examples out of whole
+        epochs changes it.
+      seed: of the run.
+      epoch: its number, from 0.
+
+    Returns:
+      The state, and each step's example ids, int32 [steps, batch_size]; what
+      fills no batch is dropped.
+    """
+    included = np.arange(self.num_examples)
+    if self.method.start_epoch is not None:
+      method, weights = self._call(
+        'start_epoch', self.method.start_epoch, state.method, donated=(0,)
+      )
+      state = state._replace(method=method)
+      included = np.flatnonzero(weights)
+    order = np.random.default_rng((seed, epoch)).permutation(included)
+    # Even an epoch that leaves out nearly everything has a step.
+    size = self.config.batch_size
+    steps = max(1, len(order) // size)
+    return state, np.resize(order, (steps, size)).astype(np.int32)
+
+  def steps(
+    self, state: TrainState, order: np.ndarray, seed: int = 0, epoch: int = 0
+  ) -> Iterator[tuple[TrainState, dict[str, jax.Array]]]:
+    """Takes a step on each of some batches.
+
+    The branches are decided ahead as far as they can be known, so that the
+    host sends a step before the last one is done.
+
+    Args:
+      state: the training state, which is donated.
+      order: the examples of each step, int32 [steps, batch_size].
+      seed: of the run, for what is random in reading the examples.
+      epoch: the order's, likewise.
+
+    Yields:
+      After each step, the new state and the step's scalars by name.
+    """
+    plan = self.method.plan if self.on_host else None
+    planned = []
+    fed = self.feed.train(order, seed, epoch)
+    for position, (ids, examples) in enumerate(zip(order, fed, strict=True)):
+      if plan is not None and not planned:
+        planned = plan(state.method, order[position:])
+      decisions = planned.pop(0) if planned else None
+      state, record = self.train_step(state, ids, decisions, examples)
+      yield state, record
+
+  def train_step(
+    self,
+    state: TrainState,
+    ids: np.ndarray,
+    decisions: dict[str, bool] | None = None,
+    examples: feed.Examples | None = None,
+  ) -> tuple[TrainState, dict[str, jax.Array]]:
+    """Takes one step; compiles it when it is the first of its kind.
+
+    Args:
+      state: the training state, which is donated.
+      ids: the examples of this step, int32 [batch_size].
+      decisions: the branches that the step takes, where they are known.
+      examples: where the examples are, if they are fed ahead.
+
+    Returns:
+      The new state, and the step's scalars by name.
+    """
+    if examples is None:
+      examples = next(self.feed.train(ids[None]))
+    arguments = [state, *self._rows(ids, examples)]
+    if decisions is None:
+      decisions = {}
+      alone = self.devices.count == 1
+      if self.on_host and alone and self.method.first_pass is not None:
+        # The choice needs the first gradient: two compiled calls.
+        first = self._call(
+          'first_pass',
+          self.step.first_pass,
+          *arguments[:3],
+          rows=self._split_rows[:-1],
+        )
+        decisions = self.method.decide(state.method, ids, first)
+        arguments.append(first)
+      elif self.on_host:
+        decisions = self.method.decide(state.method, ids)
+    kind = tuple(sorted(decisions.items()))
+    return self._call(
+      kind, self.step.step, *arguments, rows=self._split_rows, donated=(0,)
+    )
+
+  def _rows(self, ids: np.ndarray, examples: feed.Examples) -> Any:
+    """What a step takes of its examples: ids, where they are, reference ids."""
+    batch = self.devices.batch
+    return batch(ids), examples, batch(self._reference_ids(ids))
+
+  def _try_out(self) -> None:
+    """Refuses a method that these devices cannot run, before a compilation."""
+    model = self.step.model(self.config.seed)
+    state = jax.eval_shape(self.step.init, model.params, model.statistics, 0)
+    ids = np.zeros(self.config.batch_size, np.int32)
+    reference = self._reference_ids(ids)
+    try:
+      self.devices.try_out(
+        self.step.step,
+        [state, ids, self.feed.like(len(ids)), reference],
+        self._split_rows,
+      )
+    except ValueError as error:
+      raise train_config.ConfigError(
+        f'In method, on {self.devices.count} devices: {error}'
+      ) from error
+
+  def _call(self, name, function, *arguments, rows=(), donated=()):
+    """Calls the function compiled for a name, for all seeds alike."""
+    if name not in self._compiled:
+      start = time.perf_counter()
+      decisions = dict(name) if isinstance(name, tuple) else {}
+      self._compiled[name] = self.devices.compile(
+        functools.partial(function, **decisions), arguments, rows, donated
+      )
+      self.compile_seconds += time.perf_counter() - start
+    return self._compiled[name](*arguments)
+
+  @property
+  def compiled(self) -> Mapping[Any, Any]:
+    """The compiled functions of the steps taken so far, by their kind."""
+    return self._compiled
+
+  def test(self, state: TrainState) -> dict[str, float]:
+    """Loss and accuracy over the whole test split."""
+    count = self.feed.num_tested
+    devices = self.devices.count
+    size = -(-min(500, count) // devices) * devices
+    positions = np.arange(-(-count // size) * size).reshape(-1, size)
+    # The last batch is filled up with the first images, which do not count.
+    valid = (positions < count).astype(np.float32)
+    sums = np.zeros(2)
+    batches = self.feed.test(positions % count)
+    for batch, valid_here in zip(batches, valid, strict=True):
+      sums += jax.device_get(
+        self._evaluate(
+          state.params,
+          state.statistics,
+          *batch,
+          self.devices.split(valid_here),
+        )
+      )
+    loss, accuracy = sums / count
+    return {'loss': float(loss), 'accuracy': float(accuracy)}
+
+  def _reference_ids(self, ids: np.ndarray) -> np.ndarray | None:
+    """The examples of the second gradient source, for methods that have one."""
+    options = self.config.reference
+    if options.batch_size is None:
+      return None
+    # Drawn from this step's own examples, so that it needs no other state.
+    draw = np.random.default_rng((int(ids[0]), *map(int, ids[-2:])))
+    order = draw.permutation(self.num_examples).astype(np.int32)
+    if options.contains_batch:
+      order = np.concatenate([ids, order[~np.isin(order, ids)]])
+    return order[: options.batch_size]
+
+
+class _Clock:
+  """Counts seconds on, but for those it is stopped."""
+
+  def __init__(self, seconds: float):
+    self._start = time.perf_counter() - seconds
+
+  @property
+  def seconds(self) -> float:
+    return time.perf_counter() - self._start
+
+  @contextlib.contextmanager
+  def stopped(self):
+    begun = time.perf_counter()
+    held = begun - self._start
+    yield
+    self._start = time.perf_counter() - held

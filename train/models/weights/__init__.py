@@ -1,0 +1,1 @@
+"""Weights that others trained, by the naming of their files."""

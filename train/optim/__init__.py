@@ -1,0 +1,1 @@
+"""The base optimizer and the method, from the config."""

@@ -1,0 +1,120 @@
+"""The report of some runs: the text, and the files."""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from train import workdir
+from train.report import curves, sensitivity, table
+from train.report.results import Names, SavedRun, rows
+
+_VERSIONS = ('sam_optax', 'jax', 'optax', 'flax')
+
+
+def text(found: Sequence[SavedRun], names: Names) -> str:
+  """The report in Markdown: title, tables, and what else there is to know."""
+  made = rows(found, names)
+  points = list(dict.fromkeys(row['point'] for row in made))
+  parts = [names.title]
+  if points == ['']:
+    parts.append(table.full(made))
+  else:
+    parts.append(table.overview(made, points))
+    for point in points:
+      here = [row for row in made if row['point'] == point]
+      parts += [f'{point or "As configured"}:', table.full(here)]
+  for row in made:
+    for seed, failure in row['failed'].items():
+      where = ' '.join(filter(None, (row['method'], row['point'])))
+      parts.append(f'{where} seed {seed} failed: {failure}')
+  parts.append(_changes(found, names))
+  made_with = ', '.join(
+    f'{name} {" and ".join(values)}'
+    for name, values in _made_with(found).items()
+  )
+  if made_with:
+    parts.append(f'Made with {made_with}.')
+  return '\n\n'.join(filter(None, parts))
+
+
+def write(
+  found: Sequence[SavedRun], names: Names, folder: pathlib.Path
+) -> tuple[str, list[pathlib.Path]]:
+  """Writes the table, its numbers and the curves.
+
+  Args:
+    found: the runs.
+    names: of the rows.
+    folder: where the files go.
+
+  Returns:
+    The table, and the files.
+  """
+  markdown, made = text(found, names), rows(found, names)
+  folder.mkdir(parents=True, exist_ok=True)
+  record = {
+    'title': names.title,
+    'made_with': _made_with(found),
+    'rows': made,
+  }
+  workdir.write(folder / 'table.md', markdown)
+  workdir.write(folder / 'table.json', json.dumps(record, indent=2))
+  title = names.title or _title(found[0].config)
+  files = [folder / 'table.md', folder / 'table.json']
+  if sensitivity.picture(made, title, folder / 'grid.png'):
+    files.append(folder / 'grid.png')
+  for point in dict.fromkeys(row['point'] for row in made):
+    groups = {
+      row['method']: _curves(found, (point, row['variant']))
+      for row in made
+      if row['point'] == point
+    }
+    name = '-'.join(filter(None, ('curves', point.replace('/', ','))))
+    here = ', '.join(filter(None, (title, point)))
+    if curves.picture(groups, here, folder / f'{name}.png'):
+      files.append(folder / f'{name}.png')
+  return markdown, files
+
+
+def _title(config: Mapping[str, Any]) -> str:
+  name = lambda section: str(config.get(section, {}).get('name', ''))
+  return f'{name("model")} on {pathlib.Path(name("data")).name}'
+
+
+def _curves(
+  found: Sequence[SavedRun], kind: tuple[str, str]
+) -> list[curves.Curves]:
+  """Those of the finished runs, or else what there is so far."""
+  group = [run for run in found if run.kind == kind]
+  done = [run for run in group if run.result is not None]
+  return [curves.read(run.folder) for run in done or group]
+
+
+def _changes(found: Sequence[SavedRun], names: Names) -> str:
+  """In what the configs differ from those of the file, but for the grid."""
+  changed = {}
+  if names.get_config is not None:
+    for run in found:
+      if run.variant in names.labels:
+        own = workdir.as_json(names.get_config(run.variant))
+        differing = workdir.differing(run.config, own)
+        swept = [value.split('=')[0] for value in run.point.split('/')]
+        for key, (value, _) in differing.items():
+          if key not in ('seed', *swept):
+            changed[f'{key}={value}'] = None
+  kept = [
+    change for change in changed if not change.startswith(workdir.MAY_DIFFER)
+  ]
+  return f'Changed in the configs: {", ".join(kept)}.' if kept else ''
+
+
+def _made_with(found: Sequence[SavedRun]) -> dict[str, list[str]]:
+  """Devices and versions of the finished runs: all of them if they differ."""
+  results = [run.result for run in found if run.result is not None]
+  made_with = {}
+  for name in ('device', *_VERSIONS):
+    values = sorted({str(result[name]) for result in results if name in result})
+    if values:
+      made_with[name] = values
+  return made_with

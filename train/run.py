@@ -1,0 +1,103 @@
+"""One run in its folder: begun, resumed, finished."""
+
+import contextlib
+import json
+import pathlib
+
+import flax
+import jax
+import optax
+
+import sam_optax
+from train import workdir
+from train.checks import Config
+from train.data.open import open_set
+from train.engine import log, loop
+from train.engine.checkpoint import Checkpoints
+from train.parallel import processes
+
+# What a result depends on besides its config.
+_VERSIONS = (sam_optax, jax, optax, flax)
+_RESULT = 'result.json'
+_FILES = ('config.json', log.LINES, log.BOARD, _RESULT)
+
+
+def run(
+  config: Config,
+  folder: pathlib.Path,
+  program: loop.Program | None = None,
+  bar: bool = True,
+) -> loop.Result:
+  """Trains in a folder, from the last checkpoint if there is one.
+
+  Args:
+    config: the config of the run.
+    folder: where the run goes: a new folder, made once the config has proved
+      good, or that of a run of the same config which was stopped.
+    program: of the same config but for its seed, to compile only once.
+    bar: whether to show the progress.
+
+  Returns:
+    What came out, which is in `result.json` too.
+
+  Raises:
+    ConfigError, DataError, NotFinite, CheckpointError, Stopped, Failed: see
+      `train/config.py`, `train/data/memory.py`, `train/engine/records.py`,
+      `train/engine/checkpoint.py` and `train/parallel/processes.py`.
+  """
+  processes.in_first(lambda: workdir.check(folder, config))
+  if program is None:
+    dataset = processes.in_turn(lambda: open_set(config.data))
+    program = loop.Program(config, dataset)
+  with contextlib.ExitStack() as stack:
+    claimed = workdir.claimed(folder, config)
+    processes.in_first(lambda: stack.enter_context(claimed))
+    checkpoints = stack.enter_context(_checkpoints(folder, program))
+    start = checkpoints.restore(
+      program.init(config.seed), log.steps_logged(folder)
+    )
+    keep = start[1].step if start else 0
+    lines = log.Log.nowhere()
+    if processes.is_first():
+      total_steps = program.total_steps if bar else None
+      lines = log.Log(folder, total_steps, keep)
+    with lines:
+      result = program.run(config.seed, lines, checkpoints, start)
+  record = {
+    **result._asdict(),
+    'device': jax.devices()[0].device_kind,
+    'devices': program.devices.count,
+    **{module.__name__: module.__version__ for module in _VERSIONS},
+  }
+  if processes.is_first():
+    workdir.write(folder / _RESULT, json.dumps(record, indent=2))
+  return result
+
+
+def summary(result: loop.Result, folder: pathlib.Path) -> str:
+  """A result and where its files are, for people."""
+  lines = [
+    f'test accuracy                  {result.test_accuracy:.2%}',
+    f'images/s                       {result.images_per_second:,.0f}',
+    'gradient evaluations per step  '
+    f'{result.gradient_evaluations_per_step:.3f}',
+    f'SAM steps                      {result.sam_fraction:.1%}',
+    f'compilation                    {result.compile_seconds:.1f} s',
+    *(f'wrote {folder / name}' for name in _FILES),
+  ]
+  return '\n'.join(lines)
+
+
+def _checkpoints(folder, program):
+  config = program.config
+  if not config.checkpoint.every:
+    return Checkpoints.nowhere()
+  return Checkpoints(
+    folder / 'checkpoints',
+    every=config.checkpoint.every,
+    keep=config.checkpoint.keep,
+    # With the records, so that the device has work meanwhile.
+    lag=config.log_every,
+    total_steps=program.total_steps,
+    num_devices=program.devices.count,
+  )

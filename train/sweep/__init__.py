@@ -1,0 +1,1 @@
+"""Many runs: several methods, seeds and values of a key."""

@@ -1,0 +1,144 @@
+"""Trains the runs of a sweep in this process, whatever of them is missing."""
+
+import functools
+import json
+import sys
+import traceback
+from collections.abc import Sequence
+
+import ml_collections
+
+from train import config as train_config
+from train import run as one_run
+from train import workdir
+from train.data import memory, stream
+from train.data.open import open_set
+from train.engine import loop, records
+from train.engine.preemption import Stopped
+from train.sweep.plan import PlannedRun
+
+# What would only happen again, since the same run is the same to the last bit.
+_FINAL = records.NotFinite.__name__
+
+
+def prepare(todo: Sequence[PlannedRun]) -> None:
+  """Makes the folders of the runs, after all of them have been looked at.
+
+  Args:
+    todo: the runs.
+
+  Raises:
+    ConfigError, DataError: if a folder holds a run of another config, or a
+      config cannot be run.
+  """
+  for run in todo:
+    # What failed before its first step is no run of another config.
+    if _is_over(run) and workdir.is_begun(run.folder):
+      workdir.check_same(run.folder, run.config)
+    elif not workdir.is_busy(run.folder):
+      workdir.check(run.folder, run.config)
+      train_config.check(run.config, dataset(run).num_examples)
+  for run in todo:
+    _forgive(run)
+    # The config says which runs there are to be, before they begin.
+    if not (run.folder / 'config.json').exists():
+      run.folder.mkdir(parents=True, exist_ok=True)
+      workdir.write_config(run.folder, run.config)
+
+
+def _forgive(run: PlannedRun) -> None:
+  """Has a run that failed tried again, unless the same would happen."""
+  failure = run.folder / workdir.FAILURE
+  if not failure.exists() or (run.folder / 'result.json').exists():
+    return
+  begun = workdir.is_begun(run.folder)
+  if not begun or json.loads(failure.read_text())['error'] != _FINAL:
+    failure.unlink()
+  if not begun:  # the config may have been at fault
+    (run.folder / 'config.json').unlink(missing_ok=True)
+
+
+def run_all(todo: Sequence[PlannedRun], bar: bool = False) -> None:
+  """Trains in this process what is missing, one run after another.
+
+  Args:
+    todo: the runs; those that differ in the seed only share what is compiled.
+    bar: whether to show each run's progress.
+
+  Raises:
+    Stopped: if SIGTERM came; the run under way is saved.
+  """
+  last = {run.kind: run for run in todo}
+  programs = {}
+  for run in todo:
+    if not _is_over(run) and not workdir.is_busy(run.folder):
+      _train(run, programs, bar)
+    if run is last[run.kind]:
+      programs.pop(run.kind, None)  # it holds memory of the device
+
+
+def _train(
+  run: PlannedRun, programs: dict[tuple[str, str], loop.Program], bar: bool
+) -> None:
+  try:
+    if run.kind not in programs:
+      programs[run.kind] = loop.Program(run.config, dataset(run))
+    one_run.run(run.config, run.folder, programs[run.kind], bar)
+  except Stopped:
+    raise
+  except workdir.Busy:
+    pass  # since a moment ago
+  # Whatever it is, it is this run's: the others may do better.
+  except Exception as error:
+    if not _is_over(run):  # by another process, since a moment ago
+      _write_failure(run, error)
+  else:
+    _say(run)
+
+
+def dataset(run: PlannedRun) -> memory.Dataset | stream.Streamed:
+  """The data set of a run, which others may share."""
+  return _open(run.config.data.to_json())
+
+
+@functools.cache
+def _open(options: str) -> memory.Dataset | stream.Streamed:
+  return open_set(ml_collections.ConfigDict(json.loads(options)))
+
+
+def missing(todo: Sequence[PlannedRun]) -> int:
+  """Says which runs are not finished; the exit status is 1 if there are any."""
+  status = 0
+  for run in todo:
+    if not (run.folder / 'result.json').exists():
+      print(f'not finished: {run.name}, {run.folder}', file=sys.stderr)
+      status = 1
+  return status
+
+
+def _is_over(run: PlannedRun) -> bool:
+  """Whether a run is finished or has failed."""
+  return any(
+    (run.folder / name).exists() for name in ('result.json', workdir.FAILURE)
+  )
+
+
+def _write_failure(run: PlannedRun, error: Exception) -> None:
+  record = {
+    'error': type(error).__name__,
+    'message': str(error),
+    'traceback': ''.join(traceback.format_exception(error)),
+  }
+  run.folder.mkdir(parents=True, exist_ok=True)
+  workdir.write(run.folder / workdir.FAILURE, json.dumps(record, indent=2))
+  print(f'  {run.name}   failed: {error}', file=sys.stderr, flush=True)
+
+
+def _say(run: PlannedRun) -> None:
+  result = json.loads((run.folder / 'result.json').read_text())
+  print(
+    f'  {run.name:14}   {result["test_accuracy"]:.2%} in '
+    f'{result["train_seconds"]:.1f} s + {result["compile_seconds"]:.1f} s to '
+    'compile',
+    flush=True,
+  )

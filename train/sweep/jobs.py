@@ -1,0 +1,119 @@
+"""A sweep in several processes at once, each with a device of its own.
+
+All of them go through the same runs and pass over what another one trains, so
+the only thing that they share is the folders.
+"""
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from train.checks import ConfigError
+from train.sweep.plan import PlannedRun
+
+# In a process of its own, which gives the devices back when it ends. A TPU's
+# devices that are one chip have the same coordinates.
+_COUNT = """
+import jax
+chips = {getattr(device, 'coords', device.id) for device in jax.local_devices()}
+print(jax.default_backend(), len(chips))
+"""
+
+
+def run(
+  arguments: Sequence[str], environments: Sequence[Mapping[str, str]]
+) -> None:
+  """Runs the sweep's command in processes and waits for them.
+
+  Args:
+    arguments: of the command.
+    environments: what each process has in its environment besides ours.
+
+  Raises:
+    KeyboardInterrupt: if a signal came; the processes were stopped and have
+      saved.
+  """
+  processes = []
+  try:
+    for index, environment in enumerate(environments):
+      worker = f'--worker={index}/{len(environments)}'
+      processes.append(
+        subprocess.Popen(
+          [sys.executable, '-m', 'train.sweep', *arguments, worker],
+          env={**os.environ, **environment},
+          # Ctrl-C goes to us alone; they get the signal that they save at.
+          start_new_session=True,
+        )
+      )
+    for process in processes:
+      process.wait()
+  except KeyboardInterrupt:
+    for process in processes:
+      process.terminate()
+    for process in processes:
+      process.wait()
+    raise
+
+
+def environments(jobs: str) -> list[dict[str, str]]:
+  """What shows each process a device of its own.
+
+  Args:
+    jobs: how many processes, or 'all' for one on each device.
+
+  Returns:
+    The variables of each process.
+
+  Raises:
+    ConfigError: if there are fewer devices.
+  """
+  done = subprocess.run(
+    [sys.executable, '-c', _COUNT], capture_output=True, text=True, check=True
+  )
+  platform, number = done.stdout.split()
+  count = int(number) if jobs == 'all' else int(jobs)
+  if platform == 'cpu':
+    # Else every process would take all cores, and they would take turns.
+    share = max(1, (os.cpu_count() or 1) // count)
+    threads = os.environ.get('NPROC', str(share))
+    return [{'NPROC': threads}] * count
+  if count > int(number):
+    raise ConfigError(
+      f'Given --jobs={count}. There are only {number} {platform} devices, and '
+      f'two runs on one would slow each other. Use at most --jobs={number}.'
+    )
+  return [_showing(platform, index) for index in range(count)]
+
+
+def _showing(platform: str, index: int) -> dict[str, str]:
+  name = 'TPU_VISIBLE_CHIPS' if platform == 'tpu' else 'CUDA_VISIBLE_DEVICES'
+  # Ours may be only some of the machine's.
+  visible = os.environ.get(name)
+  variables = {name: visible.split(',')[index] if visible else str(index)}
+  if platform == 'tpu':
+    # The process is not one of several that make up a slice.
+    variables['TPU_CHIPS_PER_PROCESS_BOUNDS'] = '1,1,1'
+    variables['TPU_PROCESS_BOUNDS'] = '1,1,1'
+  return variables
+
+
+def share(
+  todo: Sequence[PlannedRun], index: int, count: int
+) -> list[PlannedRun]:
+  """The order in which one of several processes goes through the runs.
+
+  Args:
+    todo: all the runs.
+    index: of the process.
+    count: how many processes there are.
+
+  Returns:
+    All the runs: those of a variant one after another, since they share what
+    is compiled, and each process begins with other variants.
+  """
+  kinds = dict.fromkeys(run.kind for run in todo)
+  groups = [[run for run in todo if run.kind == kind] for kind in kinds]
+  start = index * len(groups) // count
+  return list(itertools.chain(*groups[start:], *groups[:start]))

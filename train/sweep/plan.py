@@ -1,0 +1,130 @@
+"""The runs of a sweep: what each one trains, and in which folder."""
+
+import itertools
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from train.checks import Config, ConfigError
+from train.variants import overridden
+
+_OVERRIDE = '--config.'
+
+
+class PlannedRun(NamedTuple):
+  """One run of a sweep."""
+
+  variant: str
+  point: str  # of the grid: 'data.label_noise=0.2', '' without a grid
+  seed: int
+  folder: pathlib.Path
+  config: Config
+
+  @property
+  def kind(self) -> tuple[str, str]:
+    """What it has in common with the runs that differ in the seed only."""
+    return self.point, self.variant
+
+  @property
+  def name(self) -> str:
+    """What to call it: the variant, where in the grid, and the seed."""
+    return ' '.join(
+      filter(None, (self.variant, self.point, f'seed {self.seed}'))
+    )
+
+
+def grid(texts: Sequence[str]) -> list[tuple[str, ...]]:
+  """The points of a grid.
+
+  Args:
+    texts: ``KEY=VALUE,VALUE,...`` for each key of the config that is swept.
+
+  Returns:
+    For each combination its ``KEY=VALUE`` of every key; one that is empty
+    where nothing is swept.
+
+  Raises:
+    ConfigError: if a text is of another form, or a key cannot be swept.
+  """
+  axes, keys = [], []
+  for text in texts:
+    key, _, values = text.partition('=')
+    if not all((key, *values.split(','))):
+      raise ConfigError(
+        f'Given --grid={text}. It names no key, or a value is empty. Use '
+        '--grid=KEY=VALUE,VALUE, such as --grid=data.label_noise=0,0.2.'
+      )
+    keys.append(key)
+    axes.append(
+      [f'{key}={value}' for value in dict.fromkeys(values.split(','))]
+    )
+  for index, key in enumerate(keys):
+    _check_key('--grid', key, keys[:index])
+  return list(itertools.product(*axes))
+
+
+def plan(
+  module: Mapping[str, Any],
+  variants: Sequence[str],
+  seeds: int,
+  folder: pathlib.Path,
+  points: Sequence[tuple[str, ...]] = ((),),
+  overrides: Sequence[str] = (),
+) -> list[PlannedRun]:
+  """All runs of a sweep: a seed of every variant, then the next seed.
+
+  So a machine whose speed drifts slows the variants alike.
+
+  Args:
+    module: what the config file defines.
+    variants: of it.
+    seeds: how many runs of each; they have the seeds from 0.
+    folder: that of the sweep; a run's own is VARIANT/POINT/SEED in it.
+    points: of the grid.
+    overrides: ``--config.KEY=VALUE``, of every run.
+
+  Returns:
+    The runs, point by point.
+
+  Raises:
+    ConfigError: if an override cannot be one, or two values are of one key.
+  """
+  swept = [value.split('=')[0] for value in points[0]]
+  for given in overrides:
+    if not given.startswith(_OVERRIDE):
+      raise ConfigError(
+        f'Given {given!r}. There is no such flag. See --help; keys of the '
+        'config are given as --config.KEY=VALUE.'
+      )
+    key = given.removeprefix(_OVERRIDE).split('=')[0]
+    _check_key('--config', key, swept)
+  runs = []
+  for point in points:
+    for seed in range(seeds):
+      for variant in variants:
+        config = overridden(
+          module['get_config'](variant),
+          [
+            *overrides,
+            *(_OVERRIDE + value for value in point),
+            f'{_OVERRIDE}seed={seed}',
+          ],
+        )
+        # A value may be a path; a folder's name may not.
+        parts = [value.replace('/', '_') for value in point]
+        place = folder.joinpath(variant, *parts, str(seed))
+        runs.append(PlannedRun(variant, '/'.join(parts), seed, place, config))
+  return runs
+
+
+def _check_key(flag: str, key: str, others: Sequence[str]) -> None:
+  if key == 'seed':
+    raise ConfigError(
+      f'Given {flag} with seed. Every run of a sweep has a seed of its own. '
+      'Say how many with --seeds.'
+    )
+  if key in others:
+    raise ConfigError(
+      f'Given {key} twice. A run can have only one value of it. Give all '
+      'values in one --grid.'
+    )

@@ -1,0 +1,1 @@
+"""Commands beside training: demo, prepare, contact_sheet."""
