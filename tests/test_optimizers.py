@@ -12,7 +12,8 @@ import pytest
 import sam_optax
 from tests import driving
 from tests.methods import build
-from tests.test_interface import assert_three_beats
+from tests.probe import Probe, probe
+from tests.test_mistakes import assert_three_beats
 
 ENTRIES = np.linspace(0.5, 2.0, 4).astype(np.float32)  # of a diagonal Hessian
 
@@ -61,14 +62,14 @@ def test_bsam_is_preconditioned_momentum(entry, rho, decay):
 
 def test_the_noise_of_bsam_shrinks_with_the_examples_and_the_precision():
   params = {'w': jnp.zeros([4000])}
-  losses = lambda p, x: (x * jnp.sum(driving.probe(p)['w']), None)
+  losses = lambda p, x: (x * jnp.sum(probe(p)['w']), None)
   for examples in (100, 10_000):
     method = sam_optax.bsam(0.0, examples, 0.0, beta2=0.0)
-    driving.Probe.points = []
+    Probe.points = []
     state = method.init(params)
     for _ in range(2):
       _, _, state = method.value_and_grad(losses, params, state, jnp.ones(2))
-    first, _, second, _ = (np.std(p['w']) for p in driving.Probe.points)
+    first, _, second, _ = (np.std(p['w']) for p in Probe.points)
     assert first == pytest.approx(examples**-0.5, rel=0.05)
     # Gradient and precision were 1; now the precision is 1 plus the floor.
     precision = 1 + 0.1 + 10 / examples

@@ -12,7 +12,7 @@ import pytest
 import sam_optax
 from tests import driving
 from tests.methods import build
-from tests.test_interface import assert_three_beats
+from tests.test_mistakes import assert_three_beats
 
 RATE = 0.5
 
