@@ -1,6 +1,6 @@
 """The rows of a report as Markdown tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Row = Mapping[str, Any]  # as `results.rows` makes it
@@ -20,7 +20,7 @@ def full(table: Sequence[Row]) -> str:
   }
   if not any(row['published_percent'] for row in table):
     del columns['published']
-  return _markdown(
+  return markdown(
     list(columns), [[cell(row) for cell in columns.values()] for row in table]
   )
 
@@ -38,13 +38,14 @@ def overview(table: Sequence[Row], points: Sequence[str]) -> str:
     return accuracy if whole else f'{accuracy} ({_seeds(row)} seeds)'
 
   methods = dict.fromkeys(row['method'] for row in table)
-  return _markdown(
+  return markdown(
     ['test accuracy', *(point or 'as configured' for point in points)],
     [[name, *(cell(name, point) for point in points)] for name in methods],
   )
 
 
-def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+  """A Markdown table of one line per row, its cells already formatted."""
   line = lambda cells: f'| {" | ".join(cells)} |'
   return '\n'.join([line(head), '|---' * len(head) + '|', *map(line, body)])
 
