@@ -114,7 +114,7 @@ def compare(
     'model': model,
     'parameter_bytes': sgd.parameter_bytes,
     'batch': settings.batch,
-    'image_shape': list(dataset.train_images.shape[1:]),
+    'image_shape': list(dataset.train['image'].shape[1:]),
     'rounds': settings.rounds,
     'steps': steps,
     'forward': measure.over(turns['forward'], turns['sgd']).value,

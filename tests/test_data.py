@@ -50,6 +50,15 @@ def raises(match, call, *args):
   return message
 
 
+def flat(dataset):
+  """The arrays of a data set in the order of ARRAYS."""
+  return [
+    rows[name]
+    for rows in (dataset.train, dataset.test)
+    for name in ('image', 'label')
+  ]
+
+
 def arrays(shape=(4, 4), **changes):
   rng = np.random.default_rng(0)
   values = {
@@ -98,8 +107,8 @@ def test_one_class_is_no_data_set(tmp_path):
 def test_npz_is_read_as_it_was_written(tmp_path, shape):
   read = memory.load(write_npz(tmp_path, shape=shape))
   expected = arrays(shape)
-  assert read.num_classes == 3
-  for found, name in zip(read, ARRAYS, strict=False):
+  assert read.facts['num_classes'] == 3
+  for found, name in zip(flat(read), ARRAYS, strict=True):
     if name.endswith('x'):
       assert found.dtype == np.uint8 and found.ndim == 4
       found = found.reshape(expected[name].shape)
@@ -111,9 +120,11 @@ def test_npz_is_read_as_it_was_written(tmp_path, shape):
 def test_the_first_images_are_kept(tmp_path):
   path = write_npz(tmp_path)
   whole, few = memory.load(path), memory.load(path, first=(4, 1))
-  for found, all_of_it, count in zip(few, whole, (4, 4, 1, 1), strict=False):
+  for found, all_of_it, count in zip(
+    flat(few), flat(whole), (4, 4, 1, 1), strict=True
+  ):
     np.testing.assert_array_equal(found, all_of_it[:count])
-  assert few.num_classes == whole.num_classes
+  assert few.facts['num_classes'] == whole.facts['num_classes']
   for first in ((0, 1), (7, 1), (4, 4), (4,)):
     with pytest.raises(checks.DataError, match='It has 6 training and 3 test'):
       memory.load(path, first=first)
@@ -172,13 +183,13 @@ def test_folder_is_read_in_the_order_of_names(tmp_path, shape):
   expected = [
     written['train', kind, name] for kind in ('cat', 'dog') for name in '9b'
   ]
-  assert read.train_images.shape[1:] == (*shape, 1)[:3]
+  assert read.train['image'].shape[1:] == (*shape, 1)[:3]
   np.testing.assert_array_equal(
-    read.train_images.reshape(4, *shape), np.stack(expected)
+    read.train['image'].reshape(4, *shape), np.stack(expected)
   )
-  assert read.train_labels.tolist() == [0, 0, 1, 1]
-  assert read.test_labels.tolist() == [0, 1]
-  assert read.num_classes == 2
+  assert read.train['label'].tolist() == [0, 0, 1, 1]
+  assert read.test['label'].tolist() == [0, 1]
+  assert read.facts['num_classes'] == 2
 
 
 def test_folder_reads_webp_and_bmp(tmp_path):
@@ -186,7 +197,7 @@ def test_folder_reads_webp_and_bmp(tmp_path):
   pixels = np.full((5, 4, 3), 7, np.uint8)
   for name in ('train/cat/c.webp', 'train/cat/d.bmp'):
     write_image(tmp_path / name, pixels)
-  assert (memory.load(str(tmp_path)).train_images[2:4] == 7).all()
+  assert (memory.load(str(tmp_path)).train['image'][2:4] == 7).all()
 
 
 def test_folder_reads_jpeg_and_drops_alpha(tmp_path):
@@ -195,8 +206,8 @@ def test_folder_reads_jpeg_and_drops_alpha(tmp_path):
   write_image(tmp_path / 'train/cat/d.jpeg', np.zeros((5, 4, 3), np.uint8))
   write_image(tmp_path / 'train/cat/e.png', np.full((5, 4, 4), 7, np.uint8))
   read = memory.load(str(tmp_path))
-  assert read.train_images.shape == (7, 5, 4, 3)
-  assert (read.train_images[4] == 7).all()
+  assert read.train['image'].shape == (7, 5, 4, 3)
+  assert (read.train['image'][4] == 7).all()
 
 
 def test_folder_errors(tmp_path):
@@ -228,16 +239,16 @@ def test_digits_are_those_of_sklearn(prepared):
   pixels, labels = datasets.load_digits(return_X_y=True)
   pixels = np.round(pixels * 255 / 16).reshape(-1, 8, 8, 1)
   test = np.arange(1797) % 5 == 0
-  assert read.train_images.shape == (1437, 8, 8, 1)
-  assert read.test_images.shape == (360, 8, 8, 1)
-  assert read.train_images.dtype == np.uint8
-  assert (read.train_images.min(), read.train_images.max()) == (0, 255)
-  np.testing.assert_array_equal(read.train_images, pixels[~test])
-  np.testing.assert_array_equal(read.test_images, pixels[test])
-  np.testing.assert_array_equal(read.train_labels, labels[~test])
-  np.testing.assert_array_equal(read.test_labels, labels[test])
+  assert read.train['image'].shape == (1437, 8, 8, 1)
+  assert read.test['image'].shape == (360, 8, 8, 1)
+  assert read.train['image'].dtype == np.uint8
+  assert (read.train['image'].min(), read.train['image'].max()) == (0, 255)
+  np.testing.assert_array_equal(read.train['image'], pixels[~test])
+  np.testing.assert_array_equal(read.test['image'], pixels[test])
+  np.testing.assert_array_equal(read.train['label'], labels[~test])
+  np.testing.assert_array_equal(read.test['label'], labels[test])
   np.testing.assert_array_equal(
-    np.bincount(read.train_labels) + np.bincount(read.test_labels),
+    np.bincount(read.train['label']) + np.bincount(read.test['label']),
     [178, 182, 177, 183, 181, 182, 181, 179, 174, 180],
   )
 
@@ -250,7 +261,7 @@ def test_digits_are_prepared_once(tmp_path, monkeypatch):
 
   monkeypatch.setattr(builders.Digits, '_split_generators', again)
   second = memory.load('digits', str(tmp_path))
-  for a, b in zip(first, second, strict=True):
+  for a, b in zip(flat(first), flat(second), strict=True):
     np.testing.assert_array_equal(a, b)
 
 
@@ -263,7 +274,7 @@ def test_digits_prepared_meanwhile_by_another_process(tmp_path, monkeypatch):
     return split_generators(self, dl_manager)
 
   monkeypatch.setattr(builders.Digits, '_split_generators', slow)
-  assert len(memory.load('digits', str(tmp_path)).train_labels) == 1437
+  assert len(memory.load('digits', str(tmp_path)).train['label']) == 1437
   assert os.listdir(tmp_path / 'digits') == ['1.0.0']
 
 
@@ -319,7 +330,7 @@ folder = load(sys.argv[1])
 try:
   load('digits', sys.argv[1])
 except DataError as error:
-  print(len(folder.train_labels), error)
+  print(len(folder.train['label']), error)
 """
   for absent in ('tensorflow_datasets', 'importlib_resources', 'array_record'):
     done = subprocess.run(
@@ -423,12 +434,12 @@ def test_cifar10_is_read_by_its_name(cifar, monkeypatch, capsys):
 
   read = memory.load('cifar10', where)
   train = np.concatenate([records[name] for name in FILES[:5]])
-  assert read.num_classes == 10
-  np.testing.assert_array_equal(read.train_labels, train[:, 0])
+  assert read.facts['num_classes'] == 10
+  np.testing.assert_array_equal(read.train['label'], train[:, 0])
   # Red is first in a record, and a channel is written row by row.
   for y, x, channel in ((0, 0, 0), (0, 31, 1), (17, 3, 2)):
     np.testing.assert_array_equal(
-      read.train_images[:, y, x, channel],
+      read.train['image'][:, y, x, channel],
       train[:, 1 + channel * 1024 + y * 32 + x],
     )
 

@@ -270,7 +270,7 @@ def test_a_run_in_another_process_is_passed_over(
 
 def planned(arguments, tmp_path):
   overrides = [a for a in arguments if a.startswith('--config.')]
-  return plan.plan(MODULE, ['sgd'], 2, tmp_path / 'sweep', overrides=overrides)
+  return plan.plan(MODULE, ['sgd'], 2, tmp_path / 'sweep', common=overrides)
 
 
 def test_a_finished_run_of_another_config_is_refused(
@@ -291,7 +291,7 @@ def test_a_finished_run_of_another_config_is_refused(
 
 
 def test_a_grid_has_a_folder_for_each_combination(tmp_path):
-  points = plan.grid(['data.label_noise=0,0.2', 'data.name=a/b.npz'])
+  points = plan.combinations(['data.label_noise=0,0.2', 'data.name=a/b.npz'])
   todo = plan.plan(
     MODULE, ['sgd', 'arsam'], 1, tmp_path, points, ['--config.epochs=7']
   )

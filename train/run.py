@@ -60,11 +60,13 @@ def run(
     lines = log.Log.nowhere()
     if processes.is_first():
       total_steps = program.total_steps if bar else None
-      lines = log.Log(folder, total_steps, keep)
+      main = program.step.task.main
+      workdir.write_task(folder, config.task, main._asdict())
+      lines = log.Log(folder, total_steps, keep, main)
     with lines:
       result = program.run(config.seed, lines, checkpoints, start)
   record = {
-    **result._asdict(),
+    **result.record(),
     'device': jax.devices()[0].device_kind,
     'devices': program.devices.count,
     **{module.__name__: module.__version__ for module in _VERSIONS},
@@ -76,8 +78,9 @@ def run(
 
 def summary(result: loop.Result, folder: pathlib.Path) -> str:
   """A result and where its files are, for people."""
+  main = result.main
   lines = [
-    f'test accuracy                  {result.test_accuracy:.2%}',
+    f'{f"test {main.name}":29}  {main.text(result.scores[main.name])}',
     f'images/s                       {result.images_per_second:,.0f}',
     'gradient evaluations per step  '
     f'{result.gradient_evaluations_per_step:.3f}',

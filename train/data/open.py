@@ -58,15 +58,16 @@ def open_set(options: Any) -> memory.Dataset | stream.Streamed:
       ' channels. Give data.size in pixels to have them cut and resized to'
       ' squares, or another set.'
     )
-  view = stream.View(shape, resized, inception)
+  spec = stream.ImageSpec(shape, resized, inception)
   if streams:
     return stream.Streamed(
-      options.name, train, test, found.num_classes, view, options.workers
+      options.name, train, test, found.num_classes, spec, options.workers
     )
-  train, test = (
-    stream.read_all(split, view, found.num_classes, np.arange(len(split)))
+  read = (
+    stream.read_all(split, spec, found.num_classes, np.arange(len(split)))
     for split in (train, test)
   )
+  train, test = ((rows['image'], rows['label']) for rows in read)
   whole = memory.checked(options.name, train, test, found.num_classes)
   return memory.first_of(options.name, whole, options.first)
 

@@ -289,14 +289,12 @@ class Checkpoints:
     self._stopping = True
 
 
-def _is_key(leaf: Any) -> bool:
-  return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 @jax.jit
 def _to_arrays(state: Any) -> Any:
   """A copy of a state, with the data of its keys in their place."""
-  data = lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf
+  data = lambda leaf: (
+    jax.random.key_data(leaf) if devices.is_key(leaf) else leaf
+  )
   return jax.tree.map(lambda leaf: jnp.copy(data(leaf)), state)
 
 
@@ -304,7 +302,7 @@ def _from_arrays(arrays: Any, state: Any) -> Any:
   """The inverse, with the keys where another state has them, and placed so."""
 
   def leaf(like, array):
-    if not _is_key(like):
+    if not devices.is_key(like):
       return array
     array = jnp.asarray(array)
     return jax.random.wrap_key_data(array, impl=jax.random.key_impl(like))

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       variants.choose(module, args.methods),
       args.seeds,
       root,
-      plan.grid(args.grid),
+      plan.combinations(args.grid),
       overrides,
     )
     if args.worker is not None:

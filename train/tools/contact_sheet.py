@@ -150,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   folder = pathlib.Path(args.workdir)
   folder.mkdir(parents=True, exist_ok=True)
   path = folder / 'contact_sheet.png'
-  draw(dataset.train_images[: args.images], args.seed).save(path)
+  draw(dataset.train['image'][: args.images], args.seed).save(path)
   print(f'wrote {path}')
   return 0
 

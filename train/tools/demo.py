@@ -48,9 +48,7 @@ def _demo(args: argparse.Namespace) -> int:
   overrides = ['--config.checkpoint.every=0', '--config.mesh=(1,)']
   if args.epochs is not None:
     overrides.append(f'--config.epochs={args.epochs}')
-  todo = plan.plan(
-    module, list(labels), args.seeds, folder, overrides=overrides
-  )
+  todo = plan.plan(module, list(labels), args.seeds, folder, common=overrides)
   for run in todo:
     shutil.rmtree(run.folder, ignore_errors=True)
   execute.prepare(todo)
@@ -72,9 +70,10 @@ def _demo(args: argparse.Namespace) -> int:
       label: [curves.read(run.folder) for run in found if run.variant == name]
       for name, label in labels.items()
     },
+    results.main_of(found),
     f'{config.model.name} on {config.data.name}, {args.seeds} seeds',
     args.workdir / 'demo.png',
-    when=True,
+    cadence=True,
   )
   print(
     f'\n{markdown}\n\nwrote {args.workdir}/table.md, {args.workdir}/demo.png'
