@@ -47,7 +47,7 @@ def run(
   """
   processes.in_first(lambda: workdir.check(folder, config))
   if program is None:
-    dataset = processes.in_turn(lambda: open_set(config.data))
+    dataset = open_set(config.data)
     program = loop.Program(config, dataset)
   with contextlib.ExitStack() as stack:
     claimed = workdir.claimed(folder, config)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from train.checks import DataError
-from train.data import folder, tfds
+from train.data import digits, folder, tfds
 from train.data.image import read
 
 
@@ -101,7 +101,7 @@ def load(
   Args:
     name: one of
 
-      * `digits`: the 8x8 digits of scikit-learn, prepared on first use;
+      * `digits`: the 8x8 digits of scikit-learn;
       * a path that ends in `.npz`, of the arrays `train_x`, `train_y`,
         `test_x` and `test_y`, with images as uint8 of shape [n, height, width]
         or [n, height, width, channels];
@@ -134,7 +134,9 @@ def load(
   return first_of(name, checked(name, train, test, num_classes), first)
 
 
-def find(name: str, data_dir: str | None) -> folder.Folder | tfds.Prepared:
+def find(
+  name: str, data_dir: str | None
+) -> folder.Folder | tfds.Prepared | digits.Digits:
   """Finds a data set of images, reading none of them.
 
   Args:
@@ -147,11 +149,8 @@ def find(name: str, data_dir: str | None) -> folder.Folder | tfds.Prepared:
   Raises:
     DataError: when there is no such data set.
   """
-  if name == 'digits':
-    tfds.import_tfds(name)
-    from train.data import builders
-
-    builders.prepare(builders.Digits(data_dir=data_dir))
+  if tfds.is_name(name) and name == digits.NAME:
+    return digits.find()
   if tfds.is_name(name):
     return tfds.find(name, data_dir)
   path = os.path.expanduser(name)

@@ -7,7 +7,7 @@ import numpy as np
 
 from train import checks
 from train.checks import DataError
-from train.data import folder, image, memory, stream, tfds
+from train.data import digits, folder, image, memory, stream, tfds
 
 CROPS = ('none', 'inception')
 
@@ -72,7 +72,9 @@ def open_set(options: Any) -> memory.Dataset | stream.Streamed:
   return memory.first_of(options.name, whole, options.first)
 
 
-def _shape(found: folder.Folder | tfds.Prepared, size: int | None) -> Any:
+def _shape(
+  found: folder.Folder | tfds.Prepared | digits.Digits, size: int | None
+) -> Any:
   """Height, width and channels of what is read, None where they differ."""
   if not isinstance(found, folder.Folder):
     shape = found.shape

@@ -112,19 +112,6 @@ def in_first(function: Callable[[], Any]) -> Any:
   return value
 
 
-def in_turn(function: Callable[[], _T]) -> _T:
-  """Calls a function in the first process and then in the others.
-
-  Args:
-    function: what to call, such as one that prepares what is not there yet.
-
-  Returns:
-    What it returns.
-  """
-  value = in_first(function)
-  return value if is_first() else function()
-
-
 def told(value: _T) -> _T:
   """What the first process has; it is pickled on the way."""
   if not are_several():
