@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -101,11 +102,46 @@ def test_the_config_file_gives_order_title_and_published_numbers(folder):
   text = document.text(results.read(folder), results.names_in(MODULE))
   assert text.startswith('Table 1 of nobody.\n\n|')
   head, b, a = cells(text)
-  assert head[2:4] == ['test accuracy', 'published']
-  assert a[2:4] == ['80.00 % ± 10.00', '90.50 %']
-  assert b[2:4] == ['50.00 %', '80.25 % ± 0.12']
+  assert head[2:5] == ['test accuracy', 'published', 'difference']
+  assert a[2:5] == ['80.00 % ± 10.00', '90.50 %', '-10.50']
+  assert b[2:5] == ['50.00 %', '80.25 % ± 0.12', '-30.25']
   # Speeds are relative to the first row.
   assert (b[-1], a[-1]) == ('1.00', '2.00')
+
+
+class Printed(NamedTuple):
+  """A published number with the fields that a report reads."""
+
+  score: float
+  std: float | None = None
+  model: str = 'net'
+  dataset: str = 'images'
+  relative_speed: float | None = None
+  quoted_from: str | None = None
+
+
+def test_published_speeds_and_quoted_rows(folder):
+  module = {
+    'VARIANTS': {'b': None, 'a': None},
+    'PUBLISHED': {
+      'b': Printed(80.0, relative_speed=50),
+      'elsewhere': Printed(70.0, model='other', quoted_from='Doe'),
+      'c': Printed(75.0, 0.1, relative_speed=100, quoted_from='Doe'),
+      'a': Printed(90.0, relative_speed=100),
+    },
+  }
+  found, names = results.read(folder), results.names_in(module)
+  head, b, c, a = cells(document.text(found, names))
+  # The order of the paper; speeds are relative to the authors' own 100 %.
+  assert head[-2:] == ['relative speed', 'published speed']
+  assert (a[0], a[-2:]) == ('a', ['1.00', '1.00'])
+  assert (b[0], b[-2:]) == ('b', ['0.50', '0.50'])
+  assert c == [
+    *('c (quoted from Doe)', '-', '-', '75.00 % ± 0.10', '-'),
+    *('-', '-', '-', '-', '1.00'),
+  ]
+  _, files = document.write(found, names, folder / 'report')
+  assert all(file.exists() for file in files)
 
 
 def test_a_row_without_a_published_number_says_so(folder):
@@ -133,7 +169,8 @@ def test_the_json_has_the_same_at_full_precision(folder):
   assert a['score']['mean'] == pytest.approx(80, abs=1e-12)
   assert a['score']['std'] == pytest.approx(10, abs=1e-12)
   assert a['score']['values'] == [90.0, 80.0, 70.0]
-  assert a['published'] == {'mean': 90.5, 'std': None}
+  assert a['published'] == {'mean': 90.5, 'std': None, 'relative_speed': None}
+  assert a['difference'] == pytest.approx(-10.5)
   assert a['images_per_second'] == 240
   assert b['seeds'] == [0] and b['planned_seeds'] == [0, 1, 2]
   assert b['failed'] == {'2': 'The loss is nan.'}

@@ -70,7 +70,7 @@ def write(
     groups = {
       row['method']: _curves(found, (overrides, row['variant']))
       for row in made
-      if row['overrides'] == overrides
+      if row['overrides'] == overrides and row['planned_seeds']
     }
     name = '-'.join(filter(None, ('curves', overrides.replace('/', ','))))
     here = ', '.join(filter(None, (title, overrides)))

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from train import workdir
 from train.checks import ConfigError
+from train.report import published
+from train.report.published import Numbers
 from train.tasks import Score
 
 
@@ -35,7 +37,7 @@ class Names(NamedTuple):
 
   labels: Mapping[str, str] = {}  # by variant, in the order of the rows
   title: str = ''
-  published: Mapping[str, tuple[float, float | None]] = {}
+  published: Numbers = {}
   get_config: Callable[[str], Any] | None = None  # of a variant
 
 
@@ -103,37 +105,66 @@ def rows(found: Sequence[SavedRun], names: Names) -> list[dict[str, Any]]:
     names: of the rows.
 
   Returns:
-    The rows, overrides by overrides. Scores, in the unit of the main one, and
-    speeds are of the finished runs; a speed is relative to the first row's of
-    the same overrides.
+    The rows, overrides by overrides, in the order of the config file, with
+    quoted rows where the paper prints them. Scores, in the unit of the main one, and speeds are
+    of the finished runs. A speed is relative to the row that the published
+    speed is relative to, or else to the first row with the same overrides.
   """
-  variants = [*names.labels, *sorted({run.variant for run in found})]
+  trained = {run.variant for run in found}
+  quoted = published.quoted(trained, names.published)
+  order = [*_printed(names), *sorted(trained), *quoted]
   swept = sorted({run.overrides for run in found}, key=_natural)
   made, main = [], main_of(found)
   for overrides in swept:
-    reference = None
-    for variant in dict.fromkeys(variants):
+    here = []
+    for variant in dict.fromkeys(order):
       group = [run for run in found if run.kind == (overrides, variant)]
-      if group:
-        row = _row(sorted(group, key=lambda run: run.seed), names, main)
-        speed = row['images_per_second']
-        reference = reference or speed
-        row['relative_speed'] = speed and speed / reference
-        made.append(row)
+      if group or variant in quoted:
+        group = sorted(group, key=lambda run: run.seed)
+        here.append(_row(variant, overrides, group, names, main))
+        if variant in quoted:
+          here[-1]['method'] += f' (quoted from {quoted[variant]})'
+    made += _with_relative_speeds(here, names)
   return made
 
 
+def _printed(names: Names) -> Iterable[str]:
+  """The variants in order, and quoted ones between them if they fit in."""
+  both = [variant for variant in names.published if variant in names.labels]
+  return names.published if both == list(names.labels) else names.labels
+
+
+def _with_relative_speeds(
+  rows: Sequence[dict[str, Any]], names: Names
+) -> list[dict[str, Any]]:
+  speeds = {row['variant']: row['images_per_second'] for row in rows}
+  first = next(filter(None, speeds.values()), None)
+  with_speeds = []
+  for row in rows:
+    speed = row['images_per_second']
+    reference = published.reference(row['variant'], names.published)
+    base = speeds.get(reference) if reference else first
+    relative = speed / base if speed and base else None
+    with_speeds.append(row | {'relative_speed': relative})
+  return with_speeds
+
+
 def _row(
-  group: Sequence[SavedRun], names: Names, main: Score
+  variant: str,
+  overrides: str,
+  group: Sequence[SavedRun],
+  names: Names,
+  main: Score,
 ) -> dict[str, Any]:
-  variant = group[0].variant
+  number = published.as_json(names.published.get(variant))
   results = {run.seed: run.result for run in group if run.result is not None}
   values = lambda key: [result[key] for result in results.values()]
   mean = lambda key: statistics.mean(values(key)) if results else None
+  score = _score(main, results.values())
   return {
     'method': names.labels.get(variant, variant),
     'variant': variant,
-    'overrides': group[0].overrides,
+    'overrides': overrides,
     'seeds': list(results),
     'planned_seeds': [run.seed for run in group],
     'failed': {
@@ -141,8 +172,9 @@ def _row(
       for run in group
       if run.failure is not None and run.result is None
     },
-    'score': _score(main, results.values()),
-    'published': _published(names.published.get(variant)),
+    'score': score,
+    'published': number,
+    'difference': published.difference(score, number),
     'gradients_per_step': mean('gradient_evaluations_per_step'),
     'sam_fraction': mean('sam_fraction'),
     'images_per_second': (
@@ -161,10 +193,6 @@ def _score(main: Score, results: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     'std': statistics.stdev(values) if len(values) > 1 else None,
     'values': values,
   }
-
-
-def _published(number: tuple[float, float | None] | None) -> Any:
-  return number and {'mean': number[0], 'std': number[1]}
 
 
 def _folders(folder: pathlib.Path) -> Iterator[pathlib.Path]:

@@ -1,6 +1,6 @@
 """The rows of a report as Markdown tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from train.tasks import Score
@@ -23,14 +23,18 @@ def full(table: Sequence[Row], main: Score) -> str:
     'seeds': _seeds,
     f'test {main.name}': lambda row: _score(row['score'], main),
     'published': lambda row: _score(row['published'], main),
+    'difference': lambda row: _number(row['difference'], '+.2f'),
     'gradients/step': lambda row: _number(row['gradients_per_step'], '.2f'),
     'SAM steps': lambda row: _share(row['sam_fraction']),
     'images/s': lambda row: _number(row['images_per_second'], ',.0f'),
     'relative speed': lambda row: _number(row['relative_speed'], '.2f'),
+    'published speed': lambda row: _number(_published_speed(row), '.2f'),
   }
   if not any(row['published'] for row in table):
-    del columns['published']
-  return _markdown(
+    del columns['published'], columns['difference']
+  if all(_published_speed(row) is None for row in table):
+    del columns['published speed']
+  return markdown(
     list(columns), [[cell(row) for cell in columns.values()] for row in table]
   )
 
@@ -57,18 +61,25 @@ def overview(table: Sequence[Row], main: Score) -> str:
     return score if whole else f'{score} ({_seeds(row)} seeds)'
 
   methods = dict.fromkeys(row['method'] for row in table)
-  return _markdown(
+  return markdown(
     [f'test {main.name}', *(one or 'as configured' for one in swept)],
     [[name, *(cell(name, one) for one in swept)] for name in methods],
   )
 
 
-def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+  """A Markdown table of one line per row, its cells already formatted."""
   line = lambda cells: f'| {" | ".join(cells)} |'
   return '\n'.join([line(head), '|---' * len(head) + '|', *map(line, body)])
 
 
+def _published_speed(row: Row) -> float | None:
+  return row['published'] and row['published']['relative_speed']
+
+
 def _seeds(row: Row) -> str:
+  if not row['planned_seeds']:
+    return '-'
   done, planned = len(row['seeds']), len(row['planned_seeds'])
   text = str(done) if done == planned else f'{done} of {planned}'
   return text + (f', {len(row["failed"])} failed' if row['failed'] else '')
