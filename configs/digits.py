@@ -43,6 +43,7 @@ VARIANTS = {
   'ausam_1': ('ausam', {'rho': 0.05, 'ramp_epochs': 3, 'history': 'last'}),
   'arsam_ausam': ('arsam_ausam', {**ARSAM, 'ramp_epochs': 3}),
   'sam_random': ('sam_random', {'rho': 0.05}),
+  'infobatch': ('infobatch', {}),
   'sam_infobatch': ('sam_infobatch', {'rho': 0.05}),
   'esam': ('esam', {'rho': 0.05}),
   'lpfsgd': ('lpfsgd', {}),

@@ -443,9 +443,23 @@ METHODS = {
     static_args=('keep',),
     batches=(0.5, 0.5),
   ),
+  'infobatch': Row(
+    sam_optax.infobatch,
+    # Without a call of start_epoch no example is left out; see test_epochs.
+    options={'num_examples': NUM_EXAMPLES, 'total_steps': 12},
+    is_sam=None,
+    is_base={},
+    evaluations=4,
+    numbers={},
+    plain_radius=None,
+    perturbs=False,
+    needs_examples=True,
+    needs_ids=True,
+    static_args=('num_examples', 'total_steps', 'share', 'delta'),
+  ),
   'sam_infobatch': Row(
     sam_optax.sam_infobatch,
-    # Without a call of start_epoch no example is left out; see test_epochs.
+    # As in infobatch.
     options={'rho': 0.1, 'num_examples': NUM_EXAMPLES, 'total_steps': 12},
     is_sam={},
     is_base={'rho': 0.0},
