@@ -31,6 +31,7 @@ from sam_optax._alias.ascent.radius import sam as sam
 from sam_optax._alias.ascent.radius import unified_sam as unified_sam
 from sam_optax._alias.cadence.adaptive import aesam as aesam
 from sam_optax._alias.cadence.adaptive import arsam as arsam
+from sam_optax._alias.cadence.adaptive import vsam as vsam
 from sam_optax._alias.cadence.plain import identity as identity
 from sam_optax._alias.cadence.plain import late_sam as late_sam
 from sam_optax._alias.cadence.plain import sam_k as sam_k
@@ -92,6 +93,7 @@ METHODS: Mapping[str, Callable[..., SharpnessAware]] = types.MappingProxyType(
       sam_k,
       ss_sam,
       aesam,
+      vsam,
       arsam,
       # A new descent.
       gsam,
