@@ -106,9 +106,10 @@ def rows(found: Sequence[SavedRun], names: Names) -> list[dict[str, Any]]:
 
   Returns:
     The rows, overrides by overrides, in the order of the config file, with
-    quoted rows where the paper prints them. Scores, in the unit of the main one, and speeds are
-    of the finished runs. A speed is relative to the row that the published
-    speed is relative to, or else to the first row with the same overrides.
+    quoted rows where the paper prints them. Scores, in the unit of the main
+    one, and speeds are of the finished runs. A speed is relative to the row
+    that the published speed is relative to, or else to the first row with the
+    same overrides.
   """
   trained = {run.variant for run in found}
   quoted = published.quoted(trained, names.published)
