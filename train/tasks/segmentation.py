@@ -1,11 +1,17 @@
 """Segmentation: a class for each pixel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+
+from train.augment import affine, pipeline
+from train.augment.pipeline import IMAGENET_MEAN, IMAGENET_STD
+from train.tasks import metrics
+from train.tasks.task import Field, Rows, Score, Task
 
 _OVER = ('batch', 'image')
 
@@ -150,3 +156,99 @@ def sliding_scores(
   mean = total / times
   (top, _), (left, _) = sides
   return mean[:, top : top + height, left : left + width]
+
+
+def row(
+  dataset: Any,
+  *,
+  crop: int,
+  scale: Sequence[float] = (0.5, 2.0),
+  rotation: float = 0.0,
+  mean: Sequence[float] = IMAGENET_MEAN,
+  std: Sequence[float] = IMAGENET_STD,
+  over: str = 'batch',
+  auxiliary_weight: float = 0.4,
+  classes: Sequence[int] | None = None,
+) -> Task:
+  """A class for each pixel; scored by the mean intersection over union.
+
+  Trained on crops of the scaled, turned and mirrored images; tested on whole
+  images.
+
+  Args:
+    dataset: rows with 'mask' and 'extent', whose facts have 'num_classes'.
+    crop: side of the crops in pixels.
+    scale: least and greatest factor on an image's sides.
+    rotation: greatest angle in degrees, of every second image.
+    mean: of each channel, of pixels in [0, 1].
+    std: likewise.
+    over: as :func:`pixel_losses` takes it.
+    auxiliary_weight: of the auxiliary head's loss, where there is one.
+    classes: those whose mean is the score (``None``: those that occur).
+
+  Returns:
+    The task.
+  """
+  num_classes = dataset.facts['num_classes']
+  fill = tuple(255 * value for value in mean)
+
+  def prepare(key: jax.Array | None, rows: Rows) -> Rows:
+    images, masks = rows['image'].astype(jnp.float32), rows['mask']
+    if key is not None:
+      size = (crop, crop)
+      move = affine.draw_crops(
+        key, rows['extent'], size, scale=scale, rotation=rotation
+      )
+      images = affine.move_images(move, images, size, fill)
+      masks = affine.move_masks(move, masks, size)
+    return {'image': pipeline.normalise(images, mean, std), 'mask': masks}
+
+  def losses(maps: Any, batch: Rows) -> jax.Array:
+    return segmentation_losses(
+      maps.logits,
+      maps.auxiliary,
+      batch['mask'],
+      auxiliary_weight=auxiliary_weight,
+      over=over,
+    )
+
+  def scalars(maps: Any, batch: Rows) -> dict[str, jax.Array]:
+    counts = batch['mask'] != 255
+    right = jnp.argmax(maps.logits, axis=-1) == batch['mask'].astype(jnp.int32)
+    found = jnp.sum(right & counts, dtype=jnp.float32)
+    pixels = jnp.sum(counts, dtype=jnp.float32)
+    return {'pixel_accuracy': found / jnp.maximum(pixels, 1)}
+
+  def sums(maps: Any, batch: Rows, valid: jax.Array) -> Any:
+    kept = valid[:, None, None] > 0
+    labels = jnp.where(kept, batch['mask'], jnp.asarray(255, jnp.uint8))
+    predictions = jnp.argmax(maps.logits, axis=-1)
+    image_losses = pixel_losses(maps.logits, batch['mask'], over='image')
+    return {
+      'loss': jnp.sum(image_losses * valid),
+      'count': jnp.sum(valid),
+      'matrix': metrics.confusion_matrix(labels, predictions, num_classes),
+    }
+
+  def scores(sums: Any) -> dict[str, float]:
+    each = metrics.iou(sums['matrix'])
+    chosen = each if classes is None else each[list(classes)]
+    return {
+      'loss': float(sums['loss'] / sums['count']),
+      'miou': float(np.nanmean(chosen)),
+      **{f'iou_{number}': float(value) for number, value in enumerate(each)},
+    }
+
+  return Task(
+    fields={
+      'mask': Field(dataset.image_shape[:2], 'uint8', 255),
+      'extent': Field((2,), 'int32', 0),
+    },
+    outputs=lambda dataset: {'num_classes': dataset.facts['num_classes']},
+    prepare=prepare,
+    losses=losses,
+    scalars=scalars,
+    sums=sums,
+    scores=scores,
+    main=Score('miou', '%', higher_is_better=True),
+  )
