@@ -4,7 +4,8 @@ The images of a set of masks differ in size; they lie in the upper left of
 arrays of one size, and the rest has the mean colour and no label.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from train.checks import DataError
 from train.data import mpii, voc
 from train.data.memory import Dataset
+from train.data.store import Store
 
 
 def segmentation(
@@ -64,6 +66,25 @@ def pose(path: str, train: str = 'train', test: str = 'valid') -> Dataset:
   """
   rows = [_people(mpii.find(path, name)) for name in (train, test)]
   return Dataset(*rows, {'joints': rows[0]['joints'].shape[1]})
+
+
+def find(path: str) -> Callable[[str], Dataset] | None:
+  """How to read a folder or a zip, if it is laid out as VOC or MPII.
+
+  Args:
+    path: which may be anything else.
+
+  Returns:
+    The function that reads it, or ``None``.
+  """
+  if not os.path.exists(path):
+    return None
+  if not (os.path.isdir(path) or path.lower().endswith('.zip')):
+    return None
+  store = Store(path)
+  if store.first(voc.LISTS) is not None:
+    return segmentation
+  return pose if store.first(mpii.PEOPLE) is not None else None
 
 
 def _default_train(path: str) -> str:

@@ -5,6 +5,7 @@ joint. The target is one bin with label smoothing, or, in SA-SimCC, a Gaussian
 around the joint.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +15,8 @@ import optax
 
 from train.augment import affine, pipeline
 from train.augment.pipeline import IMAGENET_MEAN, IMAGENET_STD
-from train.tasks import metrics
+from train.checks import Config
+from train.tasks import metrics, task
 from train.tasks.task import Field, Rows, Score, Task
 
 # Joints of MPII that change places in a mirrored image.
@@ -238,6 +240,22 @@ def _bins(size: int, split: int, coordinates: jax.Array) -> jax.Array:
   return bins.reshape((1,) * coordinates.ndim + (-1,))
 
 
+def pose(config: Config, dataset: Any) -> Task:
+  """The place of each joint, with the options of :func:`row`.
+
+  Args:
+    config: the config of the run; its section 'pose' has the options.
+    dataset: the data set.
+
+  Returns:
+    The task.
+
+  Raises:
+    ConfigError: if an option cannot be used.
+  """
+  return task.build(row, config, dataset)
+
+
 def row(
   dataset: Any,
   *,
@@ -277,7 +295,7 @@ def row(
   """
   height, width = dataset.image_shape[:2]
   size = (width, height)
-  joints = dataset.facts['joints']
+  joints = task.fact(dataset, 'joints')
   average = 'probabilities' if sigma is None else 'logits'
 
   def targets(places: jax.Array) -> Axes:
@@ -366,7 +384,8 @@ def row(
     return {
       'loss': float(sums['loss'] / sums['count']),
       **{name: each['mean'] for name, each in means.items()},
-      **parts,
+      # A part without labels has no score.
+      **{part: value for part, value in parts.items() if not math.isnan(value)},
     }
 
   points = (joints, 2)
@@ -378,7 +397,7 @@ def row(
       'side': Field((), 'float32', 1),
       'head_size': Field((), 'float32', 1),
     },
-    outputs=lambda dataset: {'joints': dataset.facts['joints']},
+    outputs=lambda dataset: {'joints': joints},
     prepare=prepare,
     losses=losses,
     scalars=scalars,

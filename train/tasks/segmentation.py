@@ -10,7 +10,8 @@ import optax
 
 from train.augment import affine, pipeline
 from train.augment.pipeline import IMAGENET_MEAN, IMAGENET_STD
-from train.tasks import metrics
+from train.checks import Config
+from train.tasks import metrics, task
 from train.tasks.task import Field, Rows, Score, Task
 
 _OVER = ('batch', 'image')
@@ -158,10 +159,26 @@ def sliding_scores(
   return mean[:, top : top + height, left : left + width]
 
 
+def segmentation(config: Config, dataset: Any) -> Task:
+  """A class for each pixel, with the options of :func:`row`.
+
+  Args:
+    config: the config of the run; its section 'segmentation' has the options.
+    dataset: the data set.
+
+  Returns:
+    The task.
+
+  Raises:
+    ConfigError: if an option cannot be used.
+  """
+  return task.build(row, config, dataset)
+
+
 def row(
   dataset: Any,
   *,
-  crop: int,
+  crop: int | None = None,
   scale: Sequence[float] = (0.5, 2.0),
   rotation: float = 0.0,
   mean: Sequence[float] = IMAGENET_MEAN,
@@ -177,7 +194,7 @@ def row(
 
   Args:
     dataset: rows with 'mask' and 'extent', whose facts have 'num_classes'.
-    crop: side of the crops in pixels.
+    crop: side of the crops in pixels (``None``: the images' shorter side).
     scale: least and greatest factor on an image's sides.
     rotation: greatest angle in degrees, of every second image.
     mean: of each channel, of pixels in [0, 1].
@@ -189,13 +206,14 @@ def row(
   Returns:
     The task.
   """
-  num_classes = dataset.facts['num_classes']
+  num_classes = task.fact(dataset, 'num_classes')
+  crop = crop or min(dataset.image_shape[:2])
+  size = (crop, crop)
   fill = tuple(255 * value for value in mean)
 
   def prepare(key: jax.Array | None, rows: Rows) -> Rows:
     images, masks = rows['image'].astype(jnp.float32), rows['mask']
     if key is not None:
-      size = (crop, crop)
       move = affine.draw_crops(
         key, rows['extent'], size, scale=scale, rotation=rotation
       )
@@ -236,7 +254,12 @@ def row(
     return {
       'loss': float(sums['loss'] / sums['count']),
       'miou': float(np.nanmean(chosen)),
-      **{f'iou_{number}': float(value) for number, value in enumerate(each)},
+      # A class that does not occur has no score.
+      **{
+        f'iou_{number}': float(value)
+        for number, value in enumerate(each)
+        if not np.isnan(value)
+      },
     }
 
   return Task(
@@ -244,7 +267,7 @@ def row(
       'mask': Field(dataset.image_shape[:2], 'uint8', 255),
       'extent': Field((2,), 'int32', 0),
     },
-    outputs=lambda dataset: {'num_classes': dataset.facts['num_classes']},
+    outputs=lambda dataset: {'num_classes': num_classes},
     prepare=prepare,
     losses=losses,
     scalars=scalars,
