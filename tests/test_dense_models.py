@@ -450,7 +450,7 @@ def test_convnorm_keeps_the_size_whatever_its_dilation():
   [
     ('pspnet', {'num_classes': 3}, {'head_width': 8, 'auxiliary_width': 4}),
     ('deeplabv3plus', {'num_classes': 3}, {'head_width': 8, 'rates': [1, 2]}),
-    ('simcc_hrnet', {'joints': 5}, {}),
+    ('simcc_hrnet', {'joints': 5, 'split': 2}, {}),
   ],
 )
 def test_dense_models_by_name(name, outputs, options):

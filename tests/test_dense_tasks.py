@@ -121,7 +121,7 @@ def test_pose_from_rows_to_scores(sigma, flip_test):
   dataset = _people()
   task = pose.row(dataset, sigma=sigma, flip_test=flip_test)
   rows, batch, test = _checked(task, dataset)
-  assert task.outputs(dataset) == {'joints': 16}
+  assert task.outputs(dataset) == {'joints': 16, 'split': 2}
   assert batch['image'].shape == (5, 32, 32, 3)
   assert batch['x'].shape == batch['y'].shape == (5, 16, 64)
   assert batch['weight'].shape == (5, 16)

@@ -43,6 +43,7 @@ _MODELS: Mapping[str, Callable[..., nnx.Module]] = {
 _OUTPUTS = {
   'num_classes': 'classes',
   'joints': 'joints',
+  'split': 'bins',
 }
 
 
@@ -67,9 +68,9 @@ def create(
     seed: of the initialisation and of the model's random streams.
     pretrained: path of a file of weights for :func:`load_timm_vit` (``None``:
       no file).
-    **options: what the task asks for, ``num_classes`` (at least 1) or
-      ``joints``, and the model's own arguments, such as ``widths`` or
-      ``dtype``.
+    **options: what the task asks for, ``num_classes`` (at least 1), or
+      ``joints`` and ``split``; and the model's own arguments, such as
+      ``widths`` or ``dtype``.
 
   Returns:
     A module that maps float images ``[batch, h, w, c]`` to float32 logits: of

@@ -111,13 +111,13 @@ def deeplabv3plus(
 
 def simcc_hrnet(
   joints: int,
+  split: int,
   image_shape: Sequence[int],
   width: int = 32,
   modules: Sequence[int] = (1, 4, 3),
   blocks: int = 4,
   stem_width: int = 64,
   stem_blocks: int = 4,
-  split: int = 2,
   dtype: DTypeLike | None = None,
   *,
   rngs: nnx.Rngs,

@@ -67,11 +67,7 @@ def simcc_targets(
     Li et al., `SimCC: a Simple Coordinate Classification Perspective for Human
     Pose Estimation <https://arxiv.org/abs/2107.03332>`_, 2022
   """
-  if not sigma > 0:
-    raise ValueError(
-      f'Cannot spread a joint with sigma={sigma}: it is the standard deviation '
-      'of a Gaussian in bins. Give a number above 0, such as 6 for 512 bins.'
-    )
+  _check_sigma(sigma)
   center = coordinates * split
   center = jnp.round(center) if rounded else center
   bins = _bins(size, split, coordinates)
@@ -240,6 +236,14 @@ def _bins(size: int, split: int, coordinates: jax.Array) -> jax.Array:
   return bins.reshape((1,) * coordinates.ndim + (-1,))
 
 
+def _check_sigma(sigma: float) -> None:
+  if not sigma > 0:
+    raise ValueError(
+      f'Cannot spread a joint with sigma={sigma}: it is the standard deviation '
+      'of a Gaussian in bins. Give a number above 0, such as 6 for 512 bins.'
+    )
+
+
 def pose(config: Config, dataset: Any) -> Task:
   """The place of each joint, with the options of :func:`row`.
 
@@ -293,6 +297,8 @@ def row(
   Returns:
     The task.
   """
+  if sigma is not None:
+    _check_sigma(sigma)
   height, width = dataset.image_shape[:2]
   size = (width, height)
   joints = task.fact(dataset, 'joints')
@@ -397,7 +403,7 @@ def row(
       'side': Field((), 'float32', 1),
       'head_size': Field((), 'float32', 1),
     },
-    outputs=lambda dataset: {'joints': joints},
+    outputs=lambda dataset: {'joints': joints, 'split': split},
     prepare=prepare,
     losses=losses,
     scalars=scalars,

@@ -41,11 +41,7 @@ def pixel_losses(
   Returns:
     float32 ``[batch]``; 0 for an image without pixels that count.
   """
-  if over not in _OVER:
-    raise ValueError(
-      f'Cannot average pixels with over={over!r}: there are two means. Give '
-      f'one of {", ".join(map(repr, _OVER))}.'
-    )
+  _check_over(over)
   counts = labels != ignore
   known = jnp.where(counts, labels, 0).astype(jnp.int32)
   losses = optax.softmax_cross_entropy_with_integer_labels(
@@ -159,6 +155,14 @@ def sliding_scores(
   return mean[:, top : top + height, left : left + width]
 
 
+def _check_over(over: str) -> None:
+  if over not in _OVER:
+    raise ValueError(
+      f'Cannot average pixels with over={over!r}: there are two means. Give '
+      f'one of {", ".join(map(repr, _OVER))}.'
+    )
+
+
 def segmentation(config: Config, dataset: Any) -> Task:
   """A class for each pixel, with the options of :func:`row`.
 
@@ -206,6 +210,7 @@ def row(
   Returns:
     The task.
   """
+  _check_over(over)
   num_classes = task.fact(dataset, 'num_classes')
   crop = crop or min(dataset.image_shape[:2])
   size = (crop, crop)
