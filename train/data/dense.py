@@ -42,9 +42,10 @@ def segmentation(
   shape = tuple(int(side) for side in np.max(masks, axis=0))
   pixels = [x.image.reshape(-1, 3).mean(axis=0) for x in examples[0]]
   mean = np.round(np.mean(pixels, axis=0)).astype(np.uint8)
-  rows = [_padded(split, shape, mean) for split in examples]
+  train_rows, test_rows = (_padded(split, shape, mean) for split in examples)
   return Dataset(
-    *rows,
+    train_rows,
+    test_rows,
     {'num_classes': len(voc.CLASSES), 'class_names': voc.CLASSES},
   )
 
@@ -64,8 +65,11 @@ def pose(path: str, train: str = 'train', test: str = 'valid') -> Dataset:
   Raises:
     DataError: if it cannot be read, or images differ in size.
   """
-  rows = [_people(mpii.find(path, name)) for name in (train, test)]
-  return Dataset(*rows, {'joints': rows[0]['joints'].shape[1]})
+  train_rows, test_rows = (
+    _people(mpii.find(path, name)) for name in (train, test)
+  )
+  joints = train_rows['joints'].shape[1]
+  return Dataset(train_rows, test_rows, {'joints': joints})
 
 
 def find(path: str) -> Callable[[str], Dataset] | None:

@@ -304,12 +304,13 @@ def row(
   joints = task.fact(dataset, 'joints')
   average = 'probabilities' if sigma is None else 'logits'
 
-  def targets(places: jax.Array) -> Axes:
+  def target(places: jax.Array, side: int) -> jax.Array:
     if sigma is None:
-      make = lambda x, side: smoothed_bins(x, side, split, smoothing)
-    else:
-      make = lambda x, side: simcc_targets(x, side, split, sigma)
-    return Axes(make(places[..., 0], width), make(places[..., 1], height))
+      return smoothed_bins(places, side, split, smoothing)
+    return simcc_targets(places, side, split, sigma)
+
+  def targets(places: jax.Array) -> Axes:
+    return Axes(target(places[..., 0], width), target(places[..., 1], height))
 
   def prepare(key: jax.Array | None, rows: Rows) -> Rows:
     center, side = rows['center'], rows['side']
