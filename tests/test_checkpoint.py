@@ -223,7 +223,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
   go(program, tmp_path)
   said = capfd.readouterr().err
   assert f'warning: cannot use {last}: ' in said
-  assert f'going on after step {before.name}' in said
+  assert f'resuming after step {before.name}' in said
   assert_equal(final(tmp_path), final(folder))
 
 
@@ -351,7 +351,7 @@ def test_processes_killed_at_random_end_as_one_that_was_not(npz, tmp_path):  # n
   last = start(killed, npz, cache, every=10)
   said.append(last.communicate(timeout=300)[1])
   assert last.returncode == 0
-  assert sum('going on after step' in text for text in said) == 3
+  assert sum('resuming after step' in text for text in said) == 3
   assert_equal(final(killed, 600), final(plain, 600))
   one, two = (
     json.loads((folder / 'result.json').read_text())

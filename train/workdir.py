@@ -1,4 +1,4 @@
-"""A run's folder: whether a run may begin or go on in it."""
+"""A run's folder: whether a run may begin or be resumed in it."""
 
 import contextlib
 import fcntl
@@ -10,7 +10,7 @@ from typing import Any
 
 from train.checks import Config, ConfigError
 
-# What may differ when a run goes on: it changes nothing that is computed.
+# May differ when a run is resumed: it changes nothing that is computed.
 MAY_DIFFER = ('checkpoint', 'log_every', 'data.workers')
 # What a sweep leaves in the folder of a run that failed.
 FAILURE = 'failure.json'
@@ -24,7 +24,7 @@ class Busy(ConfigError):
 
 
 def check(folder: pathlib.Path, config: Config) -> None:
-  """Refuses a folder in which this run may neither begin nor go on.
+  """Refuses a folder in which this run may neither begin nor be resumed.
 
   Args:
     folder: the folder, which need not exist.
@@ -45,9 +45,9 @@ def check(folder: pathlib.Path, config: Config) -> None:
   saved = _saved(folder).get('checkpoint', {})
   if not (saved.get('every') and config.checkpoint.every):
     raise ConfigError(
-      f'{given}, which cannot go on without checkpoints and would be '
+      f'{given}, which has no checkpoints to resume from and would be '
       'overwritten. Give another folder, or delete this one; with '
-      'checkpoint.every above 0, a run can go on.'
+      'checkpoint.every above 0, a run can be resumed.'
     )
   check_same(folder, config)
 
@@ -71,7 +71,7 @@ def check_same(folder: pathlib.Path, config: Config) -> None:
     raise ConfigError(
       f'Given workdir={folder}. It already holds a run of another config: '
       f'{"; ".join(differences)}. What came out would be of neither. Give the '
-      'same config to go on, or another folder; '
+      'same config to resume, or another folder; '
       f'only {", ".join(MAY_DIFFER)} may differ.'
     )
 
@@ -122,7 +122,7 @@ def locked(folder: pathlib.Path, config: Config) -> Iterator[None]:
     Nothing.
 
   Raises:
-    Busy: if a run goes on in it.
+    Busy: if another process trains in it.
     ConfigError: see `check`.
   """
   folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A run's checkpoints: everything that it needs to go on as if never stopped.
+"""Checkpoints: everything that a run needs to resume as if never stopped.
 
 A checkpoint has the whole training state, and where the run stands in its data,
 its log and its time. Orbax writes it in the background and keeps the last few.
@@ -127,8 +127,8 @@ class Checkpoints:
     Args:
       state: the training state.
       progress: where the run stands.
-      records: of the steps so far; those of a checkpoint are logged before it
-        is written.
+      records: of the steps so far; they are logged up to a checkpoint before
+        it is written.
 
     Raises:
       Stopped: if SIGTERM came; the run is saved.
@@ -156,7 +156,7 @@ class Checkpoints:
     if self._stopping and step < self._total_steps:
       raise Stopped(
         f'Stopped by SIGTERM after step {step} of {self._total_steps}, which '
-        'is saved. Run the same command again to go on.'
+        'is saved. Run the same command again to resume.'
       )
 
   def restore(
@@ -201,7 +201,7 @@ class Checkpoints:
         continue
       for damaged in steps[:index]:
         self._manager.delete(damaged)
-      _say(f'going on after step {step}, from {self.folder / str(step)}')
+      _say(f'resuming after step {step}, from {self.folder / str(step)}')
       return restored
     if steps:
       raise CheckpointError(
@@ -227,7 +227,7 @@ class Checkpoints:
       raise ValueError('its content is not what was written')
     if num_devices != self._num_devices:
       _say(
-        f'warning: saved on {num_devices} devices and going on with '
+        f'warning: saved on {num_devices} devices and resumed on '
         f'{self._num_devices}: the run will not be the one that was begun. '
         'Sums round otherwise, and where each device perturbs along its own '
         'gradient, that is now of other examples'
@@ -281,7 +281,7 @@ class Checkpoints:
       raise CheckpointError(
         f'Given {self.folder}. A checkpoint cannot be written there: {error}. '
         'Those before it are whole. Make room, and run the same command again '
-        'to go on after the last.'
+        'to resume after the last.'
       ) from error
 
   def _stop(self, *signal_and_frame: Any) -> None:

@@ -28,7 +28,7 @@ _TEST_BATCH = 500
 
 
 class Result(NamedTuple):
-  """What a run came to."""
+  """The result of a run."""
 
   scores: Mapping[str, float]  # of the last test, by name
   main: Score  # which of them is shown
@@ -48,7 +48,7 @@ class Result(NamedTuple):
 
 
 class Kind(NamedTuple):
-  """What is compiled once: a function, and the branches that a step takes."""
+  """The key of a compiled function: its name and the branches it takes."""
 
   function: str
   perturb: bool | None = None

@@ -18,10 +18,10 @@ def stoppable() -> Iterator[None]:
 
   def stop(*_):
     raise KeyboardInterrupt(
-      'Stopped between two steps. Run the same command again to go on.'
+      'Stopped between two steps. Run the same command again to resume.'
     )
 
-  # A training puts its own handler in the place of the first.
+  # A run replaces the first by its own handler while it trains.
   handlers = {
     signal.SIGTERM: stop,
     signal.SIGINT: lambda *_: signal.raise_signal(signal.SIGTERM),

@@ -5,15 +5,15 @@ a function that returns a module, that takes ``num_classes``, ``image_shape``
 and ``rngs``, and its options by keyword.
 """
 
-import difflib
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 from flax import nnx
 
+from train import checks
 from train.models.backbones.mlp import MLP as MLP
 from train.models.backbones.mobilenet import MobileNet as MobileNet
 from train.models.backbones.pyramidnet import PyramidNet as PyramidNet
@@ -69,18 +69,13 @@ def create(
     ValueError: if the name, an option, the image shape or the file cannot be
       used.
   """
-  if name not in _MODELS:
-    raise ValueError(
-      f'Cannot create the model {name!r}: no model has this name. '
-      f'{_nearest(name, _MODELS)}The models are {_listed(_MODELS)}.'
-    )
+  build = checks.pick('name', name, _MODELS)
   if len(image_shape) != 3 or min(image_shape) < 1:
     raise ValueError(
       f'Cannot create {name!r} for images of shape {tuple(image_shape)}: a '
       'model needs three positive sizes. Give (height, width, channels), such '
       'as (32, 32, 3).'
     )
-  build = _MODELS[name]
   # The metaclass of NNX hides the signature of a class itself.
   declared = build.__init__ if isinstance(build, type) else build
   known = set(inspect.signature(declared).parameters)
@@ -89,8 +84,7 @@ def create(
     if option not in known:
       raise ValueError(
         f'Cannot create {name!r} with the option {option!r}: this model does '
-        f'not have it. {_nearest(option, known)}Its options are '
-        f'{_listed(known)}.'
+        f'not have it. {checks.nearest(option, sorted(known))}'
       )
   graphdef, state = _initialise(
     jax.random.key(seed),
@@ -135,12 +129,3 @@ def _initialise(
 
 def _hashable(value: Any) -> Any:
   return tuple(value) if isinstance(value, list) else value
-
-
-def _nearest(given: str, known: Iterable[str]) -> str:
-  match = difflib.get_close_matches(given, list(known), n=1)
-  return f'Did you mean {match[0]!r}? ' if match else ''
-
-
-def _listed(known: Iterable[str]) -> str:
-  return ', '.join(repr(name) for name in sorted(known))

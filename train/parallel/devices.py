@@ -2,7 +2,7 @@
 
 A batch's rows are split over a mesh of devices, in order. By the routes `pmap`
 and `shard_map` each device takes the step on its own rows, and what differs is
-averaged; by `jit` the step is that of one device, which XLA splits up.
+averaged; by `jit` the step is written for one device, and XLA splits it up.
 """
 
 import functools
@@ -71,7 +71,7 @@ class Devices(NamedTuple):
     return jax.tree.map(fold, tree)
 
   def common(self, tree: Any, before: Any) -> Any:
-    """What a step made of the device's own rows, as one for all devices.
+    """Averages what each device computed from its own rows.
 
     Numbers are averaged: BatchNorm normalises by the rows at hand, a device's
     or a group's, and its running statistics are the means. By `jit` it
@@ -273,7 +273,7 @@ class Devices(NamedTuple):
     )
 
 
-ONE = Devices()
+SINGLE_DEVICE = Devices()
 
 
 def place(tree: Any, shardings: Any) -> Any:

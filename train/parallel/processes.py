@@ -23,7 +23,7 @@ _PIECE = 2**28  # bytes
 
 
 class Failed(RuntimeError):
-  """What the first process alone does has failed there."""
+  """Work that only the first process does has failed there."""
 
 
 def start(
@@ -108,12 +108,12 @@ def on_primary(function: Callable[[], Any]) -> Any:
   if error is not None:
     raise error
   if has_failed:
-    raise Failed('The first process could not go on, and says why.')
+    raise Failed('The first process could not continue, and says why.')
   return value
 
 
 def broadcast(value: _T) -> _T:
-  """What the first process has; it is pickled on the way."""
+  """Sends a value of the first process to all; it is pickled on the way."""
   if not are_several():
     return value
   tell = multihost_utils.broadcast_one_to_all

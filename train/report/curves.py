@@ -48,7 +48,7 @@ def _records(path: pathlib.Path) -> Iterator[dict[str, Any]]:
       for line in lines:
         try:
           yield json.loads(line)
-        except ValueError:  # of a run that was killed, or that goes on
+        except ValueError:  # of a run that was killed, or is training
           return
 
 
@@ -123,7 +123,7 @@ def _panels(
 
 
 def axis_label(main: Score) -> str:
-  """What an axis of a score is called."""
+  """The label of an axis of scores."""
   return ', '.join(filter(None, (f'test {main.name}', main.unit)))
 
 

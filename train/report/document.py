@@ -94,7 +94,7 @@ def _curves(
 
 
 def _changes(found: Sequence[SavedRun], names: Names) -> str:
-  """In what the configs differ from those of the file, but for the grid."""
+  """How the configs differ from the file's, apart from the grid."""
   changed = {}
   if names.get_config is not None:
     for run in found:

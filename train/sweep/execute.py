@@ -22,7 +22,7 @@ _FINAL = records.NotFinite.__name__
 
 
 def prepare(todo: Sequence[PlannedRun]) -> None:
-  """Makes the folders of the runs, after all of them have been looked at.
+  """Makes the folders of the runs, once all of them have been checked.
 
   Args:
     todo: the runs.

@@ -58,7 +58,7 @@ def run(
 
 
 def environments(jobs: str) -> list[dict[str, str]]:
-  """What shows each process a device of its own.
+  """The environments in which each process sees one device.
 
   Args:
     jobs: how many processes, or 'all' for one on each device.
@@ -110,8 +110,8 @@ def share(
     count: how many processes there are.
 
   Returns:
-    All the runs: those of a variant one after another, since they share what
-    is compiled, and each process begins with other variants.
+    All the runs, grouped by variant, since the runs of one share what is
+    compiled. Each process begins with other variants.
   """
   kinds = dict.fromkeys(run.kind for run in todo)
   groups = [[run for run in todo if run.kind == kind] for kind in kinds]

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from train import checks
 from train.models import layers
 
 
@@ -61,8 +62,8 @@ class BasicBlock(nnx.Module):
 class Bottleneck(nnx.Module):
   """1x1, 3x3 and 1x1 convolutions and a shortcut, ReLU after the sum.
 
-  The stride is that of the 3x3 convolution, as in torchvision and in Google's
-  code of SAM; in He et al. 2015 it is that of the first.
+  The 3x3 convolution has the stride, as in torchvision and in Google's code of
+  SAM; in He et al. 2015 the first one has it.
 
   Args:
     in_width: number of input channels.
@@ -134,8 +135,8 @@ class ResNet(nnx.Module):
 
   Convolutions are He-normal (fan out) without bias, as in torchvision.
   BatchNorm keeps 0.9 of its running statistics per step with epsilon 1e-5; each
-  scale starts at one, also that of a block's last, which Google's code of SAM
-  starts at zero. The head is LeCun-normal with zero bias, our choice.
+  scale starts at one, in a block's last too, where Google's code of SAM starts
+  at zero. The head is LeCun-normal with zero bias, our choice.
   Parameters and statistics are float32.
 
   Args:
@@ -169,8 +170,8 @@ class ResNet(nnx.Module):
     rngs: nnx.Rngs,
   ):
     layers.check_stages('ResNet', widths, blocks)
-    kind = layers.pick('block', block, _BLOCKS)
-    conv, stride, self.pools = layers.pick('stem', stem, _STEMS)
+    kind = checks.pick('block', block, _BLOCKS)
+    conv, stride, self.pools = checks.pick('stem', stem, _STEMS)
     self.stem_conv = conv(
       image_shape[-1], widths[0], strides=stride, dtype=dtype, rngs=rngs
     )
