@@ -289,12 +289,12 @@ def test_a_run_of_another_config_is_refused_with_the_differences(unfinished):
 def test_a_run_without_checkpoints_is_left_alone(unfinished):
   config, folder = unfinished
   config.checkpoint.every = 0
-  with pytest.raises(train_config.ConfigError, match='without checkpoints'):
+  with pytest.raises(train_config.ConfigError, match='no checkpoints to resume from'):
     run.run(config, folder)
   # Neither may a run that cannot go on be overwritten by one that could.
   workdir.write(folder / 'config.json', workdir._json(config))
   config.checkpoint.every = 5
-  with pytest.raises(train_config.ConfigError, match='without checkpoints'):
+  with pytest.raises(train_config.ConfigError, match='no checkpoints to resume from'):
     run.run(config, folder)
 
 

@@ -112,7 +112,7 @@ def is_busy(folder: pathlib.Path) -> bool:
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path, config: Config) -> Iterator[None]:
-  """Makes the folder, and keeps it from a second run at the same time.
+  """Makes the folder, and locks it against a second run.
 
   Args:
     folder: the folder.
@@ -148,7 +148,7 @@ def write_config(folder: pathlib.Path, config: Config) -> None:
 def write_task(
   folder: pathlib.Path, name: str, main: Mapping[str, Any]
 ) -> None:
-  """Writes a run's task into its folder, for who reads the results.
+  """Writes a run's task into its folder, for reports.
 
   Args:
     folder: of the run.
@@ -159,7 +159,7 @@ def write_task(
 
 
 def write(path: pathlib.Path, text: str) -> None:
-  """Writes a file that is there whole or not at all."""
+  """Writes a file in one piece: it is complete or not there."""
   part = path.with_name(path.name + '.part')
   part.write_text(text + '\n')
   os.replace(part, path)

@@ -1,4 +1,4 @@
-"""The devices of a run: who takes which rows, and what they average.
+"""The devices of a run: which rows each takes, and what they average.
 
 A batch's rows are split over a mesh of devices, in order. By the routes `pmap`
 and `shard_map` each device takes the step on its own rows, and what differs is
@@ -41,7 +41,7 @@ class Devices(NamedTuple):
 
   @property
   def count(self) -> int:
-    """How many they are."""
+    """The number of devices."""
     return 1 if self.mesh is None else self.mesh.size
 
   @property
@@ -102,7 +102,7 @@ class Devices(NamedTuple):
     return jax.tree.map(one, tree, before)
 
   def spread(self, tree: Any) -> Any:
-    """Rows that were chosen from a batch, over the devices again.
+    """Spreads rows that were chosen from a batch over the devices again.
 
     By `jit` XLA would have every device take all of what was chosen. The rows
     of a group stay where they are, and so do those that cannot be split evenly.
@@ -171,7 +171,7 @@ class Devices(NamedTuple):
     arguments: Sequence[Any],
     split: Sequence[Any],
   ) -> None:
-    """Traces a function as `compile` would, for what it may raise."""
+    """Traces a function as `compile` would, so that its errors are raised."""
     if self._axes:
       function = self._mapped(function, split)
     jax.eval_shape(function, *arguments)

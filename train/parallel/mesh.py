@@ -1,4 +1,4 @@
-"""Which devices a run takes: what its config asks for, and what cannot be."""
+"""Which devices a run takes, and which requests are refused."""
 
 import math
 from collections.abc import Sequence

@@ -1,8 +1,8 @@
 """Several processes as one run.
 
-All of them take every step. The first one alone reads and writes the run's
-folder, and what it finds there it tells the others. What a branch depends on
-is equal in all of them: the replicated state, the seed, or what they were told.
+All of them take every step. Only the first reads and writes the run's folder,
+and it broadcasts what it finds there. Branches depend only on values that are
+equal in all processes: the replicated state, the seed, or a broadcast value.
 """
 
 import os
@@ -139,7 +139,7 @@ def are_to_stop(step: int) -> bool:
 
 
 def end_at_sigterm() -> None:
-  """Has SIGTERM end a process of several, where nothing is to be saved."""
+  """Has SIGTERM end one of several processes when nothing is to be saved."""
   if are_several():  # JAX waits for the signal to agree on a step
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

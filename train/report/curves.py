@@ -1,4 +1,4 @@
-"""The pictures of runs: how they got where they are."""
+"""The pictures of runs: scores, losses and SAM steps over the steps."""
 
 import functools
 import json
@@ -128,7 +128,7 @@ def axis_label(main: Score) -> str:
 
 
 def pyplot() -> Any:
-  """Matplotlib, imported by what draws only, and without a screen."""
+  """Imports Matplotlib, only when something is drawn, without a screen."""
   import matplotlib
 
   matplotlib.use('Agg')

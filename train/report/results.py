@@ -1,4 +1,4 @@
-"""The runs in a folder, and the numbers that they come to."""
+"""The runs in a folder, and the numbers of a report."""
 
 import json
 import pathlib
@@ -15,7 +15,7 @@ from train.tasks import Score
 
 
 class SavedRun(NamedTuple):
-  """One run as its folder has it."""
+  """One run, read from its folder."""
 
   variant: str
   overrides: str  # of a sweep's --grid, see train/sweep/plan.py
@@ -207,7 +207,7 @@ def _folders(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _name(place: pathlib.Path, folder: pathlib.Path, seed: str) -> Any:
-  """A run's variant and point: what its folder is called, but for the seed."""
+  """A run's variant and overrides, from the names of its folders."""
   parts = list(place.relative_to(folder).parts)
   if parts[-1:] == [seed]:
     parts.pop()

@@ -1,4 +1,4 @@
-r"""Trains several methods with several seeds, whatever of it is missing.
+r"""Trains several methods with several seeds, skipping finished runs.
 
 Examples:
   python -m train.sweep --config=configs/digits.py --workdir=runs/sweep \

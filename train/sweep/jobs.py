@@ -1,7 +1,7 @@
 """A sweep in several processes at once, each with a device of its own.
 
-All of them go through the same runs and pass over what another one trains, so
-the only thing that they share is the folders.
+All of them visit the same runs and skip those that another one trains, so they
+share nothing but the folders.
 """
 
 import itertools
@@ -102,7 +102,7 @@ def _showing(platform: str, index: int) -> dict[str, str]:
 def share(
   todo: Sequence[PlannedRun], index: int, count: int
 ) -> list[PlannedRun]:
-  """The order in which one of several processes goes through the runs.
+  """The order in which one of several processes visits the runs.
 
   Args:
     todo: all the runs.

@@ -1,4 +1,4 @@
-"""The runs of a sweep: what each one trains, and in which folder."""
+"""The runs of a sweep: their configs and their folders."""
 
 import itertools
 import pathlib
