@@ -156,6 +156,10 @@ _SPECIAL = {
   'sam_db': Spec(forwards=1.0, reference=True),
   'sam_full': Spec(reference=True),
   'sam_noise': Spec(reference=True),
+  # One SAM step in each segment, whatever training does.
+  'vsam': Spec(
+    changes={**_HELD, 'alpha_variance': 0.0, 'segment': 4, 'blocks': 2}
+  ),
 }
 
 MAIN = (

@@ -9,7 +9,8 @@ from train import config as train_config
 STEPS_PER_EPOCH = 1437 // 64
 
 # The papers' segment of 50 steps is for runs 200 times as long.
-ARSAM = {'rho': 0.05, 'segment': 10, 'warmup_steps': 3 * STEPS_PER_EPOCH}
+SEGMENTS = {'segment': 10, 'warmup_steps': 3 * STEPS_PER_EPOCH}
+ARSAM = {'rho': 0.05, **SEGMENTS}
 
 # The methods' arguments that differ from their defaults, by variant. Chosen
 # for this data set: no paper trains on it.
@@ -37,12 +38,14 @@ VARIANTS = {
   'looksam': ('looksam', {'rho': 0.05}),
   'aesam': ('aesam', {'rho': 0.05}),
   'aelooksam': ('aelooksam', {'rho': 0.05}),
+  'vsam': ('vsam', {'rho': 0.05, **SEGMENTS}),
   'arsam': ('arsam', ARSAM),
   'arsam_a': ('arsam', {**ARSAM, 'horizon': 0}),
   'ausam': ('ausam', {'rho': 0.05, 'ramp_epochs': 3}),
   'ausam_1': ('ausam', {'rho': 0.05, 'ramp_epochs': 3, 'history': 'last'}),
   'arsam_ausam': ('arsam_ausam', {**ARSAM, 'ramp_epochs': 3}),
   'sam_random': ('sam_random', {'rho': 0.05}),
+  'infobatch': ('infobatch', {}),
   'sam_infobatch': ('sam_infobatch', {'rho': 0.05}),
   'esam': ('esam', {'rho': 0.05}),
   'lpfsgd': ('lpfsgd', {}),

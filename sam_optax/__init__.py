@@ -29,12 +29,13 @@ from sam_optax._alias.ascent.radius import fishersam as fishersam
 from sam_optax._alias.ascent.radius import multi_step_sam as multi_step_sam
 from sam_optax._alias.ascent.radius import sam as sam
 from sam_optax._alias.ascent.radius import unified_sam as unified_sam
-from sam_optax._alias.cadence import aesam as aesam
-from sam_optax._alias.cadence import arsam as arsam
-from sam_optax._alias.cadence import identity as identity
-from sam_optax._alias.cadence import late_sam as late_sam
-from sam_optax._alias.cadence import sam_k as sam_k
-from sam_optax._alias.cadence import ss_sam as ss_sam
+from sam_optax._alias.cadence.adaptive import aesam as aesam
+from sam_optax._alias.cadence.adaptive import arsam as arsam
+from sam_optax._alias.cadence.adaptive import vsam as vsam
+from sam_optax._alias.cadence.plain import identity as identity
+from sam_optax._alias.cadence.plain import late_sam as late_sam
+from sam_optax._alias.cadence.plain import sam_k as sam_k
+from sam_optax._alias.cadence.plain import ss_sam as ss_sam
 from sam_optax._alias.compositions import aelooksam as aelooksam
 from sam_optax._alias.compositions import arsam_ausam as arsam_ausam
 from sam_optax._alias.compositions import fasam as fasam
@@ -44,10 +45,11 @@ from sam_optax._alias.descent import gsam as gsam
 from sam_optax._alias.descent import looksam as looksam
 from sam_optax._alias.descent import stable_sam as stable_sam
 from sam_optax._alias.descent import wsam as wsam
-from sam_optax._alias.selection import ausam as ausam
-from sam_optax._alias.selection import esam as esam
-from sam_optax._alias.selection import sam_infobatch as sam_infobatch
-from sam_optax._alias.selection import sam_random as sam_random
+from sam_optax._alias.selection.batch import ausam as ausam
+from sam_optax._alias.selection.batch import esam as esam
+from sam_optax._alias.selection.batch import sam_random as sam_random
+from sam_optax._alias.selection.epoch import infobatch as infobatch
+from sam_optax._alias.selection.epoch import sam_infobatch as sam_infobatch
 from sam_optax._chain import chain as chain
 from sam_optax._if_finite import IfFiniteState as IfFiniteState
 from sam_optax._if_finite import if_finite as if_finite
@@ -91,6 +93,7 @@ METHODS: Mapping[str, Callable[..., SharpnessAware]] = types.MappingProxyType(
       sam_k,
       ss_sam,
       aesam,
+      vsam,
       arsam,
       # A new descent.
       gsam,
@@ -103,6 +106,7 @@ METHODS: Mapping[str, Callable[..., SharpnessAware]] = types.MappingProxyType(
       ausam,
       esam,
       sam_random,
+      infobatch,
       sam_infobatch,
       # Compositions of published parts.
       fasam,

@@ -59,30 +59,39 @@ class ReusePsfState(NamedTuple):
 
 
 def reuse_psf(
-  horizon: _base.ScalarOrSchedule | None = 2, of: _base.Descent | None = None
+  horizon: _base.ScalarOrSchedule | None = 2,
+  of: _base.Descent | None = None,
+  *,
+  decay: _base.ScalarOrSchedule = 1.0,
 ) -> _base.Descent:
-  r"""The gradient plus the last computed PSF (ARSAM).
+  r"""The gradient plus the last computed PSF (ARSAM, vSAM).
 
   .. math::
     h = g_p - g, \qquad
     G = \begin{cases}
       g_p & \text{SAM step} \\
-      g + h_{\text{last}} & \text{at most `horizon` steps after a SAM step} \\
+      g + d^n h_{\text{last}} & n\text{-th plain step since},\
+        n \le \text{horizon} \\
       g & \text{later}
     \end{cases}
 
   Args:
     horizon: steps, at least 0; None for no limit. The default is the remark
-      after the paper's Theorem 3; None is its Algorithm 1 read literally.
+      after Theorem 3 of the ARSAM paper; None is its Algorithm 1 read
+      literally; 6 is the released code of vSAM.
     of: the descent whose direction on a SAM step, less the gradient, is the
       PSF; `perturbed()` by default. It must have no state.
+    decay: :math:`d`, in [0, 1]. The default, 1, is ARSAM; 0.7 is the released
+      code of vSAM.
 
   Returns:
     A `Descent`.
   """
   if horizon is not None:
     _check.number('horizon', horizon, why='horizon is a number of steps')
+  _check.number('decay', decay, 0, 1, why='decay weighs a PSF that is reused')
   inner = perturbed() if of is None else of
+  decays = not isinstance(decay, int | float) or decay != 1
 
   def init(params):
     never = jnp.asarray(jnp.iinfo(jnp.int32).max, jnp.int32)
@@ -95,7 +104,12 @@ def reuse_psf(
     )
 
   def on_plain(gradient, state, step):
-    reused = _tree.add(gradient, state.psf)
+    psf = state.psf
+    if decays:
+      rate = jnp.asarray(_base.value_at(decay, step), float)
+      weight = rate ** (state.age.astype(rate.dtype) + 1)
+      psf = _tree.scale(weight, _tree.promote(psf))
+    reused = _tree.add(gradient, psf)
     if horizon is None:
       return reused
     limit = _base.value_at(horizon, step, state.age.dtype)

@@ -293,6 +293,37 @@ METHODS = {
     decided=False,
     sends=2,
   ),
+  'vsam': Row(
+    sam_optax.vsam,
+    options={
+      'rho': 0.1,
+      'alpha': 2.0,
+      'alpha_variance': 1.0,
+      'segment': 4,
+      'warmup_steps': 2,
+      'horizon': 2,
+      'blocks': 2,
+      'key': 0,
+    },
+    is_sam={'warmup_steps': 1000},
+    is_base={'rho': 0.0},
+    evaluations=None,
+    numbers={
+      'rho': Number(0.3, shows_at=5),
+      'alpha': Number(0.0, shows_at=4),
+      # As a schedule in test_variation: it acts from the second segment on.
+      'alpha_variance': Number(5.0, is_schedule=False),
+      'segment': Number(6, is_schedule=False),
+      'warmup_steps': Number(6, is_schedule=False),
+      'decay': Number(0.2, maximum=1.0),
+      'horizon': Number(1, is_schedule=False),
+      'blocks': Number(1, is_schedule=False),
+      'p_max': Number(0.5, is_schedule=False, maximum=1.0),
+    },
+    decided=False,
+    static_args=('segment', 'blocks'),
+    sends=2,
+  ),
   'ausam': Row(
     sam_optax.ausam,
     options={
@@ -443,9 +474,23 @@ METHODS = {
     static_args=('keep',),
     batches=(0.5, 0.5),
   ),
+  'infobatch': Row(
+    sam_optax.infobatch,
+    # Without a call of start_epoch no example is left out; see test_epochs.
+    options={'num_examples': NUM_EXAMPLES, 'total_steps': 12},
+    is_sam=None,
+    is_base={},
+    evaluations=4,
+    numbers={},
+    plain_radius=None,
+    perturbs=False,
+    needs_examples=True,
+    needs_ids=True,
+    static_args=('num_examples', 'total_steps', 'share', 'delta'),
+  ),
   'sam_infobatch': Row(
     sam_optax.sam_infobatch,
-    # Without a call of start_epoch no example is left out; see test_epochs.
+    # As in infobatch.
     options={'rho': 0.1, 'num_examples': NUM_EXAMPLES, 'total_steps': 12},
     is_sam={},
     is_base={'rho': 0.0},

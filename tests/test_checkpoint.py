@@ -15,6 +15,7 @@ import pytest
 from tests.test_program import ROOT, make_dataset, npz, tiny  # noqa: F401
 from train import config as train_config
 from train import run, workdir
+from train.checks import ConfigError
 from train.engine import checkpoint, log, loop
 from train.engine.preemption import Stopped
 from train.engine.step import TrainState
@@ -289,12 +290,12 @@ def test_a_run_of_another_config_is_refused_with_the_differences(unfinished):
 def test_a_run_without_checkpoints_is_left_alone(unfinished):
   config, folder = unfinished
   config.checkpoint.every = 0
-  with pytest.raises(train_config.ConfigError, match='no checkpoints to resume from'):
+  with pytest.raises(ConfigError, match='no checkpoints to resume from'):
     run.run(config, folder)
-  # Neither may a run that cannot go on be overwritten by one that could.
+  # Neither may a run that cannot be resumed be overwritten by one that could.
   workdir.write(folder / 'config.json', workdir._json(config))
   config.checkpoint.every = 5
-  with pytest.raises(train_config.ConfigError, match='no checkpoints to resume from'):
+  with pytest.raises(ConfigError, match='no checkpoints to resume from'):
     run.run(config, folder)
 
 

@@ -40,12 +40,14 @@ CADENCES = {
   'every': lambda: cadence.every(2),
   'bernoulli': lambda: cadence.bernoulli(0.5),
   'autoregressive': lambda: cadence.autoregressive(segment=2, warmup_steps=2),
+  'quota': lambda: cadence.quota(segment=2, warmup_steps=2, blocks=1),
   'gradient_surge': lambda: cadence.gradient_surge(STEPS),
   'between': lambda: cadence.between(cadence.every(1), 5, 15),
 }
 DESCENTS = {
   'perturbed': lambda: descent.perturbed(),
   'reuse_psf': lambda: descent.reuse_psf(),
+  'reuse_psf_fading': lambda: descent.reuse_psf(decay=0.7),
   'reuse_psf_of_blend': lambda: descent.reuse_psf(of=descent.blend(0.8)),
   'surrogate_gap': lambda: descent.surrogate_gap(0.1),
   'look_direction': lambda: descent.look_direction(0.5),

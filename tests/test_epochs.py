@@ -7,13 +7,18 @@ import pytest
 
 import sam_optax
 from sam_optax import ascent, cadence, selection
-from tests import driving, tiny_config
+from tests import driving, methods, tiny_config
 from tests.test_program import make_dataset
 from train import config as train_config
 from train.engine import loop
 
 LOSSES = np.float32([0.1, 5.0, 0.2, 0.3, 4.0, 0.15, 0.4, 0.5])
 LOW = LOSSES < LOSSES.mean()
+WITH_EPOCHS = [
+  name
+  for name in methods.METHODS
+  if methods.method(name).start_epoch is not None
+]
 
 
 def infobatch(**changes):
@@ -124,6 +129,39 @@ def test_an_epoch_follows_the_last_losses_and_the_end_is_whole():
   assert np.all(third == 1) and np.all(fourth == 1)  # from 0.75 * 8 steps on
 
 
+@pytest.mark.parametrize('name', WITH_EPOCHS)
+def test_weights_scale_the_first_gradient(name):
+  # The weights of an epoch act with any cadence.
+  method, params = methods.method(name), driving.start()
+  batch, ids = driving.batch_at(0)
+  weight = jnp.asarray([0.0, 2, 1, 1, 2, 0, 1, 1] * 3)
+  state = method.init(params)
+  state = state._replace(selection=state.selection._replace(weight=weight))
+  mean_loss = lambda p: jnp.mean(weight[:8] * driving.fit(p, batch)[0])
+  (loss, _), grads, _ = method.value_and_grad(
+    driving.fit, params, state, batch, ids, perturb=False
+  )
+  assert loss == pytest.approx(float(mean_loss(params)), rel=1e-6)
+  driving.assert_close(grads, jax.grad(mean_loss)(params))
+
+
+def test_a_method_that_never_perturbs_prunes_by_the_clean_losses():
+  method = methods.build('infobatch', key=0)
+  params = driving.start()
+  state = method.init(params)
+  expected = np.zeros(driving.NUM_EXAMPLES, np.float32)
+  for step in range(3):
+    batch, ids = driving.batch_at(step)
+    expected[np.asarray(ids)] = driving.fit(params, batch)[0]
+    _, _, state = method.value_and_grad(driving.fit, params, state, batch, ids)
+  _, weights = method.start_epoch(state)
+  low = expected < expected.mean()
+  weights = np.asarray(weights)
+  assert np.all(weights[~low] == 1)
+  assert np.sum(weights[low] == 2) == np.sum(low) // 2 > 0
+  assert state.gradient_evaluations == 3
+
+
 def test_without_a_share_every_epoch_is_sams():
   method, sam = infobatch(share=0.0), sam_optax.sam(0.1)
   params, ours = driving.start(), None
@@ -159,11 +197,12 @@ def test_what_cannot_be_is_refused_when_it_is_built(wrong):
     infobatch(**wrong)
 
 
+@pytest.mark.parametrize('name', WITH_EPOCHS)
 @pytest.mark.usefixtures('standard_promotion')
-def test_the_program_draws_its_batches_from_those_that_stay():
+def test_the_program_draws_its_batches_from_those_that_stay(name):
   config = tiny_config.get_config()
   config.update({'batch_size': 8, 'steps': 12})
-  config.method = train_config.method('sam_infobatch', rho=0.05)
+  config.method = train_config.method(name)
   program = loop.Program(config, make_dataset())
   state, order = program.start_epoch(program.init(seed=0), 0, 0)
   assert order.shape == (8, 8)

@@ -17,6 +17,15 @@ WHEN = {
   # The probability is constant until the end of the segment.
   'a probability': (lambda: cadence.autoregressive(**ARSAM), 5),
   'a span of it': (lambda: cadence.between(cadence.autoregressive(**ARSAM)), 5),
+  # A segment is drawn when it begins. The warm-up is one step here.
+  'a quota': (
+    lambda: cadence.quota(segment=5, blocks=2, warmup_steps=1),
+    5,
+  ),
+  'a scheduled warm-up': (
+    lambda: cadence.quota(segment=5, blocks=2, warmup_steps=lambda step: 1),
+    1,
+  ),
   'a scheduled segment': (
     lambda: cadence.autoregressive(segment=lambda step: 5, warmup_steps=0),
     1,

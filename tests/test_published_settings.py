@@ -241,13 +241,13 @@ def test_how_much_was_compared():
     's_max': 38,
     'k': 20,
     'loss': 2,
-    'epochs': 342,
-    'batch_size': 282,
-    'learning_rate': 164,
+    'epochs': 343,
+    'batch_size': 283,
+    'learning_rate': 165,
     'peak_learning_rate': 20,
-    'weight_decay': 164,
+    'weight_decay': 165,
     'momentum': 64,
-    'schedule': 243,
+    'schedule': 244,
     'base_optimizer': 107,
     'resolution': 72,
     'noise_percent': 36,
@@ -255,7 +255,7 @@ def test_how_much_was_compared():
     'mixup': 12,
     'randaugment': 12,
     'first_convolution': 19,
-    'augmentation': 321,
+    'augmentation': 322,
   }
 
 
@@ -332,10 +332,7 @@ def test_a_row_without_a_config_says_why():
       assert line['why'].endswith(row['quoted_from'])
     elif line['why']:
       tasks[line['why'].partition(':')[0]] += 1
-  assert sum(tasks.values()) == sum(
-    tasks[why] for why in ('task not built yet', 'method not built yet')
-  )
-  assert tasks['method not built yet'] <= 1
+  assert set(tasks) <= {'task not built yet'}
 
 
 def test_every_variant_of_a_table_is_in_the_index():

@@ -229,4 +229,4 @@ def test_the_seed_determines_the_run(name):
   assert driving.equal(one, run(7))
   assert driving.equal(one, run(jax.random.key(7)))
   assert driving.equal(one, run(jax.random.PRNGKey(7)))
-  assert not driving.equal(one, run(9))
+  assert not driving.equal(one, run(5))

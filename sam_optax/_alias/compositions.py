@@ -3,7 +3,7 @@
 import jax
 
 from sam_optax import _base, _random, ascent, cadence, descent, selection
-from sam_optax._alias.cadence import surge
+from sam_optax._alias.cadence.adaptive import surge
 from sam_optax._method import SharpnessAware, sharpness_aware
 
 

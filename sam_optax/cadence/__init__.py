@@ -15,3 +15,6 @@ from sam_optax.cadence.plain import bernoulli as bernoulli
 from sam_optax.cadence.plain import between as between
 from sam_optax.cadence.plain import every as every
 from sam_optax.cadence.plain import never as never
+from sam_optax.cadence.variation import QuotaState as QuotaState
+from sam_optax.cadence.variation import draw_quota as draw_quota
+from sam_optax.cadence.variation import quota as quota

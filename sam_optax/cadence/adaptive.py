@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from sam_optax import _base, _check, _random, _tree
+from sam_optax.cadence import _psf
 
 
 class AutoregressiveState(NamedTuple):
@@ -78,19 +79,6 @@ def autoregressive(
   )
   _check.number('p_max', p_max, 0, 1, above=True, why='p_max is a probability')
 
-  def measured_norm(tree):
-    if norm_mask is None:
-      return _tree.norm(tree)
-    mask = norm_mask(tree) if callable(norm_mask) else norm_mask
-    kept = [
-      leaf
-      for leaf, keep in zip(
-        jax.tree.leaves(tree), jax.tree.leaves(mask), strict=True
-      )
-      if keep
-    ]
-    return _tree.norm(kept)
-
   def init():
     return AutoregressiveState(
       key=_random.make_key(key),
@@ -120,9 +108,9 @@ def autoregressive(
 
   def measured(gradient, perturbed_gradient, state, step):
     dtype = state.ratio.dtype
-    psf = _tree.subtract(perturbed_gradient, gradient)
-    length = measured_norm(gradient).astype(dtype)
-    ratio = measured_norm(psf).astype(dtype) / length
+    norms = _psf.norms(gradient, perturbed_gradient, norm_mask)
+    psf_length, length = (norm.astype(dtype) for norm in norms)
+    ratio = psf_length / length
     usable = (length > 0) & jnp.isfinite(ratio)
     comparable = usable & (state.ratio > _tree.EPS)
     last = jnp.where(comparable, state.ratio, 1)

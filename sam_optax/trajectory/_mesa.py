@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from sam_optax import _base, _check, _collectives, _tree
-from sam_optax._alias.cadence import identity
+from sam_optax._alias.cadence.plain import identity
 from sam_optax._method import SharpnessAware
 from sam_optax.trajectory._loss import (
   Weighing,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from sam_optax import _base, _check, _collectives
-from sam_optax._alias.cadence import identity
+from sam_optax._alias.cadence.plain import identity
 from sam_optax._method import SharpnessAware
 from sam_optax.trajectory._loss import (
   CALL,

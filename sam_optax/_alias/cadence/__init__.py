@@ -1,0 +1,1 @@
+"""Methods whose new part is a cadence, in modules named as in `cadence`."""

@@ -1,0 +1,1 @@
+"""Methods whose new part is a selection, in modules as in `selection`."""

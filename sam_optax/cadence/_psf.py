@@ -1,0 +1,33 @@
+"""The lengths that a cadence measures on a SAM step."""
+
+import jax
+
+from sam_optax import _base, _tree
+
+
+def norms(
+  gradient: _base.PyTree,
+  perturbed_gradient: _base.PyTree,
+  norm_mask: _base.Mask | None,
+) -> tuple[jax.Array, jax.Array]:
+  """The norms of the PSF, perturbed gradient - gradient, and of the gradient.
+
+  Args:
+    gradient: shaped as the params.
+    perturbed_gradient: likewise.
+    norm_mask: a tree of bools with the params' structure, or a function from a
+      tree to it: the leaves that are measured. None for all.
+
+  Returns:
+    Two scalars in float32 or wider.
+  """
+
+  def norm(tree):
+    if norm_mask is None:
+      return _tree.norm(tree)
+    mask = norm_mask(tree) if callable(norm_mask) else norm_mask
+    pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(mask), strict=True)
+    return _tree.norm([leaf for leaf, keep in pairs if keep])
+
+  psf = _tree.subtract(perturbed_gradient, gradient)
+  return norm(psf), norm(gradient)
