@@ -74,12 +74,11 @@ setuptools.setup(
   author='The sam_optax authors',
   license='Apache-2.0',
   license_files=['LICENSE'],
-  # `package_dir` makes `pip install -e` put this folder itself on the path,
-  # so that a package added later is found without installing again.
+  # The library alone: the training program and its configs are run from a
+  # checkout. `package_dir` makes `pip install -e` put this folder itself on
+  # the path, so that they are found there, and a package added later too.
   package_dir={'': '.'},
-  packages=setuptools.find_packages(
-    include=['sam_optax*', 'train*', 'configs*']
-  ),
+  packages=setuptools.find_packages(include=['sam_optax', 'sam_optax.*']),
   package_data={'sam_optax': ['py.typed']},
   python_requires='>=3.11',
   install_requires=_LIBRARY,

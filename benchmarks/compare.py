@@ -6,10 +6,11 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from benchmarks import markdown, measure, peers, program
+from benchmarks import measure, peers, program
 from benchmarks.rows import Network, Spec
 from train.data import memory
 from train.engine.log import Log
+from train.report import table
 
 # The rows for which the whole program is run too, with data and logging.
 _WHOLE = ('sgd', 'sam', 'arsam')
@@ -113,7 +114,7 @@ def compare(
     'model': model,
     'parameter_bytes': sgd.parameter_bytes,
     'batch': settings.batch,
-    'image_shape': list(dataset.train_images.shape[1:]),
+    'image_shape': list(dataset.train['image'].shape[1:]),
     'rounds': settings.rounds,
     'steps': steps,
     'forward': measure.over(turns['forward'], turns['sgd']).value,
@@ -266,7 +267,7 @@ def _our_table(measured: Mapping[str, Any]) -> str:
       _number(row['copies'], '+.2f'),
     ]
     body.append(cells)
-  return markdown.table(head, body)
+  return table.markdown(head, body)
 
 
 def _peers_table(peers: Sequence[Mapping[str, Any]]) -> str:
@@ -290,7 +291,7 @@ def _peers_table(peers: Sequence[Mapping[str, Any]]) -> str:
       f'{row["over_sgd"]:.3f}',
     ]
     body.append(cells)
-  return markdown.table(head, body)
+  return table.markdown(head, body)
 
 
 def _number(number: float | None, form: str) -> str:

@@ -87,12 +87,14 @@ class PeerRow:
     dtype = options.pop('dtype', None)
     self._dtype = None if dtype is None else getattr(torch, str(dtype))
     build = _NETWORKS[model['name']]
-    shape = dataset.train_images.shape[1:]
-    self._network = build(torch.nn, dataset.num_classes, shape, **options)
+    shape = dataset.train['image'].shape[1:]
+    self._network = build(
+      torch.nn, dataset.facts['num_classes'], shape, **options
+    )
     self._network.to(self._device).train()
-    images = np.ascontiguousarray(dataset.train_images.transpose(0, 3, 1, 2))
+    images = np.ascontiguousarray(dataset.train['image'].transpose(0, 3, 1, 2))
     self._images = torch.from_numpy(images).to(self._device)
-    labels = torch.from_numpy(np.array(dataset.train_labels, np.int64))
+    labels = torch.from_numpy(np.array(dataset.train['label'], np.int64))
     self._labels = labels.to(self._device)
     self._ids = draw_ids(len(images), batch)
     self._sgd_alone = kind is None

@@ -4,17 +4,10 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from train.report import curves
+
 # A row is named in the plot if it costs this much more than the ideal.
 _FAR = 0.1
-
-
-def _pyplot():
-  import matplotlib
-
-  matplotlib.use('Agg')
-  from matplotlib import pyplot
-
-  return pyplot
 
 
 def against_ideal(
@@ -26,7 +19,7 @@ def against_ideal(
     networks: results of `compare.compare`, by network.
     path: the PNG file to write.
   """
-  pyplot = _pyplot()
+  pyplot = curves.pyplot()
   figure, axis = pyplot.subplots(figsize=(7, 6), layout='constrained')
   most, widest, points = 1.0, 1.0, []
   for index, (name, measured) in enumerate(networks.items()):
@@ -92,7 +85,7 @@ def growth(panels: Mapping[str, Mapping[str, Any]], path: pathlib.Path) -> None:
     panels: results of `growth.py`, by panel.
     path: the PNG file to write.
   """
-  pyplot = _pyplot()
+  pyplot = curves.pyplot()
   columns = min(3, len(panels))
   lines = -(-len(panels) // columns)
   figure, axes = pyplot.subplots(

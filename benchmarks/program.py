@@ -24,7 +24,7 @@ def random_dataset(num_examples: int, side: int, channels: int = 3) -> Any:
   shape = (num_examples, side, side, channels)
   images = generator.integers(0, 256, shape, np.uint8)
   labels = generator.integers(0, 10, num_examples, np.int32)
-  return memory.Dataset(images, labels, images[:16], labels[:16], 10)
+  return memory.labelled(images, labels, images[:16], labels[:16], 10)
 
 
 def make_config(
@@ -152,11 +152,11 @@ class ForwardRow:
 
   def __init__(self, config: Any, dataset: memory.Dataset):
     options = config.model.to_dict()
-    shape = dataset.train_images.shape[1:]
+    shape = dataset.train['image'].shape[1:]
     model = models.functional(
       models.create(
         options.pop('name'),
-        num_classes=dataset.num_classes,
+        num_classes=dataset.facts['num_classes'],
         image_shape=shape,
         seed=0,
         **options,

@@ -53,7 +53,8 @@ class InPieces(Step):
     kernel = generator.normal(0, features**-0.5, (features, self.WIDTH))
     pieces = np.split(kernel.astype(np.float32), self._pieces, axis=1)
     # A constant, so that the parameters are the pieces alone.
-    head = generator.normal(0, self.WIDTH**-0.5, (self.WIDTH, self.num_classes))
+    shape = (self.WIDTH, self.outputs['num_classes'])
+    head = generator.normal(0, self.WIDTH**-0.5, shape)
 
     def apply(params, statistics, images, train):
       del train

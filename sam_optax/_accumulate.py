@@ -15,14 +15,15 @@ def accumulate(loss_fn: _base.LossFn, micro_batch_size: int) -> _base.LossFn:
   .. math::
     \nabla \frac1n \sum_i l_i = \frac1n \sum_k \sum_{i \in B_k} \nabla l_i
 
-  Where its gradient is taken, one micro-batch's forward pass at a time is held
-  in memory, and run once more for that. So both passes of a method see the
-  whole batch, at both doors and inside `parallel`, and a method that chooses
-  examples gets every loss.
+  Under `jax.grad`, the forward pass of one micro-batch at a time is held in
+  memory, and run once more for the gradient. Both passes of a method then see
+  the whole batch, at both entry points and inside `parallel`, and a method that
+  chooses examples gets every loss.
 
   `optax.microbatch` around `jax.checkpoint(loss_fn)` does the same in float32,
-  for equal parts and an aux whose leaves are declared. Here they are told apart
-  by their shapes, and gradients of narrower parameters are summed in float32.
+  for equal parts and an aux whose leaves are declared. This function tells the
+  leaves of aux apart by their shapes, and sums the gradients of narrower
+  parameters in float32.
 
   It is for accelerators: on CPU, XLA runs the gradient of a convolution inside
   a loop many times slower than outside.

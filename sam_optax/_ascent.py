@@ -18,15 +18,15 @@ class Context(NamedTuple):
 
   Attributes:
     step: int32, the number of the step, from 0.
-    mean: tree -> its mean over the devices that perturb along gradients of
-      their own; the tree itself elsewhere.
+    mean: tree -> its mean over devices, where each perturbs along its own
+      gradient; the tree itself elsewhere.
     offset: what `Ascent.offset` returned in this step.
     draw: the number of this draw, below `Ascent.draws`.
     gradient_at: point -> gradient on this step's examples. Each call is one
-      more gradient evaluation, and is counted.
+      more gradient evaluation, and is counted while tracing (once in a loop).
     reference: point -> gradient on the caller's other data; counted too.
-    perturbed: False where the result only feeds the memory of a later member
-      of a chain. No gradient may then be evaluated.
+    perturbed: False if only the memory of a later member of a chain needs the
+      result. No gradient may then be evaluated.
   """
 
   step: jax.Array | None = None
@@ -89,6 +89,7 @@ class Ascent(optax.GradientTransformationExtraArgs):
     has_norm: bool = False,
   ):
     def update(updates, state, params=None, **extra_args) -> Any:
+      # `optax.chain` passes all extra arguments to all of its members.
       known = {k: v for k, v in extra_args.items() if k in Context._fields}
       context = Context(**known)
       perturbation = perturb(updates, state, params, context)
@@ -186,7 +187,8 @@ def chain(*members: optax.GradientTransformation) -> Ascent:
     new_state = []
     for number, (part, part_state) in enumerate(zip(parts, state, strict=True)):
       new_state.append(part.remember(gradient, part_state, params, step))
-      if jax.tree.leaves(state[number + 1 :]):
+      later_has_memory = bool(jax.tree.leaves(state[number + 1 :]))
+      if later_has_memory:
         context = Context(step, perturbed=False)
         gradient = part.perturb(gradient, part_state, params, context).value
     return tuple(new_state)
@@ -197,7 +199,7 @@ def chain(*members: optax.GradientTransformation) -> Ascent:
     perturb,
     remember,
     first_offset and (lambda state, *rest: first_offset(state[0], *rest)),
-    first.draws,
-    first.reads_gradient,
-    any(part.has_norm for part in parts),
+    draws=first.draws,
+    reads_gradient=first.reads_gradient,
+    has_norm=any(part.has_norm for part in parts),
   )

@@ -70,6 +70,8 @@ class Descent(NamedTuple):
   on_plain: Callable[[PyTree, State, jax.Array], PyTree]
   # (gradient, perturbed gradient or None on a plain step, state, step) -> state
   update: Callable[[PyTree, PyTree | None, State, jax.Array], State]
+  # whether `on_perturbed` or `update` uses the gradient on a SAM step
+  reads_gradient: bool = True
 
 
 class Choice(NamedTuple):

@@ -14,12 +14,16 @@ from sam_optax import _base
 
 
 class Collectives(NamedTuple):
-  """The devices that take part in a step, and two hooks for the spine.
+  """The devices that take part in a step.
+
+  Its two methods are the hooks that the spine calls; the functions of this
+  module are for evaluations and selections. A shard is the part of the batch
+  that one device has, or one group of its examples.
 
   Attributes:
     axes: names of the axes of devices.
-    local: whether each device, or each group of its examples, perturbs along
-      its own gradient; otherwise all perturb along the mean gradient.
+    local: whether each shard perturbs along its own gradient; otherwise all
+      perturb along the mean gradient. Groups are always local.
     groups: the number of groups that each device's examples are split into,
       None where they are not split.
     group: the number of the group at hand.
@@ -30,12 +34,12 @@ class Collectives(NamedTuple):
   groups: int | None = None
   group: int | jax.Array = 0
 
-  def mean(self, tree: _base.PyTree) -> _base.PyTree:
-    """The mean of local values; the tree itself where nothing is local."""
+  def mean_of_own(self, tree: _base.PyTree) -> _base.PyTree:
+    """The mean over shards that each have their own; else the tree itself."""
     return mean(self, tree) if self.local else tree
 
-  def own_keys(self, state: _base.State) -> _base.State:
-    """The state with keys of this part's own, where each draws for itself."""
+  def with_own_keys(self, state: _base.State) -> _base.State:
+    """The state with keys of this shard's own, where each draws for itself."""
     if not self.local:
       return state
 
@@ -86,7 +90,7 @@ def _is_tracked(axis: str) -> bool:
 
 
 def count(collectives: Collectives) -> int:
-  """How many parts the batch is in."""
+  """The number of shards."""
   groups = 1 if collectives.groups is None else collectives.groups
   return groups * (
     jax.lax.axis_size(collectives.axes) if collectives.axes else 1
@@ -94,7 +98,7 @@ def count(collectives: Collectives) -> int:
 
 
 def index(collectives: Collectives) -> int | jax.Array:
-  """The number of the part at hand."""
+  """The number of this shard, from 0."""
   if not collectives.axes:
     return collectives.group
   groups = 1 if collectives.groups is None else collectives.groups
@@ -102,7 +106,7 @@ def index(collectives: Collectives) -> int | jax.Array:
 
 
 def mean(collectives: Collectives, tree: _base.PyTree) -> _base.PyTree:
-  """The mean over all parts, the same everywhere."""
+  """The mean over all shards, the same everywhere."""
 
   def over_all(x):
     if collectives.groups is not None:
@@ -119,7 +123,7 @@ def mean(collectives: Collectives, tree: _base.PyTree) -> _base.PyTree:
 
 
 def gather(collectives: Collectives, tree: _base.PyTree) -> _base.PyTree:
-  """The rows [part] of all parts, [parts * part], the same everywhere."""
+  """The rows of all shards, [shards * rows], the same everywhere."""
 
   def from_all(x):
     if collectives.groups is not None:
@@ -137,17 +141,17 @@ def gather(collectives: Collectives, tree: _base.PyTree) -> _base.PyTree:
 
 def any_of(collectives: Collectives, flag: jax.Array) -> jax.Array:
   """Whether a boolean scalar holds anywhere."""
-  if collectives == SINGLE_DEVICE:
+  if not collectives.axes and collectives.groups is None:
     return flag
   return jnp.any(gather(collectives, flag.astype(jnp.int32)[None]) > 0)
 
 
 def vary(collectives: Collectives, tree: _base.PyTree) -> _base.PyTree:
-  """The same tree, as one that may differ from device to device.
+  """The same tree, typed as one that may differ between devices.
 
-  The gradient by parameters that are known to be equal everywhere is the sum
-  over the devices (`jax.shard_map` with check_vma=True); by these it is the
-  device's own, as everywhere else.
+  In `jax.shard_map` with check_vma=True, the gradient by a value that is typed
+  as equal on all devices is summed over them. By the retyped value it is the
+  gradient of this device alone. Elsewhere this is the identity.
   """
 
   def own(x):
@@ -172,8 +176,8 @@ def choose(
 ) -> jax.Array:
   """Positions that a function of per-example values chooses, for `rows`.
 
-  Each part chooses from its own examples, or all together from the whole batch
-  and then each takes its share of those chosen.
+  Each shard chooses from its own examples, or all together choose from the
+  whole batch, and each takes an equal share of the chosen examples.
   """
   if collectives.local or not collectives.axes:
     return positions(*values)

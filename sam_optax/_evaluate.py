@@ -16,7 +16,8 @@ class Evaluation(NamedTuple):
     gradient: shaped as the params.
     losses: [batch], the loss of each example; None where only a gradient is
       known.
-    loss: scalar, the mean of the losses over all devices.
+    loss: scalar, the mean over all devices of the losses (each times its
+      weight, if examples have weights) that the gradient is of.
     aux: the auxiliary outputs of the loss function, of one device.
   """
 
@@ -33,14 +34,14 @@ class Evaluator(NamedTuple):
   device perturbs along its own.
 
   Attributes:
-    clean: point -> Evaluation.
-    perturbed: (point, clean evaluation) -> Evaluation. Its losses are of every
-      example, its gradient of the examples that the selection keeps.
+    at: point -> Evaluation.
+    at_perturbed: (point, first evaluation) -> Evaluation. Its losses are of
+      every example, its gradient of the examples that the selection keeps.
     reference: point -> gradient on other data; None if the caller gave none.
   """
 
-  clean: Callable[[_base.PyTree], Evaluation]
-  perturbed: Callable[[_base.PyTree, Evaluation], Evaluation]
+  at: Callable[[_base.PyTree], Evaluation]
+  at_perturbed: Callable[[_base.PyTree, Evaluation], Evaluation]
   reference: Callable[[_base.PyTree], _base.PyTree] | None
 
 
@@ -50,15 +51,11 @@ def from_grad_fn(
   collectives: _collectives.Collectives,
 ) -> Evaluator:
   """The evaluations of a gradient function; no losses are known."""
-
-  def clean(point):
-    own_point = _collectives.vary(collectives, point)
-    return averaged(Evaluation(grad_fn(own_point)), collectives)
-
+  gradient = _gradient(grad_fn, collectives)
   return Evaluator(
-    clean,
-    lambda point, evaluation: clean(point),
-    _averaged_gradient(reference_grad_fn, collectives),
+    at=lambda point: Evaluation(gradient(point)),
+    at_perturbed=lambda point, first: Evaluation(gradient(point)),
+    reference=reference_grad_fn and _gradient(reference_grad_fn, collectives),
   )
 
 
@@ -77,7 +74,9 @@ def from_loss_fn(
     examples: the batch of this device.
     weights: [batch], what each loss is multiplied by; None for 1.
     reference_grad_fn: params -> gradient on other data, if there is one.
-    between: see `Selection.between`.
+    between: (first losses, perturbed losses) -> positions of the examples in
+      the second gradient; None for all. The perturbed losses then cost one
+      more forward pass.
     collectives: the devices that take part.
   """
 
@@ -93,31 +92,32 @@ def from_loss_fn(
     (loss, (losses, aux)), gradient = jax.value_and_grad(
       objective, has_aux=True
     )(own_point)
-    return averaged(Evaluation(gradient, losses, loss, aux), collectives)
+    return shared(Evaluation(gradient, losses, loss, aux), collectives)
 
-  def clean(point):
+  def at(point):
     return evaluate(point, examples, weights)
 
-  def perturbed(point, evaluation):
+  def at_perturbed(point, first):
     if between is None:
-      return clean(point)
+      return at(point)
     own_point = _collectives.vary(collectives, point)
     losses = loss_fn(own_point, examples)[0]
-    positions = _collectives.choose(
-      collectives, between, evaluation.losses, losses
-    )
+    positions = _collectives.choose(collectives, between, first.losses, losses)
     kept = _collectives.rows(collectives, positions, (examples, weights))
     return evaluate(point, *kept)._replace(losses=losses)
 
-  return Evaluator(
-    clean, perturbed, _averaged_gradient(reference_grad_fn, collectives)
-  )
+  reference = reference_grad_fn and _gradient(reference_grad_fn, collectives)
+  return Evaluator(at, at_perturbed, reference)
 
 
-def averaged(
+def shared(
   evaluation: Evaluation, collectives: _collectives.Collectives
 ) -> Evaluation:
-  """An evaluation on one device's examples, with the means that are shared."""
+  """The evaluation of one device as the others may see it.
+
+  The gradient is promoted, and averaged unless each device perturbs along its
+  own; the loss is averaged; aux is typed as differing between devices.
+  """
   gradient = _tree.promote(evaluation.gradient)
   if not collectives.local:
     gradient = _collectives.mean(collectives, gradient)
@@ -128,14 +128,13 @@ def averaged(
   )
 
 
-def _averaged_gradient(
-  grad_fn: _base.GradFn | None, collectives: _collectives.Collectives
-) -> Callable[[_base.PyTree], _base.PyTree] | None:
-  if grad_fn is None:
-    return None
+def _gradient(
+  grad_fn: _base.GradFn, collectives: _collectives.Collectives
+) -> Callable[[_base.PyTree], _base.PyTree]:
+  """A gradient function on the examples of this device, as others see it."""
 
   def gradient(point):
     own_point = _collectives.vary(collectives, point)
-    return averaged(Evaluation(grad_fn(own_point)), collectives).gradient
+    return shared(Evaluation(grad_fn(own_point)), collectives).gradient
 
   return gradient

@@ -15,8 +15,8 @@ NOWHERE = jnp.iinfo(jnp.int32).max
 class ExampleLosses(NamedTuple):
   """The losses of a step's examples, for a selection to record.
 
-  They leave the branches instead of the new state of the selection: a table of
-  all examples would be copied there, whole and in every step.
+  A step returns them from its branches instead of a new state of the selection:
+  `lax.cond` would copy the table of all examples, whole and in every step.
 
   Attributes:
     losses: [batch], in the first pass.
@@ -62,8 +62,8 @@ def make_value_and_grad(
     _check_examples(selection, batch, example_ids)
     if example_ids is not None:
       example_ids = jnp.asarray(example_ids)
-    if first is not None:
-      first = _evaluate.averaged(first, collectives)
+    if first is not None:  # of the caller's making, perhaps
+      first = _evaluate.shared(first, collectives)
 
     def prepared(examples):
       return examples if prepare is None else prepare(examples)
@@ -85,6 +85,7 @@ def make_value_and_grad(
         parts,
         evaluator,
         params,
+        # Its table stays out of the branches; `_record` puts it back.
         state._replace(selection=()),
         params if dtypes_of is None else dtypes_of,
         first,
@@ -92,7 +93,7 @@ def make_value_and_grad(
         collectives,
       )
       return _Outcome(
-        (result.clean.loss, result.clean.aux),
+        (result.first.loss, result.first.aux),
         result.direction,
         result.state,
         _gathered(collectives, result, ids),
@@ -147,7 +148,7 @@ def _on_full_batch_or_chosen(
   batch_size = ids.shape[0] * _collectives.count(collectives)
 
   def chosen():
-    drawn_from = collectives.own_keys(state.selection)
+    drawn_from = collectives.with_own_keys(state.selection)
     positions = _collectives.choose(
       collectives,
       lambda ids: choice.positions(drawn_from, ids, state.step, batch_size),
@@ -194,7 +195,7 @@ def _gathered(
   if result.perturbed_losses is None or ids is None:
     return None
   rows = (
-    _tree.promote(result.clean.losses),
+    _tree.promote(result.first.losses),
     result.perturbed_losses,
     ids.astype(jnp.int32),
   )
@@ -219,7 +220,8 @@ def _record(
   if recorded is None or selection.update is None:
     return state._replace(selection=before)
   losses, perturbed_losses, ids = recorded
-  # A Python branch needs a decision in Python; here either may have been.
+  # `perturbed` may be traced, so both records are made. For the kind of step
+  # that this was not, every id is NOWHERE, and JAX drops what is written.
   where = lambda condition: jnp.where(condition, ids, NOWHERE)
   after = selection.update(
     losses, perturbed_losses, before, where(state.perturbed)

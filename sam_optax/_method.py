@@ -27,7 +27,9 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
   """An Optax transformation with a second entry point, `value_and_grad`.
 
   It unpacks to (init, update) like every Optax transformation. A wrapper makes
-  another with `method._replace(...)`: what the wrapper does not name is kept.
+  another with `method._replace(...)`: what the wrapper does not name is kept. A
+  wrapper that changes `update` also names `for_collectives`, which builds the
+  method anew for several devices.
 
   Attributes:
     init: params -> state.
@@ -65,8 +67,9 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
   is_parallel: bool
   _value_and_grad: Any
 
-  # The defaults are for copies of the pair that a transformation unpacks to,
-  # such as `copy.deepcopy` and `jax.tree.map` make.
+  # Only for copies, which rebuild a named tuple as cls(init, update):
+  # `copy.deepcopy` then restores the rest, and `jax.tree.map` gives a plain
+  # transformation.
   def __new__(
     cls,
     init,
@@ -121,8 +124,9 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
       params: the parameters.
       grad_fn: params -> gradient on the same batch; called for the second
         gradient.
-      loss_fn: (params, batch) -> (losses of shape [batch], aux), instead of
-        grad_fn, for methods that choose examples.
+      loss_fn: (params, batch) -> (losses of shape [batch], aux), for methods
+        that choose examples, or where there is no grad_fn; ignored elsewhere.
+        The first gradient is then evaluated again, with the losses.
       batch: the batch, with loss_fn.
       example_ids: int32 [batch], the position of each example in the data set,
         for methods that keep a history of each example.
@@ -185,7 +189,7 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
       perturb: True for a SAM step, False for a plain step, None to let the
         cadence decide. Static: a Python bool.
       full_batch: likewise, whether to use the full batch.
-      first: the result of `first_pass`, if it was called.
+      first: the result of `first_pass` on the prepared batch, if it was called.
 
     Returns:
       ((loss, aux), grads, new state). The mean loss and aux are of the first
@@ -290,21 +294,24 @@ def _from_parts(
     evaluator = _evaluate.from_loss_fn(
       loss_fn, batch, None, None, None, collectives
     )
-    return evaluator.clean(params)
+    return evaluator.at(params)
 
-  def start_epoch(state, pruning: Any = selection.pruning):
+  pruning: Any = selection.pruning
+
+  def start_epoch(state):
     chosen = pruning.start_epoch(state.selection, state.step)
     return state._replace(selection=chosen), pruning.weights(chosen)
 
   value_and_grad = _examples.make_value_and_grad(parts, collectives)
-  decides_by_gradient = cadence.by_gradient and selection.choice is None
+  # The gradient that decides is then of the whole batch, without weights.
+  is_plain_mean = selection.choice is None and pruning is None
   return SharpnessAware(
-    init,
-    _update.make_update(parts, value_and_grad, collectives),
-    value_and_grad,
-    _decide.make_decide(cadence, selection.choice),
-    _decide.make_plan(cadence, selection.choice),
-    first_pass if decides_by_gradient else None,
-    None if selection.pruning is None else start_epoch,
-    functools.partial(_from_parts, parts),
+    init=init,
+    update=_update.make_update(parts, value_and_grad, collectives),
+    value_and_grad=value_and_grad,
+    decide=_decide.make_decide(cadence, selection.choice),
+    plan=_decide.make_plan(cadence, selection.choice),
+    first_pass=first_pass if cadence.by_gradient and is_plain_mean else None,
+    start_epoch=None if pruning is None else start_epoch,
+    for_collectives=functools.partial(_from_parts, parts),
   )

@@ -1,10 +1,11 @@
-"""The spine: one step, the only place that perturbs the parameters or branches.
+"""The spine: one step. It alone perturbs the parameters and holds the `cond`.
 
-First comes the gradient at the parameters. On a SAM step, the ascent turns it
-into a perturbation, a second gradient is evaluated at the perturbed point, and
-the descent makes one direction of both. On a plain step, the descent has the
-first gradient only, and no second one is paid for. On both, each part updates
-its state by the mean gradient of all devices.
+First comes a gradient at the parameters (an ascent with an offset moves that
+point on SAM steps). On a SAM step, the ascent turns it into a perturbation, a
+second gradient is evaluated at the perturbed point, and the descent makes one
+direction of both. On a plain step, the descent has the first gradient only, and
+no second one is paid for. On both, ascent, cadence and descent update their
+states by the mean gradient of all devices; the caller updates the selection.
 """
 
 from collections.abc import Callable
@@ -26,12 +27,13 @@ class SharpnessAwareState(NamedTuple):
     perturbed: bool, whether the last step was a SAM step.
     sam_fraction: float, the fraction of SAM steps so far (the papers' "%SAM").
     gradient_evaluations: int32, gradients evaluated so far.
-    direction_norm: float, the norm that scaled the last perturbation; None for
-      an ascent that computes none.
-    ascent: state of the ascent.
-    cadence: state of the cadence.
-    descent: state of the descent.
-    selection: state of the selection.
+    direction_norm: float, the norm that scaled the perturbation of the last
+      SAM step (the mean over devices, of the last draw); None for an ascent
+      that computes none.
+    ascent: state of the part that says where to perturb to.
+    cadence: state of the part that says on which steps.
+    descent: state of the part that says along what to descend.
+    selection: state of the part that says on which examples.
   """
 
   step: jax.Array
@@ -58,14 +60,14 @@ class StepResult(NamedTuple):
   """The result of one step.
 
   Attributes:
-    clean: the first evaluation.
+    first: the first evaluation.
     direction: what to descend along, shaped as the params.
-    state: the new state; the state of the selection is the old one.
-    perturbed_losses: [batch], at the perturbed point; the clean losses on a
-      plain step, None where no selection records them.
+    state: the new state; its `selection` is as it came in.
+    perturbed_losses: [batch], the losses at the perturbed point, and on a plain
+      step those of the first evaluation; None if the selection records none.
   """
 
-  clean: Evaluation
+  first: Evaluation
   direction: _base.PyTree
   state: SharpnessAwareState
   perturbed_losses: jax.Array | None
@@ -98,58 +100,62 @@ def take_step(
 ) -> StepResult:
   """One step on examples already chosen.
 
-  `own` is the gradient that this device perturbs along, `mean` the gradient
-  that all devices share; they are the same unless the perturbation is local.
-  Decisions and states follow the mean, so that every device takes the same
-  branch and holds the same state.
-
   Args:
     parts: the parts of the method.
     evaluator: the evaluations that the step may make.
     params: the parameters.
     state: the state of the method.
-    dtypes_of: a tree with the dtypes of the direction.
-    first: the first evaluation, if the caller has it.
+    dtypes_of: a tree whose dtypes the direction gets.
+    first: the evaluation at the parameters, if the caller has it.
     perturb: whether this is a SAM step; None to let the cadence decide.
     collectives: the devices that take part.
   """
   ascent, cadence, descent, _ = parts
-  step, own_ascent_state = state.step, collectives.own_keys(state.ascent)
+  step, mean_of_own = state.step, collectives.mean_of_own
+  # For draws only: the state that is kept has keys that all devices share.
+  own_ascent_state = collectives.with_own_keys(state.ascent)
   if perturb is None and not cadence.by_gradient:
     perturb = _decide(cadence, state.cadence, step)
-  offset = None
-  if first is None:
-    offset = _offset(
-      parts, own_ascent_state, params, step, perturb, collectives
-    )
-    point = params if offset is None else _tree.add(params, offset)
-    first = evaluator.clean(point)
+  offset = _offset(parts, own_ascent_state, params, step, perturb, collectives)
+  if offset is not None:
+    first = evaluator.at(_tree.add(params, offset))
+  elif first is None:
+    first = evaluator.at(params)
+  # Where every device perturbs along its own gradient, decisions and states
+  # follow the mean, so that all take the same branch and hold the same state.
+  # Elsewhere `own` is the mean already, and mean_of_own is the identity.
   own = first.gradient
-  mean = collectives.mean(own)
+  mean = mean_of_own(own)
   if perturb is None:
     perturb = _decide(cadence, state.cadence, step, mean)
 
   def on_perturbed():
-    context = _ascent.Context(step, collectives.mean, offset)
-    seen = _evaluate_perturbed(
-      parts, evaluator, first, params, own_ascent_state, context
+    second = _evaluate_perturbed(
+      parts,
+      evaluator,
+      first,
+      params,
+      own_ascent_state,
+      _ascent.Context(step=step, mean=mean_of_own, offset=offset),
     )
-    direction = collectives.mean(
-      descent.on_perturbed(own, seen.gradient, state.descent, step)
+    # A descent need not be linear, so each device combines its own gradients.
+    direction = mean_of_own(
+      descent.on_perturbed(own, second.gradient, state.descent, step)
     )
-    new_state = update(collectives.mean(seen.gradient), seen.evaluations)
+    new_state = updated(mean_of_own(second.gradient), second.evaluations)
     if ascent.has_norm:
-      norm = collectives.mean(seen.norm)
+      norm = mean_of_own(second.norm)
       norm = norm.astype(jnp.asarray(state.direction_norm).dtype)
       new_state = new_state._replace(direction_norm=norm)
-    return optax.tree.cast_like(direction, dtypes_of), new_state, seen.losses
+    return optax.tree.cast_like(direction, dtypes_of), new_state, second.losses
 
   def on_plain():
     direction = descent.on_plain(mean, state.descent, step)
+    new_state = updated(mean_perturbed=None, evaluations=1)
     losses = _recorded(parts, first.losses)
-    return optax.tree.cast_like(direction, dtypes_of), update(None, 1), losses
+    return optax.tree.cast_like(direction, dtypes_of), new_state, losses
 
-  def update(mean_perturbed, evaluations):
+  def updated(mean_perturbed, evaluations):
     return state._replace(
       gradient_evaluations=state.gradient_evaluations + evaluations,
       ascent=ascent.remember(mean, state.ascent, params, step),
@@ -173,7 +179,7 @@ def branch(
 
 
 def _decide(cadence: _base.Cadence, *arguments: Any) -> bool | jax.Array:
-  """Whether to perturb."""
+  """`cadence.decide`: a constant, or called with state, step and gradient."""
   decide = cadence.decide
   return decide if isinstance(decide, bool) else decide(*arguments)
 
@@ -188,18 +194,20 @@ def _offset(
 ) -> _base.PyTree | None:
   """The offset of the first evaluation from the params; None for none."""
   offset_fn = parts.ascent.offset
-  if offset_fn is None or perturb is False:
+  # `sharpness_aware` refuses an offset with a cadence that decides later.
+  if offset_fn is None or perturb is None or perturb is False:
     return None
 
-  def own(tree):
-    # Both branches may differ from device to device, or neither.
+  def typed(tree):
+    # jax.shard_map with check_vma=True wants both branches typed alike: draws
+    # vary over the devices where each has its own keys, and zeros do not.
     return _collectives.vary(collectives, tree) if collectives.local else tree
 
-  # On a plain step the only gradient is at the params, and nothing is drawn.
+  # On a plain step the offset is zero: the only gradient is at the params.
   return branch(
     perturb,
-    lambda: own(_tree.promote(offset_fn(ascent_state, params, step))),
-    lambda: own(optax.tree.zeros_like(_tree.promote(params))),
+    lambda: typed(_tree.promote(offset_fn(ascent_state, params, step))),
+    lambda: typed(optax.tree.zeros_like(_tree.promote(params))),
   )
 
 
@@ -207,8 +215,8 @@ class _Perturbed(NamedTuple):
   """The evaluations of a SAM step at the perturbed points."""
 
   gradient: _base.PyTree  # the mean over the draws
-  losses: jax.Array | None
-  norm: jax.Array | None
+  losses: jax.Array | None  # of the last draw
+  norm: jax.Array | None  # of the last draw
   evaluations: int  # of the whole step
 
 
@@ -220,28 +228,36 @@ def _evaluate_perturbed(
   ascent_state: _base.State,
   context: _ascent.Context,
 ) -> _Perturbed:
-  ascent, calls = parts.ascent, []
+  """Perturbs and evaluates, once for each draw of the ascent."""
+  ascent, extra_calls = parts.ascent, []
 
   def counted(grad_fn):
+    # Counted while tracing: a call inside a loop of JAX counts once.
     def call(point):
-      calls.append(None)
+      extra_calls.append(None)
       return grad_fn(point)
 
     return call
 
   context = context._replace(
-    gradient_at=counted(lambda point: evaluator.clean(point).gradient),
+    gradient_at=counted(lambda point: evaluator.at(point).gradient),
     reference=evaluator.reference and counted(evaluator.reference),
   )
   gradients, norm, losses = [], None, None
   for draw in range(ascent.draws):
-    value, norm = ascent.perturb(
+    perturbation, norm = ascent.perturb(
       first.gradient, ascent_state, params, context._replace(draw=draw)
     )
-    seen = evaluator.perturbed(_tree.add(params, value), first)
-    gradients.append(seen.gradient)
-    losses = seen.losses
-  evaluations = int(ascent.reads_gradient) + ascent.draws + len(calls)
+    evaluation = evaluator.at_perturbed(_tree.add(params, perturbation), first)
+    gradients.append(evaluation.gradient)
+    losses = evaluation.losses
+  # XLA drops a first gradient that nothing reads.
+  reads_first = (
+    ascent.reads_gradient
+    or parts.descent.reads_gradient
+    or not isinstance(parts.cadence.decide, bool)
+  )
+  evaluations = int(reads_first) + ascent.draws + len(extra_calls)
   return _Perturbed(
     _tree.mean(gradients), _recorded(parts, losses), norm, evaluations
   )

@@ -51,6 +51,8 @@ def make_update(
       )
     _check.not_masked(params)
     if loss_fn is not None and (needs_examples or grad_fn is None):
+      # The first gradient is evaluated with the losses, and `updates` is left
+      # alone; under jit its computation is dropped.
       _, direction, state = value_and_grad(
         loss_fn,
         params,
@@ -72,11 +74,11 @@ def make_update(
       _checked(grad_fn, updates), reference_grad_fn, collectives
     )
     first = None
-    moved = parts.ascent.offset is not None and perturb is not False
-    # If `updates` is summed over devices, the gradient of this device cannot
-    # be recovered; it is evaluated again.
-    if not moved and _collectives.is_own(collectives, updates):
-      first = _evaluate.averaged(_evaluate.Evaluation(updates), collectives)
+    # In jax.shard_map with check_vma=True, jax.grad by replicated params sums
+    # over devices. The gradient of this device cannot be recovered from the
+    # sum; it is evaluated again.
+    if _collectives.is_own(collectives, updates):
+      first = _evaluate.shared(_evaluate.Evaluation(updates), collectives)
     result = _step.take_step(
       parts, evaluator, params, state, updates, first, perturb, collectives
     )

@@ -13,6 +13,7 @@ from sam_optax._ascent import stateless
 
 def _stateless(
   on_perturbed: Callable[[_base.PyTree, _base.PyTree, jax.Array], _base.PyTree],
+  reads_gradient: bool = True,
 ) -> _base.Descent:
   """A descent without memory, along the gradient on plain steps."""
 
@@ -31,13 +32,15 @@ def _stateless(
     ),
     on_plain,
     update,
+    reads_gradient,
   )
 
 
 def perturbed() -> _base.Descent:
   """The gradient at the perturbed parameters (SAM)."""
   return _stateless(
-    lambda gradient, perturbed_gradient, step: perturbed_gradient
+    lambda gradient, perturbed_gradient, step: perturbed_gradient,
+    reads_gradient=False,
   )
 
 

@@ -6,6 +6,7 @@ leaves of odd shapes should fail here first. The settings are made in
 program in a process of its own, which must have the defaults of a user.
 """
 
+import ctypes
 import gc
 import os
 
@@ -52,6 +53,10 @@ def _release_compiled_programs():
   driving.stepper.cache_clear()
   jax.clear_caches()
   gc.collect()
+  # glibc would keep most of the freed memory.
+  trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
+  if trim is not None:
+    trim(0)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from benchmarks.hlo import collectives, one_step, ring, traffic
 from benchmarks.hlo.collectives import Array, Collective
 from tests import driving
 from tests.methods import METHODS, NUM_CLASSES, method
-from tests.test_parallel import mesh
+from tests.routes import mesh
 
 P = PartitionSpec
 

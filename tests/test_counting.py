@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from tests import driving
+from tests import driving, probe
 from tests.methods import BATCH_SIZE, METHODS, method
 
 every_method = pytest.mark.parametrize('name', METHODS)
@@ -63,11 +63,11 @@ def test_the_probe_records_only_what_executes():
     (lambda *at: loss(*at) + loss(*at), 0, 2),
     (lambda *at: (both(*at), loss(*at), at)[2], 0, 0),
   ]:
-    driving.reset()
+    probe.reset()
     jax.block_until_ready(
       jax.jit(used)(driving.start(), driving.batch_at(0)[0])
     )
-    _, *seen = driving.seen()
+    _, *seen = probe.seen()
     assert seen == [[BATCH_SIZE] * gradients, [BATCH_SIZE] * forward]
 
 

@@ -1,9 +1,11 @@
 """Reading and preparing data sets. Nothing here uses a network."""
 
+import functools
 import hashlib
 import io
 import json
 import os
+import pathlib
 import pickle
 import struct
 import subprocess
@@ -20,6 +22,7 @@ from train.data import builders, memory
 from train.data import cifar as published
 from train.tools import prepare
 
+ROOT = pathlib.Path(__file__).parent.parent
 ARRAYS = ('train_x', 'train_y', 'test_x', 'test_y')
 
 
@@ -32,14 +35,6 @@ def no_network(monkeypatch):
   monkeypatch.setattr('socket.getaddrinfo', refuse)
 
 
-@pytest.fixture(scope='module')
-def prepared(tmp_path_factory):
-  folder = str(tmp_path_factory.mktemp('tfds'))
-  tfds.disable_progress_bar()
-  prepare.digits(folder)
-  return folder
-
-
 def raises(match, call, *args):
   """Checks that a call fails with a message of the three beats."""
   with pytest.raises(checks.DataError, match=match) as caught:
@@ -48,6 +43,15 @@ def raises(match, call, *args):
   assert message.startswith(('Cannot ', 'Refused ')), message
   assert message.count('. ') >= 2, message
   return message
+
+
+def flat(dataset):
+  """The arrays of a data set in the order of ARRAYS."""
+  return [
+    rows[name]
+    for rows in (dataset.train, dataset.test)
+    for name in ('image', 'label')
+  ]
 
 
 def arrays(shape=(4, 4), **changes):
@@ -98,8 +102,8 @@ def test_one_class_is_no_data_set(tmp_path):
 def test_npz_is_read_as_it_was_written(tmp_path, shape):
   read = memory.load(write_npz(tmp_path, shape=shape))
   expected = arrays(shape)
-  assert read.num_classes == 3
-  for found, name in zip(read, ARRAYS, strict=False):
+  assert read.facts['num_classes'] == 3
+  for found, name in zip(flat(read), ARRAYS, strict=True):
     if name.endswith('x'):
       assert found.dtype == np.uint8 and found.ndim == 4
       found = found.reshape(expected[name].shape)
@@ -111,9 +115,11 @@ def test_npz_is_read_as_it_was_written(tmp_path, shape):
 def test_the_first_images_are_kept(tmp_path):
   path = write_npz(tmp_path)
   whole, few = memory.load(path), memory.load(path, first=(4, 1))
-  for found, all_of_it, count in zip(few, whole, (4, 4, 1, 1), strict=False):
+  for found, all_of_it, count in zip(
+    flat(few), flat(whole), (4, 4, 1, 1), strict=True
+  ):
     np.testing.assert_array_equal(found, all_of_it[:count])
-  assert few.num_classes == whole.num_classes
+  assert few.facts['num_classes'] == whole.facts['num_classes']
   for first in ((0, 1), (7, 1), (4, 4), (4,)):
     with pytest.raises(checks.DataError, match='It has 6 training and 3 test'):
       memory.load(path, first=first)
@@ -172,13 +178,13 @@ def test_folder_is_read_in_the_order_of_names(tmp_path, shape):
   expected = [
     written['train', kind, name] for kind in ('cat', 'dog') for name in '9b'
   ]
-  assert read.train_images.shape[1:] == (*shape, 1)[:3]
+  assert read.train['image'].shape[1:] == (*shape, 1)[:3]
   np.testing.assert_array_equal(
-    read.train_images.reshape(4, *shape), np.stack(expected)
+    read.train['image'].reshape(4, *shape), np.stack(expected)
   )
-  assert read.train_labels.tolist() == [0, 0, 1, 1]
-  assert read.test_labels.tolist() == [0, 1]
-  assert read.num_classes == 2
+  assert read.train['label'].tolist() == [0, 0, 1, 1]
+  assert read.test['label'].tolist() == [0, 1]
+  assert read.facts['num_classes'] == 2
 
 
 def test_folder_reads_webp_and_bmp(tmp_path):
@@ -186,7 +192,7 @@ def test_folder_reads_webp_and_bmp(tmp_path):
   pixels = np.full((5, 4, 3), 7, np.uint8)
   for name in ('train/cat/c.webp', 'train/cat/d.bmp'):
     write_image(tmp_path / name, pixels)
-  assert (memory.load(str(tmp_path)).train_images[2:4] == 7).all()
+  assert (memory.load(str(tmp_path)).train['image'][2:4] == 7).all()
 
 
 def test_folder_reads_jpeg_and_drops_alpha(tmp_path):
@@ -195,8 +201,8 @@ def test_folder_reads_jpeg_and_drops_alpha(tmp_path):
   write_image(tmp_path / 'train/cat/d.jpeg', np.zeros((5, 4, 3), np.uint8))
   write_image(tmp_path / 'train/cat/e.png', np.full((5, 4, 4), 7, np.uint8))
   read = memory.load(str(tmp_path))
-  assert read.train_images.shape == (7, 5, 4, 3)
-  assert (read.train_images[4] == 7).all()
+  assert read.train['image'].shape == (7, 5, 4, 3)
+  assert (read.train['image'][4] == 7).all()
 
 
 def test_folder_errors(tmp_path):
@@ -220,56 +226,123 @@ def test_folder_errors(tmp_path):
   raises("test split has the classes .'fox'", memory.load, str(tmp_path))
 
 
-# -- TFDS ---------------------------------------------------------------------
+# -- The digits ---------------------------------------------------------------
 
 
-def test_digits_are_those_of_sklearn(prepared):
-  read = memory.load('digits', prepared)
+def test_digits_are_those_of_sklearn():
+  read = memory.load('digits')
   pixels, labels = datasets.load_digits(return_X_y=True)
   pixels = np.round(pixels * 255 / 16).reshape(-1, 8, 8, 1)
   test = np.arange(1797) % 5 == 0
-  assert read.train_images.shape == (1437, 8, 8, 1)
-  assert read.test_images.shape == (360, 8, 8, 1)
-  assert read.train_images.dtype == np.uint8
-  assert (read.train_images.min(), read.train_images.max()) == (0, 255)
-  np.testing.assert_array_equal(read.train_images, pixels[~test])
-  np.testing.assert_array_equal(read.test_images, pixels[test])
-  np.testing.assert_array_equal(read.train_labels, labels[~test])
-  np.testing.assert_array_equal(read.test_labels, labels[test])
+  assert read.train['image'].shape == (1437, 8, 8, 1)
+  assert read.test['image'].shape == (360, 8, 8, 1)
+  assert read.train['image'].dtype == np.uint8
+  assert (read.train['image'].min(), read.train['image'].max()) == (0, 255)
+  np.testing.assert_array_equal(read.train['image'], pixels[~test])
+  np.testing.assert_array_equal(read.test['image'], pixels[test])
+  np.testing.assert_array_equal(read.train['label'], labels[~test])
+  np.testing.assert_array_equal(read.test['label'], labels[test])
   np.testing.assert_array_equal(
-    np.bincount(read.train_labels) + np.bincount(read.test_labels),
+    np.bincount(read.train['label']) + np.bincount(read.test['label']),
     [178, 182, 177, 183, 181, 182, 181, 179, 174, 180],
   )
 
 
-def test_digits_are_prepared_once(tmp_path, monkeypatch):
-  first = memory.load('digits', str(tmp_path))
+def test_digits_need_no_tfds_and_write_nothing(tmp_path):
+  program = """
+import sys
+from train.data.memory import load
+assert len(load('digits').train['label']) == 1437
+assert 'tensorflow_datasets' not in sys.modules
+"""
+  done = subprocess.run(
+    [sys.executable, '-c', program],
+    env={**os.environ, 'HOME': str(tmp_path), 'TFDS_DATA_DIR': str(tmp_path)},
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+  assert done.returncode == 0, done.stderr
+  assert done.stdout == done.stderr == ''
+  assert not os.listdir(tmp_path)
 
-  def again(*args):
-    raise AssertionError('Prepared a second time.')
 
-  monkeypatch.setattr(builders.Digits, '_split_generators', again)
-  second = memory.load('digits', str(tmp_path))
-  for a, b in zip(first, second, strict=True):
-    np.testing.assert_array_equal(a, b)
+# -- TFDS ---------------------------------------------------------------------
 
 
-def test_digits_prepared_meanwhile_by_another_process(tmp_path, monkeypatch):
-  split_generators = builders.Digits._split_generators
+class Tiles(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """A set of the tests: images of one shape with two labels."""
+
+  VERSION = tfds.core.Version('1.0.0')
+  SIZES = {'train': 12, 'test': 4}
+
+  def _info(self):
+    return tfds.core.DatasetInfo(
+      builder=self,
+      features=tfds.features.FeaturesDict(
+        {
+          'image': tfds.features.Image(shape=(4, 4, 3)),
+          'label': tfds.features.ClassLabel(num_classes=2),
+        }
+      ),
+      disable_shuffling=True,
+    )
+
+  def _split_generators(self, dl_manager):
+    return {split: self._generate_examples(split) for split in self.SIZES}
+
+  def _generate_examples(self, split):
+    for number, image in enumerate(tiles(split)):
+      example = {'image': builders._png(image), 'label': number % 2}
+      yield number, example
+
+
+def tiles(split):
+  rng = np.random.default_rng(len(split))
+  return rng.integers(0, 256, (Tiles.SIZES[split], 4, 4, 3), np.uint8)
+
+
+@pytest.fixture
+def prepared(tmp_path):
+  tfds.disable_progress_bar()
+  where = str(tmp_path / 'tfds')
+  said = builders.prepare(Tiles(data_dir=where))
+  assert '12 train, 4 test' in said
+  return where
+
+
+def test_a_prepared_set_is_read_by_its_name(prepared):
+  read = memory.load('tiles', prepared)
+  assert read.facts == {'num_classes': 2}
+  np.testing.assert_array_equal(read.train['image'], tiles('train'))
+  np.testing.assert_array_equal(read.test['image'], tiles('test'))
+  assert read.train['label'].tolist() == [0, 1] * 6
+  source = tfds.data_source('tiles', data_dir=prepared, download=False)
+  np.testing.assert_array_equal(source['test'][3]['image'], tiles('test')[3])
+
+
+def test_a_prepared_set_is_left_alone(prepared):
+  assert 'prepared already' in builders.prepare(Tiles(data_dir=prepared))
+
+
+def test_a_set_prepared_meanwhile_by_another_process(tmp_path, monkeypatch):
+  where, split_generators = str(tmp_path), Tiles._split_generators
 
   def slow(self, dl_manager):
-    monkeypatch.setattr(builders.Digits, '_split_generators', split_generators)
-    prepare.digits(str(tmp_path))
+    monkeypatch.setattr(Tiles, '_split_generators', split_generators)
+    builders.prepare(Tiles(data_dir=where))
     return split_generators(self, dl_manager)
 
-  monkeypatch.setattr(builders.Digits, '_split_generators', slow)
-  assert len(memory.load('digits', str(tmp_path)).train_labels) == 1437
-  assert os.listdir(tmp_path / 'digits') == ['1.0.0']
+  monkeypatch.setattr(Tiles, '_split_generators', slow)
+  builders.prepare(Tiles(data_dir=where))
+  assert len(memory.load('tiles', where).train['label']) == 12
+  assert os.listdir(tmp_path / 'tiles') == ['1.0.0']
 
 
-def test_digits_where_nothing_can_be_written(tmp_path):
+def test_where_nothing_can_be_written(tmp_path):
   (tmp_path / 'file').write_text('')
-  raises('Cannot prepare', memory.load, 'digits', str(tmp_path / 'file'))
+  builder = Tiles(data_dir=str(tmp_path / 'file'))
+  raises('Cannot prepare', builders.prepare, builder)
 
 
 def test_unknown_names(tmp_path):
@@ -294,10 +367,8 @@ def test_known_but_not_prepared(tmp_path):
   assert not os.listdir(where)
 
 
-def test_prepared_without_random_access(tmp_path):
-  where = str(tmp_path)
-  prepare.digits(where)
-  info = tmp_path / 'digits' / '1.0.0' / 'dataset_info.json'
+def test_prepared_without_random_access(prepared):
+  info = pathlib.Path(prepared) / 'tiles' / '1.0.0' / 'dataset_info.json'
   content = json.loads(info.read_text())
   content['fileFormat'] = 'tfrecord'
   for split in content['splits']:
@@ -305,7 +376,7 @@ def test_prepared_without_random_access(tmp_path):
       'array_record', 'tfrecord'
     )
   info.write_text(json.dumps(content))
-  raises('no random access', memory.load, 'digits', where)
+  raises('no random access', memory.load, 'tiles', prepared)
 
 
 def test_without_tfds_the_rest_works(tmp_path):
@@ -317,9 +388,9 @@ from train.checks import DataError
 from train.data.memory import load
 folder = load(sys.argv[1])
 try:
-  load('digits', sys.argv[1])
+  load('cifar10', sys.argv[1])
 except DataError as error:
-  print(len(folder.train_labels), error)
+  print(len(folder.train['label']), error)
 """
   for absent in ('tensorflow_datasets', 'importlib_resources', 'array_record'):
     done = subprocess.run(
@@ -335,6 +406,7 @@ except DataError as error:
 
 # -- CIFAR-10 -----------------------------------------------------------------
 
+CIFAR10, CIFAR100 = published.CIFAR10, published.CIFAR100
 FILES = [f'data_batch_{i}' for i in range(1, 6)] + ['test_batch']
 
 
@@ -385,7 +457,7 @@ def cifar(tmp_path):
 
 def official(monkeypatch, folder):
   """Lets the records in a folder pass for the published ones."""
-  for split, records in published.read_cifar10(folder).items():
+  for split, records in published.read(CIFAR10, folder).items():
     digest = hashlib.sha256(records.tobytes()).hexdigest()
     monkeypatch.setitem(published.CIFAR10_SHA256, split, digest)
 
@@ -398,7 +470,7 @@ def test_both_layouts_hold_the_same_records(cifar):
     root / 'python',
     root / 'python' / 'cifar-10-batches-py',
   ):
-    read = published.read_cifar10(str(folder))
+    read = published.read(CIFAR10, str(folder))
     assert read['train'].dtype == np.uint8
     np.testing.assert_array_equal(
       read['train'], np.concatenate([records[name] for name in FILES[:5]])
@@ -419,16 +491,16 @@ def test_cifar10_is_read_by_its_name(cifar, monkeypatch, capsys):
   assert len(source['train']) == 15
   assert source['test'][2]['id'] == b'test_00002'
   names = source['test'].dataset_info.features['label'].names
-  assert names == list(published.CIFAR10_CLASSES)
+  assert names == list(CIFAR10.labels[-1].classes)
 
   read = memory.load('cifar10', where)
   train = np.concatenate([records[name] for name in FILES[:5]])
-  assert read.num_classes == 10
-  np.testing.assert_array_equal(read.train_labels, train[:, 0])
+  assert read.facts['num_classes'] == 10
+  np.testing.assert_array_equal(read.train['label'], train[:, 0])
   # Red is first in a record, and a channel is written row by row.
   for y, x, channel in ((0, 0, 0), (0, 31, 1), (17, 3, 2)):
     np.testing.assert_array_equal(
-      read.train_images[:, y, x, channel],
+      read.train['image'][:, y, x, channel],
       train[:, 1 + channel * 1024 + y * 32 + x],
     )
 
@@ -451,7 +523,7 @@ def test_other_records_are_refused(cifar, capsys):
 
 def test_cifar10_errors(cifar):
   root, _ = cifar
-  read = published.read_cifar10
+  read = functools.partial(published.read, CIFAR10)
   raises('Neither it nor', read, str(root / 'absent'))
   raises('Neither it nor', read, str(root))
   file = root / 'binary/cifar-10-batches-bin/data_batch_3.bin'
@@ -491,7 +563,7 @@ def test_pickle_errors(cifar):
     ),
   ):
     file.write_bytes(damaged)
-    raises(f'data_batch_2.*{match}', published.read_cifar10, folder)
+    raises(f'data_batch_2.*{match}', published.read, CIFAR10, folder)
 
 
 def test_a_pickle_cannot_run_code(cifar):
@@ -508,7 +580,8 @@ def test_a_pickle_cannot_run_code(cifar):
     )
     raises(
       f'names {os.mkdir.__module__}.mkdir',
-      published.read_cifar10,
+      published.read,
+      CIFAR10,
       str(root / 'python'),
     )
     assert not trace.exists()
@@ -534,7 +607,7 @@ def test_nothing_half_written_is_left(cifar, monkeypatch, capsys):
   [
     (['cifar10'], '--from=FOLDER'),
     (['cifar10', '--from=absent'], 'Neither it nor'),
-    (['digits', '--from=absent'], 'Leave out --from'),
+    (['digits'], 'come with scikit-learn'),
     (['mnist'], 'tfds build mnist'),
   ],
 )
@@ -544,18 +617,93 @@ def test_command_errors(arguments, match, tmp_path, capsys):
   assert not os.listdir(tmp_path)
 
 
-def test_command_prepares_digits(tmp_path):
-  done = subprocess.run(
-    [
-      sys.executable,
-      '-m',
-      'train.prepare',
-      'digits',
-      f'--data_dir={tmp_path}',
-    ],
-    capture_output=True,
-    text=True,
-    check=True,
+# -- CIFAR-100 ----------------------------------------------------------------
+
+
+@pytest.fixture
+def cifar100(tmp_path, monkeypatch):
+  """Both layouts of the published files, two and one of each class."""
+  monkeypatch.setattr(published, 'CIFAR100_PER_CLASS', {'train': 2, 'test': 1})
+  rng = np.random.default_rng(3)
+  bin_folder = tmp_path / 'binary' / 'cifar-100-binary'
+  py_folder = tmp_path / 'python' / 'cifar-100-python'
+  bin_folder.mkdir(parents=True)
+  py_folder.mkdir(parents=True)
+  records = {}
+  for name, count in (('train', 200), ('test', 100)):
+    fine = rng.permutation(np.arange(count) % 100)
+    coarse = fine // 5
+    pixels = rng.integers(0, 256, (count, 3072), np.uint8)
+    labels = np.stack([coarse, fine], axis=1).astype(np.uint8)
+    records[name] = np.column_stack([labels, pixels])
+    (bin_folder / f'{name}.bin').write_bytes(records[name].tobytes())
+    batch = {
+      b'batch_label': name.encode(),
+      b'coarse_labels': coarse.tolist(),
+      b'fine_labels': fine.tolist(),
+      b'data': pixels,
+      b'filenames': [b'a.png'] * count,
+    }
+    (py_folder / name).write_bytes(python2_pickle(batch))
+  return tmp_path, records
+
+
+@pytest.mark.parametrize('layout', ['binary', 'python'])
+def test_cifar100_is_read_by_its_name(layout, cifar100, capsys):
+  root, records = cifar100
+  where = str(root / 'tfds')
+  tfds.disable_progress_bar()
+  command = ['cifar100', f'--from={root / layout}', f'--data_dir={where}']
+  assert prepare.main(command) == 0
+  said = capsys.readouterr().out
+  assert '200 train, 100 test' in said
+  # These are not the published records, and it says so.
+  assert 'sorted sha256' in said
+  source = tfds.data_source('cifar100', data_dir=where, download=False)
+  features = source['test'].dataset_info.features
+  assert features['label'].names[:2] == ['apple', 'aquarium_fish']
+  assert features['coarse_label'].names[-1] == 'vehicles_2'
+  assert source['train'][7]['coarse_label'] == records['train'][7, 0]
+  read = memory.load('cifar100', where)
+  assert read.facts['num_classes'] == 100
+  np.testing.assert_array_equal(read.train['label'], records['train'][:, 1])
+  np.testing.assert_array_equal(
+    read.test['image'][:, 17, 3, 2],
+    records['test'][:, 2 + 2 * 1024 + 17 * 32 + 3],
   )
-  assert '1,437 train, 360 test' in done.stdout
-  assert os.listdir(tmp_path / 'digits') == ['1.0.0']
+
+
+def test_the_published_cifar100_is_known_in_any_order(cifar100, monkeypatch):
+  _, records = cifar100
+  for split, rows in records.items():
+    content = b''.join(sorted(row.tobytes() for row in rows))
+    digest = hashlib.sha256(content).hexdigest()
+    monkeypatch.setitem(published.CIFAR100_SHA256, split, digest)
+  turned = {split: rows[::-1] for split, rows in records.items()}
+  assert CIFAR100.check(turned) == ''
+  turned['test'] = turned['test'].copy()
+  turned['test'][0, 99] ^= 1
+  assert 'test records' in CIFAR100.check(turned)
+
+
+def test_cifar100_of_another_number_of_images_is_refused(cifar100):
+  _, records = cifar100
+  short = {**records, 'train': records['train'][1:]}
+  raises('1 to 2 images of a class', CIFAR100.check, short)
+
+
+def test_cifar100_errors(cifar100):
+  root, _ = cifar100
+  read = functools.partial(published.read, CIFAR100)
+  raises('Neither it nor', read, str(root))
+  file = root / 'binary/cifar-100-binary/test.bin'
+  content = file.read_bytes()
+  file.write_bytes(content[:-1])
+  raises('records of 3074 bytes', read, str(root / 'binary'))
+  file.write_bytes(b'\x14' + content[1:])
+  raises('run from 0 to 20, where .* to 19', read, str(root / 'binary'))
+  (root / 'python/cifar-100-python/test').write_bytes(
+    python2_pickle({b'data': np.zeros((1, 3072), np.uint8), b'labels': [1]})
+  )
+  message = raises('is a dict', read, str(root / 'python'))
+  assert '`coarse_labels` and `fine_labels`' in message

@@ -106,22 +106,28 @@ def test_the_batches_are_drawn_from_the_examples_that_stay():
 def test_the_devices_draw_their_own_augmentation_but_by_jit(route, differ):
   augment = {**make_config().augment.to_dict(), 'pad': 3}
   dataset = make_dataset()
-  alike = dataset._replace(train_images=dataset.train_images[:1].repeat(70, 0))
+  image = dataset.train['image'][:1].repeat(70, 0)
+  alike = dataset._replace(train={**dataset.train, 'image': image})
   zero, key = np.zeros([], np.int32), jax.random.key(0)
-  state = TrainState(zero, key, None, None, None, None)
+  state = TrainState(zero, key, *[None] * 5)
 
   def images(**given):
     step = Step(make_config(augment=augment, **given), alike)
-    draw = lambda state, ids, data: step.examples(state, ids, data)[0]
+    fields = step.task.fields
+
+    def draw(state, batch):
+      return step.prepare(state, batch.rows(batch.candidates))['image']
+
     if step.devices.route == 'pmap':
       own = draw
       draw = lambda *given: jax.lax.all_gather(own(*given), 'data', tiled=True)
-    arguments = (
-      step.devices.place(state),
+    batch = feed.Batch(
       step.devices.batch(np.arange(8, dtype=np.int32)),
-      feed.Resident(alike, step.devices).whole,
+      feed.InMemoryFeed(alike, fields, step.devices).full_set,
     )
-    return step.devices.compile(draw, arguments, rows=(1,))(*arguments)
+    arguments = step.devices.place(state), batch
+    split = (False, feed.Batch(True, False))
+    return step.devices.compile(draw, arguments, split)(*arguments)
 
   many, one = np.asarray(images(parallel=route)), images(mesh=None)
   assert np.any(many != one) == differ
@@ -147,7 +153,7 @@ def test_what_devices_share_is_the_mean_and_the_keys_that_were():
     return noises, chosen.common(after, before)
 
   x = chosen.batch(np.arange(8, dtype=np.float32).reshape(4, 2))
-  noises, after = chosen.compile(step, (before, x), rows=(1,))(before, x)
+  noises, after = chosen.compile(step, (before, x), (False, True))(before, x)
   assert len(np.unique(noises)) == 4
   np.testing.assert_array_equal(after['mean'], [3, 4])
   assert after['count'] == 6
@@ -179,9 +185,10 @@ def test_batch_norm_is_of_a_device_and_its_statistics_are_the_means():
 
   @jax.jit
   def of_own(ids):
-    examples = step.examples(before, ids, one.feed.whole)
+    batch = feed.Batch(ids, one.feed.full_set)
+    examples = step.prepare(before, batch.rows(ids))
     aux = step.loss_fn(before)(before.params, examples)[1]
-    return aux['statistics'], aux['accuracy']
+    return aux['statistics'], aux['scalars']['accuracy']
 
   halves = [of_own(ids[:4]), of_own(ids[4:])]
   expected = jax.tree.map(lambda *x: sum(x) / 2, *halves)

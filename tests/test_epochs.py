@@ -88,8 +88,8 @@ def test_the_chosen_loss_is_recorded(loss, perturbs):
   np.testing.assert_allclose(recorded, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize('door', ['update', 'value_and_grad'])
-def test_both_passes_weigh_the_losses(door):
+@pytest.mark.parametrize('entry', ['update', 'value_and_grad'])
+def test_both_passes_weigh_the_losses(entry):
   method, params = infobatch(), driving.start()
   batch, ids = driving.batch_at(0)
   weight = jnp.asarray([0.0, 2, 1, 1, 2, 0, 1, 1] * 3)
@@ -99,7 +99,7 @@ def test_both_passes_weigh_the_losses(door):
   gradient = jax.grad(mean_loss)(params)
   norm = np.sqrt(sum(np.sum(np.square(g)) for g in jax.tree.leaves(gradient)))
   there = jax.tree.map(lambda w, g: w + 0.1 * g / norm, params, gradient)
-  if door == 'update':
+  if entry == 'update':
     given = driving.keywords(driving.fit, batch, ids)
     grads, _ = method.update(gradient, state, params, **given)
   else:

@@ -18,6 +18,7 @@ LAYERS = (
   ('run',),
   ('engine',),
   ('config', 'data', 'models', 'parallel', 'tasks', 'variants', 'workdir'),
+  ('command',),
   ('augment', 'optim'),
   ('checks', 'linen'),
 )

@@ -14,7 +14,7 @@ import optax
 import pytest
 
 import sam_optax
-from tests import driving, routes
+from tests import driving, probe, routes
 from tests.methods import BATCH_SIZE, METHODS, PERTURBING, method
 
 # The last micro-batch is smaller than the others, both for a whole batch and
@@ -92,17 +92,15 @@ def store(params, number):
 
 def counted(name, loss_fn):
   """The loss, with a probe that records under the name of the method."""
-  return lambda params, batch: loss_fn(
-    driving.probe(params, batch, name), batch
-  )
+  return lambda params, batch: loss_fn(probe.probe(params, batch, name), batch)
 
 
 def run_and_count(run, setting):
   """(the results, the sizes of the gradients that executed, by name)."""
-  driving.reset()
+  probe.reset()
   results = jax.block_until_ready(run(setting))
   sizes = {name: [] for name in METHODS}
-  for name, size in driving.Probe.gradients:
+  for name, size in probe.Probe.gradients:
     sizes[name].append(size)
   return results, sizes
 

@@ -8,6 +8,7 @@ import pytest
 
 from tests import driving
 from tests.methods import METHODS, PERTURBING, build, method
+from tests.probe import probe
 
 every_method = pytest.mark.parametrize('name', METHODS)
 WITH_RADIUS = [n for n, r in METHODS.items() if r.plain_radius is not None]
@@ -122,7 +123,7 @@ def test_narrow_params_are_perturbed_by_rho(name, entry, dtype):
   params = optax.tree.cast(params, dtype)
 
   def losses(params, batch):
-    w = driving.probe(params)['w']
+    w = probe(params)['w']
     slope = jnp.asarray(np.sin(np.arange(64.0)) + 1.5, w.dtype)
     return jnp.ones(batch[0].shape[0], w.dtype) * jnp.sum(slope * w), None
 

@@ -74,15 +74,20 @@ def make_dataset(train=70, test=30, side=8, channels=1):
     images = generator.integers(0, 30, shape) + 22 * labels[:, None, None, None]
     return images.astype(np.uint8), labels
 
-  return memory.Dataset(*split(train), *split(test), 10)
+  return memory.labelled(*split(train), *split(test), 10)
 
 
 @pytest.fixture
 def npz(tmp_path):
   dataset = make_dataset()
   path = tmp_path / 'data.npz'
-  names = ('train_x', 'train_y', 'test_x', 'test_y')
-  np.savez(path, **dict(zip(names, dataset, strict=False)))
+  np.savez(
+    path,
+    train_x=dataset.train['image'],
+    train_y=dataset.train['label'],
+    test_x=dataset.test['image'],
+    test_y=dataset.test['label'],
+  )
   return str(path)
 
 
@@ -109,7 +114,7 @@ def test_a_variant_of_each_kind_trains(variant):
   result = loop.Program(config, make_dataset(side=32, channels=3)).run(seed=0)
   assert result.steps == 3
   assert 1 <= result.gradient_evaluations_per_step <= 3
-  assert np.isfinite(result.test_loss)
+  assert np.isfinite(result.scores['loss'])
 
 
 @pytest.mark.parametrize('module', [digits, cifar10])
@@ -117,7 +122,7 @@ def test_the_network_of_every_config_trains(module):
   config = module.get_config()
   config.batch_size, config.steps = 16, 2
   dataset = make_dataset(side=32 if config.augment.cutout else 8)
-  assert np.isfinite(loop.Program(config, dataset).run(seed=0).test_loss)
+  assert np.isfinite(loop.Program(config, dataset).run(seed=0).scores['loss'])
 
 
 def test_a_run_learns_and_writes_what_it_says(npz, tmp_path):
@@ -126,7 +131,7 @@ def test_a_run_learns_and_writes_what_it_says(npz, tmp_path):
   text = run.summary(found, tmp_path / 'run')
   result = json.loads((tmp_path / 'run' / 'result.json').read_text())
   assert result['test_accuracy'] > 0.3  # chance is 0.1
-  assert f'{result["test_accuracy"]:.2%}' in text
+  assert f'{100 * result["test_accuracy"]:.2f} %' in text
   for line in text.splitlines():
     if line.startswith('wrote '):
       assert pathlib.Path(line.removeprefix('wrote ')).exists()
@@ -217,11 +222,11 @@ def test_the_test_scores_are_of_every_test_image_once():
   program = loop.Program(tiny(), make_dataset(test=501))
   state = program.init(seed=0)
   dataset = make_dataset(test=501)
-  images, labels = dataset.test_images, dataset.test_labels
+  images, labels = dataset.test['image'], dataset.test['label']
   logits, _ = program.step.apply(
     state.params,
     state.statistics,
-    pipeline.normalise(images, program.step.mean, program.step.std),
+    pipeline.normalise(images, *pipeline.statistics(dataset.train['image'])),
     False,
   )
   expected = float(np.mean(np.argmax(logits, axis=-1) == labels))
@@ -304,14 +309,18 @@ def test_statistics_are_the_mean_of_those_of_the_micro_batches():
     model = step.model(seed=0)
     state = step.init(model.params, model.statistics, 0)
     images = np.random.default_rng(0).normal(size=(4, 8, 8, 1))
-    batch = images.astype(np.float32), np.eye(10, dtype=np.float32)[:4]
+    batch = {
+      'image': images.astype(np.float32),
+      'target': np.eye(10, dtype=np.float32)[:4],
+    }
     forward = jax.jit(step.loss_fn(state))
     found[size] = forward(state.params, batch)[1]['statistics']
     if size is None:  # what accumulate calls the micro-batches: 0 2 and 1 3
       parts = [
-        forward(state.params, [x[k::2] for x in batch])[1]['statistics']
+        forward(state.params, {name: x[k::2] for name, x in batch.items()})
         for k in range(2)
       ]
+  parts = [aux['statistics'] for _, aux in parts]
   mean = jax.tree.map(lambda x, y: (x + y) / 2, *parts)
   for one, two in zip(*map(jax.tree.leaves, (found[2], mean)), strict=True):
     np.testing.assert_allclose(one, two, rtol=1e-5)

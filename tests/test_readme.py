@@ -92,15 +92,22 @@ def test_command(command, tmp_path):
     assert run.returncode == 1
     assert words[3] in run.stderr
   elif words[:3] == ['python', '-m', 'train.sweep']:
-    shrunk = [*words[1:], '--methods=sgd', '--seeds=1', '--config.steps=2']
-    shrunk += [f'--workdir={tmp_path}', '--config.model={"name": "mlp"}']
-    if 'cifar10' in command:
+    method = 'resnet18-cifar10-sam' if '_table' in command else 'sgd'
+    shrunk = [*words[1:], f'--methods={method}', '--seeds=1']
+    shrunk += ['--config.steps=2', '--config.model={"name": "mlp"}']
+    shrunk += [f'--workdir={tmp_path}']
+    if 'cifar10' in command or '_table' in command:
       shrunk += SMALL
     run = subprocess.run(
       [sys.executable, *shrunk], cwd=ROOT, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
     assert (tmp_path / 'table.md').exists()
+  elif words == ['python', '-m', 'configs']:
+    run = subprocess.run(
+      [sys.executable, *words[1:]], cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
   else:
     assert words[:3] == ['python', '-m', 'train'], command
     # The reader gives the address of the first process, which is alone here.

@@ -12,7 +12,7 @@ from train import config as train_config
 from train.augment import mixup, pipeline
 from train.data import memory
 from train.engine import feed, loop
-from train.engine.step import Averaged, Step
+from train.engine.step import Step
 from train.tasks import label_noise, losses
 
 CLASSES = 4
@@ -31,7 +31,7 @@ def make_dataset(channels=1):
     images = rng.integers(0, 256, (size, 4, 4, channels)).astype(np.uint8)
     return images, rng.integers(0, CLASSES, size).astype(np.int32)
 
-  return memory.Dataset(*split(24), *split(10), CLASSES)
+  return memory.labelled(*split(24), *split(10), CLASSES)
 
 
 def make_config(changes=()):
@@ -91,15 +91,23 @@ def test_a_step_takes_the_loss_and_the_smoothing_of_the_config():
     'label_smoothing': 0.1,
     'smoothing_over': 'each',
   }
-  step = Step(make_config(changes), make_dataset())
+  task = Step(make_config(changes), make_dataset()).task
+  rows = {
+    'image': jnp.zeros((1, 4, 4, 1), jnp.uint8),
+    'label': jnp.array([1]),
+    'id': jnp.array([0]),
+  }
+  batch = jax.jit(task.prepare)(jax.random.key(0), rows)
   logits = jnp.array([[1.0, -2.0, 0.5, 0.0]])
-  targets = jnp.array([[0.0, 1.0, 0.0, 0.0]])
   soft = jnp.array([[0.1, 1.0, 0.1, 0.1]])
   np.testing.assert_allclose(
-    step._losses(logits, targets),
+    task.losses(logits, batch),
     losses.sigmoid_cross_entropy(logits, soft),
     rtol=1e-6,
   )
+  # In the test the labels are what they are.
+  hard = task.prepare(None, rows)['target']
+  np.testing.assert_array_equal(hard, [[0.0, 1.0, 0.0, 0.0]])
 
 
 # Label noise
@@ -149,9 +157,10 @@ def test_noise_is_of_the_data_and_never_in_the_test():
     loop.Program(make_config(changes), dataset) for changes in (changes, {})
   )
   ids = np.arange(24, dtype=np.int32)[::-1]
-  labels = dataset.train_labels[ids]
-  train = feed.Resident(dataset).whole
-  examples = jax.jit(lambda state: noised.step.examples(state, ids, train)[1])
+  labels = dataset.train['label'][ids]
+  batch = feed.Batch(ids, noised.feed.full_set)
+  rows = batch.rows(ids)
+  examples = jax.jit(lambda state: noised.step.prepare(state, rows)['target'])
   targets = [examples(noised.init(seed)) for seed in (0, 1)]
   expected = noise(labels, ids, share=0.7, seed=3)
   assert np.any(expected != labels)
@@ -237,9 +246,8 @@ def test_the_average_of_the_weights_is_what_is_tested():
     expected = jax.tree.map(
       lambda e, p: 0.75 * e + 0.25 * np.array(p), expected, state.params
     )
-  assert isinstance(state.statistics, Averaged)
   for found, leaf in zip(
-    *map(jax.tree.leaves, (state.statistics.params, expected)), strict=True
+    *map(jax.tree.leaves, (state.average, expected)), strict=True
   ):
     np.testing.assert_allclose(found, leaf, rtol=1e-5, atol=1e-7)
   # The same training, and the average in the place of its parameters.
@@ -258,19 +266,20 @@ def test_the_average_of_the_weights_is_what_is_tested():
 
 def test_mixup_blends_what_a_step_sees():
   dataset = make_dataset()
-  train = feed.Resident(dataset).whole
   ids = np.arange(8, dtype=np.int32)
   mixed, plain = (
     Step(make_config({'augment.mixup': alpha}), dataset) for alpha in (0.4, 0.0)
   )
-  state = loop.Program(make_config(), dataset, plain).init(0)
+  program = loop.Program(make_config(), dataset, plain)
+  state = program.init(0)
+  rows = feed.Batch(ids, program.feed.full_set).rows(ids)
 
   @jax.jit
   def draw(state):
-    batch = plain.examples(state, ids, train)
+    pair = lambda step: tuple(step.prepare(state, rows).values())
     key = jax.random.fold_in(jax.random.fold_in(state.key, state.step), 5)
-    expected = mixup.mixup(key, *batch, 0.4)
-    return batch[1], expected, mixed.examples(state, ids, train)
+    expected = mixup.mixup(key, *pair(plain), 0.4)
+    return pair(plain)[1], expected, pair(mixed)
 
   targets, expected, found = draw(state)
   for pair in zip(found, expected, strict=True):
@@ -285,12 +294,16 @@ def test_published_constants_take_the_place_of_the_statistics():
     'augment.mean': (0.4914, 0.4822, 0.4465),
     'augment.std': (0.247, 0.2435, 0.2616),
   }
-  step = Step(make_config(constants), dataset)
-  np.testing.assert_allclose(step.mean, constants['augment.mean'], rtol=1e-6)
-  np.testing.assert_allclose(step.std, constants['augment.std'], rtol=1e-6)
-  computed = Step(make_config(), dataset)
-  expected = pipeline.statistics(dataset.train_images)
-  np.testing.assert_array_equal((computed.mean, computed.std), expected)
+  images = dataset.test['image']
+  normalised = lambda changes: Step(make_config(changes), dataset).task.prepare(
+    None, {'image': images, 'label': dataset.test['label']}
+  )['image']
+  for found, (mean, std) in (
+    (normalised(constants), constants.values()),
+    (normalised({}), pipeline.statistics(dataset.train['image'])),
+  ):
+    expected = (images / np.float32(255) - np.float32(mean)) / np.float32(std)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
 BAD = [
@@ -305,7 +318,7 @@ BAD = [
   ({'optimizer.end': 2.0}, 'from 0 to 1'),
   ({'optimizer.schedule': 'drops', 'optimizer.drop_at': (30,)}, 'drop_at=30'),
   ({'optimizer.schedule': 'drops', 'optimizer.drop': -1.0}, 'drop=-1.0'),
-  ({'augment.mixup': -1.0}, 'Give 0.2'),
+  ({'augment.mixup': -1.0}, 'Use 0 or more'),
   ({'augment.randaugment_layers': -1}, 'Give 0 or more'),
   ({'augment.mean': (0.5,)}, 'leave out both'),
   ({'augment.mean': (125.0,), 'augment.std': (60.0,)}, 'Divide'),

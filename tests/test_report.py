@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from tests import tiny_config
 from train import workdir
 from train.report import __main__ as command
 from train.report import curves, document, results
+from train.tasks import Score
 
+MAIN = Score('accuracy', '%', higher_is_better=True)
 VERSIONS = {'sam_optax': '0.1.0', 'jax': '1.2', 'optax': '3.4', 'flax': '5.6'}
 MODULE = {
   'TABLE': 'Table 1 of nobody.',
@@ -24,6 +27,7 @@ def write_run(folder, accuracy=None, speed=1.0, seed=0, share=0.5, config=None):
   folder.mkdir(parents=True)
   saved = {'seed': seed, **(config or {})}
   (folder / 'config.json').write_text(json.dumps(saved))
+  workdir.write_task(folder, 'any', MAIN._asdict())
   lines = []
   for step in (1, 2, 3, 4):
     perturbed = step <= 4 * share
@@ -84,7 +88,7 @@ def test_the_table_is_of_means_and_medians(folder):
   head, a, b = cells(text)
   assert head == [
     *('method', 'seeds', 'test accuracy', 'gradients/step'),
-    *('steps that perturbed', 'images/s', 'relative speed'),
+    *('SAM steps', 'images/s', 'relative speed'),
   ]
   assert a == ['a', '3', '80.00 % ± 10.00', '1.50', '50 %', '240', '1.00']
   assert b == [
@@ -98,11 +102,46 @@ def test_the_config_file_gives_order_title_and_published_numbers(folder):
   text = document.text(results.read(folder), results.names_in(MODULE))
   assert text.startswith('Table 1 of nobody.\n\n|')
   head, b, a = cells(text)
-  assert head[2:4] == ['test accuracy', 'published']
-  assert a[2:4] == ['80.00 % ± 10.00', '90.50 %']
-  assert b[2:4] == ['50.00 %', '80.25 % ± 0.12']
+  assert head[2:5] == ['test accuracy', 'published', 'difference']
+  assert a[2:5] == ['80.00 % ± 10.00', '90.50 %', '-10.50']
+  assert b[2:5] == ['50.00 %', '80.25 % ± 0.12', '-30.25']
   # Speeds are relative to the first row.
   assert (b[-1], a[-1]) == ('1.00', '2.00')
+
+
+class Printed(NamedTuple):
+  """A published number with the fields that a report reads."""
+
+  score: float
+  std: float | None = None
+  model: str = 'net'
+  dataset: str = 'images'
+  relative_speed: float | None = None
+  quoted_from: str | None = None
+
+
+def test_published_speeds_and_quoted_rows(folder):
+  module = {
+    'VARIANTS': {'b': None, 'a': None},
+    'PUBLISHED': {
+      'b': Printed(80.0, relative_speed=50),
+      'elsewhere': Printed(70.0, model='other', quoted_from='Doe'),
+      'c': Printed(75.0, 0.1, relative_speed=100, quoted_from='Doe'),
+      'a': Printed(90.0, relative_speed=100),
+    },
+  }
+  found, names = results.read(folder), results.names_in(module)
+  head, b, c, a = cells(document.text(found, names))
+  # The order of the paper; speeds are relative to the authors' own 100 %.
+  assert head[-2:] == ['relative speed', 'published speed']
+  assert (a[0], a[-2:]) == ('a', ['1.00', '1.00'])
+  assert (b[0], b[-2:]) == ('b', ['0.50', '0.50'])
+  assert c == [
+    *('c (quoted from Doe)', '-', '-', '75.00 % ± 0.10', '-'),
+    *('-', '-', '-', '-', '1.00'),
+  ]
+  _, files = document.write(found, names, folder / 'report')
+  assert all(file.exists() for file in files)
 
 
 def test_a_row_without_a_published_number_says_so(folder):
@@ -127,14 +166,15 @@ def test_the_json_has_the_same_at_full_precision(folder):
   assert record['made_with']['device'] == ['abacus']
   assert record['made_with']['optax'] == ['3.4']
   b, a = record['rows']
-  assert a['test_accuracy_percent']['mean'] == pytest.approx(80, abs=1e-12)
-  assert a['test_accuracy_percent']['std'] == pytest.approx(10, abs=1e-12)
-  assert a['test_accuracy_percent']['values'] == [90.0, 80.0, 70.0]
-  assert a['published_percent'] == {'mean': 90.5, 'std': None}
+  assert a['score']['mean'] == pytest.approx(80, abs=1e-12)
+  assert a['score']['std'] == pytest.approx(10, abs=1e-12)
+  assert a['score']['values'] == [90.0, 80.0, 70.0]
+  assert a['published'] == {'mean': 90.5, 'std': None, 'relative_speed': None}
+  assert a['difference'] == pytest.approx(-10.5)
   assert a['images_per_second'] == 240
   assert b['seeds'] == [0] and b['planned_seeds'] == [0, 1, 2]
   assert b['failed'] == {'2': 'The loss is nan.'}
-  assert b['test_accuracy_percent']['std'] is None
+  assert b['score']['std'] is None
 
 
 @pytest.fixture
@@ -176,11 +216,12 @@ def test_a_grid_of_numbers_is_drawn(grid, monkeypatch):
   _, files = document.write(results.read(grid), results.Names(), grid)
   names = [path.name for path in files]
   assert names == [
-    *('table.md', 'table.json', 'grid.png', 'curves-x.y=0.5.png'),
+    *('table.md', 'table.json', 'sensitivity.png'),
+    'curves-x.y=0.5.png',
     *('curves-x.y=2.png', 'curves-x.y=1e1.png'),
   ]
-  assert (grid / 'grid.png').read_bytes().startswith(b'\x89PNG')
-  assert [(len(groups), len(groups['a'])) for groups, _, _ in drawn] == [
+  assert (grid / 'sensitivity.png').read_bytes().startswith(b'\x89PNG')
+  assert [(len(groups), len(groups['a'])) for groups, *_ in drawn] == [
     *((1, 2), (2, 2), (1, 2))
   ]
 
@@ -218,6 +259,29 @@ def test_a_folder_without_runs_is_refused(tmp_path, capsys):
   assert command.main([str(tmp_path / 'none')]) == 1
 
 
+def test_runs_of_several_tasks_are_refused(folder, capsys):
+  other = Score('error', '', higher_is_better=False)
+  workdir.write_task(folder / 'a' / '1', 'other', other._asdict())
+  assert command.main([str(folder)]) == 1
+  said = capsys.readouterr().err
+  assert 'accuracy (' in said and 'error (' in said
+
+
+def test_a_score_that_is_to_be_low_is_drawn_and_tabulated_as_it_is(folder):
+  other = Score('error', 'px', higher_is_better=False)
+  for place in [*folder.glob('a/*'), *folder.glob('b/*')]:
+    workdir.write_task(place, 'other', other._asdict())
+    for name in ('metrics.jsonl', 'result.json'):
+      if (place / name).exists():
+        text = (place / name).read_text()
+        (place / name).write_text(text.replace('test_accuracy', 'test_error'))
+  found = results.read(folder)
+  head, a, _ = cells(document.text(found, results.Names()))
+  assert (head[2], a[2]) == ('test error', '0.80 px ± 0.10')
+  _, files = document.write(found, results.Names(), folder)
+  assert folder / 'curves.png' in files
+
+
 def test_the_same_run_twice_is_refused(tmp_path, capsys):
   for name in ('one', 'two'):
     write_run(tmp_path / name / 'a' / '0', 0.5)
@@ -245,7 +309,7 @@ def test_a_curve_is_drawn_as_means_of_equal_parts():
 def test_pictures_of_few_and_of_many_methods(count, folder):
   run = curves.read(folder / 'a' / '0')
   groups = {f'method {i}': [run] * 2 for i in range(count)}
-  assert curves.picture(groups, 'title', folder / 'picture.png')
+  assert curves.picture(groups, MAIN, 'title', folder / 'picture.png')
   assert (folder / 'picture.png').read_bytes().startswith(b'\x89PNG')
 
 

@@ -1,109 +1,125 @@
-"""Trains one model with one method.
+r"""Trains one model with one method.
 
-python -m train --config=configs/digits.py --workdir=runs/digits
+Examples:
+  python -m train --config=configs/digits.py --workdir=runs/digits
+  python -m train --config=configs/digits.py:fsam --workdir=runs/fsam \
+      --config.epochs=5 --config.method.rho=0.1
+
+The workdir gets the config, a line for each step (metrics.jsonl), TensorBoard
+files, checkpoints and the result. Run the same command again to resume a run
+that was stopped from its last checkpoint.
 """
 
+import argparse
+import functools
 import pathlib
 import sys
+from collections.abc import Sequence
 
 import jax
-from absl import app, flags, logging
-from ml_collections import config_flags
 
-from train import run, variants
-from train.checks import ConfigError, DataError
+from train import command, run, variants
+from train.checks import Config, ConfigError, DataError
 from train.engine import preemption
 from train.engine.checkpoint import CheckpointError
 from train.engine.preemption import Stopped
 from train.engine.records import NotFinite
 from train.parallel import processes
 
-_CONFIG = config_flags.DEFINE_config_file(
-  'config', None, 'A file in configs/, with :VARIANT if it has variants.'
-)
-_WORKDIR = flags.DEFINE_string(
-  'workdir',
-  None,
-  'The folder of the run: a new one, or one whose run is to go on.',
-  required=True,
-)
 
-_DISTRIBUTED = flags.DEFINE_bool(
-  'distributed',
-  False,
-  'One of several processes, which Slurm, GKE, Open MPI or a TPU pod started.',
-)
-_COORDINATOR = flags.DEFINE_string(
-  'coordinator',
-  None,
-  'HOST:PORT of the first of several processes, to name them by hand.',
-)
-_NUM_PROCESSES = flags.DEFINE_integer(
-  'num_processes', None, 'How many processes there are.', 1
-)
-_PROCESS_ID = flags.DEFINE_integer(
-  'process_id', None, 'The number of this process, from 0.', 0
-)
+def main(argv: Sequence[str] | None = None) -> int:
+  """Reads the flags, trains, and says what came out.
+
+  Args:
+    argv: the arguments; those of the process by default.
+
+  Returns:
+    The exit status.
+  """
+  return command.status_of(functools.partial(_main, argv))
 
 
-def main(argv: list[str]) -> None:
-  """Reads the flags, trains, and says what came out."""
-  if not flags.FLAGS['verbosity'].present:
-    logging.set_verbosity(logging.ERROR)  # TFDS and JAX report every detail
-  if len(argv) > 1:
-    raise app.UsageError(f'Given {argv[1]!r}, which is not a flag.')
-  folder = pathlib.Path(_WORKDIR.value)
+def _main(argv: Sequence[str] | None) -> int:
+  args, settings = command.parse(_parser(), argv)
+  config = variants.load(args.config, settings)
   try:
     processes.start(
-      _DISTRIBUTED.value,
-      _COORDINATOR.value,
-      _NUM_PROCESSES.value,
-      _PROCESS_ID.value,
+      args.distributed, args.coordinator, args.num_processes, args.process_id
     )
-    result = run.run(_CONFIG.value, folder)
+    result = run.run(config, args.workdir)
   except Stopped as stopped:
-    if processes.is_first():
+    if processes.is_primary():
       print(stopped, file=sys.stderr)
-    sys.exit(preemption.STOPPED)
-  # What all processes find, and what one finds by itself.
-  except (
-    ConfigError,
-    DataError,
-    NotFinite,
-    processes.Failed,
-  ) as error:
-    sys.exit(f'error: {error}')
-  except (
-    CheckpointError,
-    OSError,  # the log's: a full disk
-  ) as error:
-    processes.leave(f'error: {error}')
+    return preemption.STOPPED
+  # What all processes find; what one finds by itself is below.
+  except (ConfigError, DataError, NotFinite, processes.Failed) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 1
+  except (CheckpointError, OSError) as error:  # such as the log's: a full disk
+    processes.exit_process(f'error: {error}')
   except jax.errors.JaxRuntimeError as error:
     if not processes.are_several():
       raise
     reason = str(error).partition('\n')[0][:200]
-    processes.leave(
-      f'error: {reason}. Mostly another process has ended. {_again()}'
+    processes.exit_process(
+      f'error: {reason}. Mostly another process has ended. {_again(config)}'
     )
   except KeyboardInterrupt:
-    processes.leave(f'\nInterrupted. {_again()}', preemption.INTERRUPTED)
-  if processes.is_first():
-    print(run.summary(result, folder))
+    processes.exit_process(
+      f'\nInterrupted. {_again(config)}', preemption.INTERRUPTED
+    )
+  if processes.is_primary():
+    print(run.summary(result, args.workdir))
+  return 0
 
 
-def _again() -> str:
+def _again(config: Config) -> str:
   """How to resume a run that ended before it was saved."""
-  if not _CONFIG.value.checkpoint.every:
+  if not config.checkpoint.every:
     return 'Without checkpoints a run cannot be resumed.'
   return 'Run the same command again to resume from the last checkpoint.'
 
 
-def parse_flags(argv: list[str]) -> list[str]:
-  """Parses the flags; what the config refuses is an error, not a traceback."""
-  with variants.refusing():
-    return flags.FLAGS(argv)
+def _parser() -> argparse.ArgumentParser:
+  parser = command.parser('train', __doc__ or '', overrides=True)
+  parser.add_argument(
+    '--config',
+    required=True,
+    metavar='FILE[:VARIANT]',
+    help='a file in configs/, and one of its VARIANTS',
+  )
+  parser.add_argument(
+    '--workdir',
+    required=True,
+    type=pathlib.Path,
+    metavar='FOLDER',
+    help='the folder of the run: a new one, or that of a run to resume',
+  )
+  several = parser.add_argument_group('several processes as one run')
+  several.add_argument(
+    '--distributed',
+    action='store_true',
+    help='started by Slurm, GKE, Open MPI or on a TPU pod, which say the rest',
+  )
+  several.add_argument(
+    '--coordinator',
+    metavar='HOST:PORT',
+    help='elsewhere: where the first process can be reached',
+  )
+  several.add_argument(
+    '--num_processes',
+    type=command.count,
+    metavar='N',
+    help='elsewhere: how many processes there are',
+  )
+  several.add_argument(
+    '--process_id',
+    type=int,
+    metavar='I',
+    help='elsewhere: the number of this process, from 0 to N - 1',
+  )
+  return parser
 
 
 if __name__ == '__main__':
-  flags.mark_flag_as_required('config')
-  app.run(main, flags_parser=parse_flags)
+  sys.exit(main())

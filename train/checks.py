@@ -1,6 +1,5 @@
 """Checks of a config's values, and the errors of a run that cannot be."""
 
-import argparse
 import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -49,12 +48,3 @@ def nearest(given: str, known: Sequence[str]) -> str:
   match = difflib.get_close_matches(given, known, n=1)
   hint = f'Did you mean {match[0]!r}? ' if match else ''
   return f'{hint}Use one of {", ".join(known)}.'
-
-
-def count(text: str) -> int:
-  """A positive number on the command line, as argparse takes a type."""
-  if not text.isdecimal() or not int(text):
-    raise argparse.ArgumentTypeError(
-      f'given {text!r}, which is no number of them; use 1 or more'
-    )
-  return int(text)

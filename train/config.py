@@ -25,6 +25,7 @@ def default() -> Config:
   """The configuration that every file in `configs/` starts from."""
   config: Config = ml_collections.ConfigDict(
     {
+      'task': 'classification',  # see train/tasks/__init__.py
       'seed': 0,
       'epochs': 10,
       # If set, the run ends after so many steps, whatever `epochs` says.

@@ -45,39 +45,42 @@ def run(
       `train/config.py`, `train/data/memory.py`, `train/engine/records.py`,
       `train/engine/checkpoint.py` and `train/parallel/processes.py`.
   """
-  processes.in_first(lambda: workdir.check(folder, config))
+  processes.on_primary(lambda: workdir.check(folder, config))
   if program is None:
-    dataset = processes.in_turn(lambda: open_set(config.data))
+    dataset = open_set(config.data)
     program = loop.Program(config, dataset)
   with contextlib.ExitStack() as stack:
-    claimed = workdir.claimed(folder, config)
-    processes.in_first(lambda: stack.enter_context(claimed))
+    lock = workdir.locked(folder, config)
+    processes.on_primary(lambda: stack.enter_context(lock))
     checkpoints = stack.enter_context(_checkpoints(folder, program))
     start = checkpoints.restore(
       program.init(config.seed), log.steps_logged(folder)
     )
     keep = start[1].step if start else 0
     lines = log.Log.nowhere()
-    if processes.is_first():
+    if processes.is_primary():
       total_steps = program.total_steps if bar else None
-      lines = log.Log(folder, total_steps, keep)
+      main = program.step.task.main
+      workdir.write_task(folder, config.task, main._asdict())
+      lines = log.Log(folder, total_steps, keep, main)
     with lines:
       result = program.run(config.seed, lines, checkpoints, start)
   record = {
-    **result._asdict(),
+    **result.record(),
     'device': jax.devices()[0].device_kind,
     'devices': program.devices.count,
     **{module.__name__: module.__version__ for module in _VERSIONS},
   }
-  if processes.is_first():
+  if processes.is_primary():
     workdir.write(folder / _RESULT, json.dumps(record, indent=2))
   return result
 
 
 def summary(result: loop.Result, folder: pathlib.Path) -> str:
   """A result and where its files are, for people."""
+  main = result.main
   lines = [
-    f'test accuracy                  {result.test_accuracy:.2%}',
+    f'{f"test {main.name}":29}  {main.text(result.scores[main.name])}',
     f'images/s                       {result.images_per_second:,.0f}',
     'gradient evaluations per step  '
     f'{result.gradient_evaluations_per_step:.3f}',

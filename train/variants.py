@@ -1,11 +1,10 @@
 """A config file: its variants, and a config with overrides."""
 
-import contextlib
 import fnmatch
 import importlib
+import inspect
 import runpy
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -25,11 +24,16 @@ def read(name: str) -> Mapping[str, Any]:
     Its names and what they stand for.
 
   Raises:
-    ConfigError: if there is no such module.
-    OSError: if there is no such file.
+    ConfigError: if there is no such module or file.
   """
   if name.endswith('.py'):
-    return runpy.run_path(name)
+    try:
+      return runpy.run_path(name)
+    except FileNotFoundError as error:
+      raise ConfigError(
+        f'Given --config={name}. There is no such file: {error}. Give the path '
+        'of one, such as configs/digits.py.'
+      ) from error
   try:
     return vars(importlib.import_module(name))
   except ModuleNotFoundError as error:
@@ -70,39 +74,67 @@ def choose(module: Mapping[str, Any], methods: str | None) -> list[str]:
   return list(dict.fromkeys(chosen))
 
 
-@contextlib.contextmanager
-def refusing() -> Iterator[None]:
-  """Ends the process with what a config refuses of its overrides."""
-  try:
-    yield
-  # An override of a key, or of a section, that is not there.
-  except (AttributeError, KeyError) as error:
-    key = error.args[0]
-    text = key.args[0] if isinstance(key, KeyError) else str(key)
-    sys.exit(
-      f'error: Given an override of {", ".join(text.splitlines())} The config '
-      'has no such key. Its keys are those of default() in train/config.py '
-      'and the arguments of the method.'
-    )
-  except (flags.Error, OSError) as error:
-    # A config file's own error comes as the text of its traceback.
-    sys.exit(f'error: {str(error).rpartition("ConfigError: ")[2].strip()}')
-
-
-def overridden(config: Config, overrides: Sequence[str]) -> Config:
-  """The config that `python -m train` would make of some overrides.
+def load(given: str, settings: Sequence[str] = ()) -> Config:
+  """Loads a config from its file.
 
   Args:
-    config: as its file has it.
-    overrides: ``--config.KEY=VALUE``.
+    given: ``FILE`` or ``FILE:VARIANT``.
+    settings: ``--config.KEY=VALUE``.
 
   Returns:
     The config.
+
+  Raises:
+    ConfigError: if there is no such file, variant or key.
   """
-  values, argv = flags.FlagValues(), ['train', *overrides]
-  with refusing():
+  name, _, variant = given.partition(':')
+  get_config = read(name).get('get_config')
+  if get_config is None:
+    raise ConfigError(
+      f'Given --config={given}. The file has no get_config(). Give a config '
+      'file, such as configs/digits.py.'
+    )
+  if not variant:
+    return overridden(get_config(), settings)
+  if not inspect.signature(get_config).parameters:
+    raise ConfigError(
+      f'Given --config={given}. The config has no variants. Use '
+      f'--config={name}.'
+    )
+  return overridden(get_config(variant), settings)
+
+
+def overridden(config: Config, settings: Sequence[str]) -> Config:
+  """Sets keys of a config.
+
+  Args:
+    config: as its file has it.
+    settings: ``--config.KEY=VALUE``.
+
+  Returns:
+    The config.
+
+  Raises:
+    ConfigError: if there is no such key, or it cannot have such a value.
+  """
+  values, argv = flags.FlagValues(), ['train', *settings]
+  try:
     config_flags.DEFINE_config_dict(
       'config', config, flag_values=values, sys_argv=argv
     )
     values(argv)
+  # A key, or a section, that is not there.
+  except (AttributeError, KeyError) as error:
+    key = error.args[0]
+    text = key.args[0] if isinstance(key, KeyError) else str(key)
+    raise ConfigError(
+      f'Given an override of {", ".join(text.splitlines())} The config has no '
+      'such key. Its keys are those of default() in train/config.py and the '
+      'arguments of the method.'
+    ) from error
+  except flags.Error as error:
+    raise ConfigError(
+      f'Given {" ".join(settings)}. {str(error).strip()} Give each key a value '
+      'of the kind that it has.'
+    ) from error
   return values.config

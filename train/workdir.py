@@ -14,6 +14,8 @@ from train.checks import Config, ConfigError
 MAY_DIFFER = ('checkpoint', 'log_every', 'data.workers')
 # What a sweep leaves in the folder of a run that failed.
 FAILURE = 'failure.json'
+# The name of a run's task and its main score.
+TASK = 'task.json'
 _OF_A_RUN = ('metrics.jsonl', 'checkpoints')
 
 
@@ -109,7 +111,7 @@ def is_busy(folder: pathlib.Path) -> bool:
 
 
 @contextlib.contextmanager
-def claimed(folder: pathlib.Path, config: Config) -> Iterator[None]:
+def locked(folder: pathlib.Path, config: Config) -> Iterator[None]:
   """Makes the folder, and keeps it from a second run at the same time.
 
   Args:
@@ -141,6 +143,19 @@ def claimed(folder: pathlib.Path, config: Config) -> Iterator[None]:
 def write_config(folder: pathlib.Path, config: Config) -> None:
   """Writes the config of a run into its folder."""
   write(folder / 'config.json', _json(config))
+
+
+def write_task(
+  folder: pathlib.Path, name: str, main: Mapping[str, Any]
+) -> None:
+  """Writes a run's task into its folder, for who reads the results.
+
+  Args:
+    folder: of the run.
+    name: of the task.
+    main: the fields of its main score.
+  """
+  write(folder / TASK, json.dumps({'task': name, 'main': main}, indent=2))
 
 
 def write(path: pathlib.Path, text: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from benchmarks.markdown import table
+from train.report import table
 
 
 class Assumptions(NamedTuple):
@@ -80,4 +80,4 @@ def markdown(
       ratio = seconds / step(first, count, assumed)
       cells.append(f'{1000 * seconds:.1f} ms, {ratio:.2f}')
     rows.append(cells)
-  return table(header, rows)
+  return table.markdown(header, rows)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.hlo import one_step, ring
-from benchmarks.markdown import table
+from train.report import table
 
 # The rows whose steps are estimated.
 _EXAMPLES = ('sgd', 'sam', 'fsam', 'arsam')
@@ -23,7 +23,7 @@ def by_route(
       for route in one_step.ROUTES
     ]
     lines.append(cells)
-  return table(['row', 'gradients', *one_step.ROUTES], lines)
+  return table.markdown(['row', 'gradients', *one_step.ROUTES], lines)
 
 
 def copies(sent: dict[str, Any]) -> str:

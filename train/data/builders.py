@@ -4,8 +4,8 @@ TFDS's own image builders encode their images with TensorFlow. These give TFDS
 images that are PNG bytes already and write the `array_record` format, so that
 both preparing and reading need Pillow only:
 
-  Digits(data_dir=...).download_and_prepare(file_format='array_record')
-  tfds.data_source('digits', data_dir=..., download=False)
+  prepare(Cifar10(records=..., data_dir=...))
+  tfds.data_source('cifar10', data_dir=..., download=False)
 """
 
 import contextlib
@@ -19,81 +19,44 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from train.checks import DataError
-from train.data.cifar import CIFAR10_CLASSES
+from train.data import cifar
 
 
-class Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """The 1,797 handwritten 8x8 digits that are part of scikit-learn."""
+class _Cifar(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """CIFAR from its published files, in their order.
 
-  VERSION = tfds.core.Version('1.0.0')
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    return tfds.core.DatasetInfo(
-      builder=self,
-      description='Handwritten digits of 8x8 pixels from scikit-learn.',
-      features=tfds.features.FeaturesDict(
-        {
-          'image': tfds.features.Image(shape=(8, 8, 1)),
-          'label': tfds.features.ClassLabel(num_classes=10),
-        }
-      ),
-      supervised_keys=('image', 'label'),
-      homepage='https://doi.org/10.24432/C50P49',
-      disable_shuffling=True,
-    )
-
-  def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-    del dl_manager
-    try:
-      from sklearn import datasets
-    except ImportError as error:
-      raise DataError(
-        "Cannot prepare 'digits'. The images are part of scikit-learn, which"
-        ' is not installed. Install it: pip install scikit-learn.'
-      ) from error
-    pixels, labels = datasets.load_digits(return_X_y=True)
-    images = np.round(pixels * 255 / 16).astype(np.uint8).reshape(-1, 8, 8)
-    is_test = np.arange(len(labels)) % 5 == 0
-    return {
-      'train': self._generate_examples(images[~is_test], labels[~is_test]),
-      'test': self._generate_examples(images[is_test], labels[is_test]),
-    }
-
-  def _generate_examples(
-    self, images: np.ndarray, labels: np.ndarray
-  ) -> Iterator[tuple[int, dict[str, Any]]]:
-    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-      yield index, {'image': _png(image), 'label': int(label)}
-
-
-class Cifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-  """CIFAR-10 from its published files, in their order.
-
-  The result has the name, version and features of TFDS's own `cifar10`, and is
-  read by `tfds.data_source('cifar10')`. Unlike there the examples are not
-  shuffled, so an example's position is its position in the published files.
+  The result has the name, version and features of TFDS's own, and is read by
+  `tfds.data_source`. Unlike there the examples are not shuffled, so an
+  example's position is its position in the published files.
 
   Args:
-    records: the `train` and `test` records as `read_cifar10` gives them.
+    records: as `train.data.cifar.read` returns them.
     **kwargs: as every TFDS builder takes.
   """
 
-  # Any other version would not be found by the name.
-  VERSION = tfds.builder_cls('cifar10').VERSION
+  VERSION = tfds.core.Version('0.0.0')  # each set has its own
+  PUBLISHED: cifar.Published
 
   def __init__(self, *, records: Mapping[str, np.ndarray], **kwargs: Any):
     self._records = records
     super().__init__(**kwargs)
 
   def _info(self) -> tfds.core.DatasetInfo:
+    labels = self.PUBLISHED.labels
     return tfds.core.DatasetInfo(
       builder=self,
-      description='60,000 colour images of 32x32 pixels in 10 classes.',
+      description=(
+        '60,000 colour images of 32x32 pixels in'
+        f' {len(labels[-1].classes)} classes.'
+      ),
       features=tfds.features.FeaturesDict(
         {
           'id': tfds.features.Text(),
           'image': tfds.features.Image(shape=(32, 32, 3)),
-          'label': tfds.features.ClassLabel(names=CIFAR10_CLASSES),
+          **{
+            label.name: tfds.features.ClassLabel(names=label.classes)
+            for label in labels
+          },
         }
       ),
       supervised_keys=('image', 'label'),
@@ -112,19 +75,37 @@ class Cifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   def _generate_examples(
     self, split: str
   ) -> Iterator[tuple[int, dict[str, Any]]]:
+    names = [label.name for label in self.PUBLISHED.labels]
     records = self._records[split]
-    images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    for index, (image, label) in enumerate(
-      zip(images, records[:, 0], strict=True)
-    ):
+    pixels = records[:, len(names) :].reshape(-1, 3, 32, 32)
+    for index, image in enumerate(pixels.transpose(0, 2, 3, 1)):
+      labels = map(int, records[index, : len(names)])
       yield (
         index,
         {
           'id': f'{split}_{index:05d}',
           'image': _png(image),
-          'label': int(label),
+          **dict(zip(names, labels, strict=True)),
         },
       )
+
+
+class Cifar10(_Cifar, skip_registration=True):
+  """CIFAR-10."""
+
+  # Any other version would not be found by the name.
+  VERSION = tfds.builder_cls('cifar10').VERSION
+  PUBLISHED = cifar.CIFAR10
+
+
+class Cifar100(_Cifar, skip_registration=True):
+  """CIFAR-100."""
+
+  VERSION = tfds.builder_cls('cifar100').VERSION
+  PUBLISHED = cifar.CIFAR100
+
+
+BUILDERS = {'cifar10': Cifar10, 'cifar100': Cifar100}
 
 
 def prepare(builder: Any) -> str:

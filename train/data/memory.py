@@ -8,47 +8,82 @@ Nothing here uses a network. Sets that do not fit in memory:
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from train.checks import DataError
-from train.data import folder, tfds
+from train.data import digits, folder, tfds
 from train.data.image import read
 
 
 class Dataset(NamedTuple):
   """A data set in memory.
 
-  An example's position in `train_images` is its id: the order is the same on
-  every machine and in every run.
+  An example's position in `train` is its id: the order is the same on every
+  machine and in every run.
+
+  Attributes:
+    train: the training examples by name: 'image', uint8 [n, height, width,
+      channels], and others, such as 'label', int32 [n].
+    test: the test examples, of the same names.
+    facts: what else is known, such as 'num_classes'.
   """
 
-  train_images: np.ndarray  # uint8 [n, height, width, channels]
-  train_labels: np.ndarray  # int32 [n]
-  test_images: np.ndarray
-  test_labels: np.ndarray
-  num_classes: int
+  train: Mapping[str, np.ndarray]
+  test: Mapping[str, np.ndarray]
+  facts: Mapping[str, Any]
+
+  @property
+  def fields(self) -> tuple[str, ...]:
+    """What an example has beside its image."""
+    return tuple(name for name in self.train if name != 'image')
 
   @property
   def num_examples(self) -> int:
     """Size of the training set."""
-    return len(self.train_images)
+    return len(self.train['image'])
 
   @property
   def num_tested(self) -> int:
     """Size of the test set."""
-    return len(self.test_images)
+    return len(self.test['image'])
 
   @property
   def image_shape(self) -> tuple[int, ...]:
     """Height, width and channels."""
-    return self.train_images.shape[1:]
+    return self.train['image'].shape[1:]
 
   def sample(self) -> np.ndarray:
     """The images that tell how to normalise: all of the training set."""
-    return self.train_images
+    return self.train['image']
+
+
+def labelled(
+  train_images: np.ndarray,
+  train_labels: np.ndarray,
+  test_images: np.ndarray,
+  test_labels: np.ndarray,
+  num_classes: int,
+) -> Dataset:
+  """A data set of images and their labels, which are not checked.
+
+  Args:
+    train_images: uint8 [n, height, width, channels].
+    train_labels: int32 [n].
+    test_images: as the training images.
+    test_labels: as the training labels.
+    num_classes: number of classes.
+
+  Returns:
+    The data set.
+  """
+  return Dataset(
+    {'image': train_images, 'label': train_labels},
+    {'image': test_images, 'label': test_labels},
+    {'num_classes': num_classes},
+  )
 
 
 class _Arrays(NamedTuple):
@@ -66,7 +101,7 @@ def load(
   Args:
     name: one of
 
-      * `digits`: the 8x8 digits of scikit-learn, prepared on first use;
+      * `digits`: the 8x8 digits of scikit-learn;
       * a path that ends in `.npz`, of the arrays `train_x`, `train_y`,
         `test_x` and `test_y`, with images as uint8 of shape [n, height, width]
         or [n, height, width, channels];
@@ -99,7 +134,9 @@ def load(
   return first_of(name, checked(name, train, test, num_classes), first)
 
 
-def find(name: str, data_dir: str | None) -> folder.Folder | tfds.Prepared:
+def find(
+  name: str, data_dir: str | None
+) -> folder.Folder | tfds.Prepared | digits.Digits:
   """Finds a data set of images, reading none of them.
 
   Args:
@@ -112,11 +149,8 @@ def find(name: str, data_dir: str | None) -> folder.Folder | tfds.Prepared:
   Raises:
     DataError: when there is no such data set.
   """
-  if name == 'digits':
-    tfds.import_tfds(name)
-    from train.data import builders
-
-    builders.prepare(builders.Digits(data_dir=data_dir))
+  if tfds.is_name(name) and name == digits.NAME:
+    return digits.find()
   if tfds.is_name(name):
     return tfds.find(name, data_dir)
   path = os.path.expanduser(name)
@@ -164,7 +198,7 @@ def checked(
       f' {test.images.shape[1:]}, where a model takes one. Resize them to one'
       ' shape.'
     )
-  return Dataset(*train, *test, num_classes)
+  return labelled(*train, *test, num_classes)
 
 
 def first_of(
@@ -185,7 +219,7 @@ def first_of(
   """
   if first is None:
     return dataset
-  sizes = len(dataset.train_images), len(dataset.test_images)
+  sizes = dataset.num_examples, dataset.num_tested
   if len(first) != 2 or not all(
     1 <= count <= size for count, size in zip(first, sizes, strict=False)
   ):
@@ -193,13 +227,11 @@ def first_of(
       f'Given first={tuple(first)} of {name!r}. It has {sizes[0]} training and'
       f' {sizes[1]} test images. Give two numbers from 1 up to these.'
     )
-  train, test = first
-  return dataset._replace(
-    train_images=dataset.train_images[:train],
-    train_labels=dataset.train_labels[:train],
-    test_images=dataset.test_images[:test],
-    test_labels=dataset.test_labels[:test],
+  train, test = (
+    {key: x[:count] for key, x in rows.items()}
+    for rows, count in zip((dataset.train, dataset.test), first, strict=True)
   )
+  return dataset._replace(train=train, test=test)
 
 
 def _checked(what: str, arrays: _Arrays, num_classes: int) -> _Arrays:

@@ -7,7 +7,7 @@ import numpy as np
 
 from train import checks
 from train.checks import DataError
-from train.data import folder, image, memory, stream, tfds
+from train.data import digits, folder, image, memory, stream, tfds
 
 CROPS = ('none', 'inception')
 
@@ -58,20 +58,23 @@ def open_set(options: Any) -> memory.Dataset | stream.Streamed:
       ' channels. Give data.size in pixels to have them cut and resized to'
       ' squares, or another set.'
     )
-  view = stream.View(shape, resized, inception)
+  spec = stream.ImageSpec(shape, resized, inception)
   if streams:
     return stream.Streamed(
-      options.name, train, test, found.num_classes, view, options.workers
+      options.name, train, test, found.num_classes, spec, options.workers
     )
-  train, test = (
-    stream.read_all(split, view, found.num_classes, np.arange(len(split)))
+  read = (
+    stream.read_all(split, spec, found.num_classes, np.arange(len(split)))
     for split in (train, test)
   )
+  train, test = ((rows['image'], rows['label']) for rows in read)
   whole = memory.checked(options.name, train, test, found.num_classes)
   return memory.first_of(options.name, whole, options.first)
 
 
-def _shape(found: folder.Folder | tfds.Prepared, size: int | None) -> Any:
+def _shape(
+  found: folder.Folder | tfds.Prepared | digits.Digits, size: int | None
+) -> Any:
   """Height, width and channels of what is read, None where they differ."""
   if not isinstance(found, folder.Folder):
     shape = found.shape

@@ -10,7 +10,7 @@ import dataclasses
 import gc
 import os
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
@@ -27,7 +27,8 @@ _READ_BATCH = 100
 # Parts the crops' draws from those of the order, which are of (seed, epoch).
 _CROP = 1
 
-Batch: TypeAlias = tuple[np.ndarray, np.ndarray]
+# By name: 'image', uint8 [batch, height, width, channels], and 'label', int32.
+Rows: TypeAlias = dict[str, np.ndarray]
 
 
 class Source(Protocol):
@@ -38,7 +39,7 @@ class Source(Protocol):
   def __getitem__(self, number: int) -> image.Encoded: ...
 
 
-class View(NamedTuple):
+class ImageSpec(NamedTuple):
   """What becomes of an image before it is in a batch."""
 
   shape: tuple[int, int, int]
@@ -48,7 +49,7 @@ class View(NamedTuple):
   def read(
     self, encoded: image.Encoded, generator: np.random.Generator | None
   ) -> np.ndarray:
-    """An image as uint8 of the view's shape.
+    """An image as uint8 of this shape.
 
     Args:
       encoded: the image as it is stored.
@@ -84,8 +85,18 @@ class Streamed(NamedTuple):
   train: Source
   test: Source
   num_classes: int
-  view: View
+  spec: ImageSpec
   workers: int = 0  # processes; 0 for threads of this one
+
+  @property
+  def fields(self) -> tuple[str, ...]:
+    """What an example has beside its image."""
+    return ('label',)
+
+  @property
+  def facts(self) -> dict[str, Any]:
+    """What else is known."""
+    return {'num_classes': self.num_classes}
 
   @property
   def num_examples(self) -> int:
@@ -100,17 +111,18 @@ class Streamed(NamedTuple):
   @property
   def image_shape(self) -> tuple[int, ...]:
     """Height, width and channels."""
-    return self.view.shape
+    return self.spec.shape
 
   def sample(self) -> np.ndarray:
     """The images that tell how to normalise: some, spread over the set."""
     count = min(_SAMPLE, len(self.train))
     ids = np.linspace(0, len(self.train) - 1, count).astype(np.int32)
-    return read_all(self.train, self.view, self.num_classes, ids)[0]
+    rows = read_all(self.train, self.spec, self.num_classes, ids)
+    return rows['image']
 
   def train_batches(
     self, order: np.ndarray, seed: int, epoch: int
-  ) -> Iterator[Batch]:
+  ) -> Iterator[Rows]:
     """Reads training batches.
 
     Args:
@@ -120,12 +132,13 @@ class Streamed(NamedTuple):
       epoch: its number, from 0.
 
     Yields:
-      For each step uint8 [batch, height, width, channels] and int32 [batch].
+      For each step its examples by name: 'image', uint8 [batch, height, width,
+      channels], and 'label', int32 [batch].
     """
-    read = _Read(self.train, self.view, self.num_classes, (seed, epoch))
+    read = _Read(self.train, self.spec, self.num_classes, (seed, epoch))
     return _batches(read, order, self.workers)
 
-  def test_batches(self, order: np.ndarray) -> Iterator[Batch]:
+  def test_batches(self, order: np.ndarray) -> Iterator[Rows]:
     """Reads test batches, without anything random.
 
     Args:
@@ -134,33 +147,34 @@ class Streamed(NamedTuple):
     Yields:
       As `train_batches`.
     """
-    read = _Read(self.test, self.view, self.num_classes)
+    read = _Read(self.test, self.spec, self.num_classes)
     return _batches(read, order, self.workers)
 
 
 def read_all(
-  source: Source, view: View, num_classes: int, ids: np.ndarray
-) -> Batch:
+  source: Source, spec: ImageSpec, num_classes: int, ids: np.ndarray
+) -> Rows:
   """Reads some of a split into memory, without anything random.
 
   Args:
     source: the split.
-    view: what becomes of its images.
+    spec: what becomes of its images.
     num_classes: number of classes.
     ids: which ones.
 
   Returns:
-    Images and labels.
+    The examples by name.
   """
   rows = np.resize(ids, (-(-len(ids) // _READ_BATCH), _READ_BATCH))
-  images = np.empty((len(ids), *view.shape), np.uint8)
+  images = np.empty((len(ids), *spec.shape), np.uint8)
   labels = np.empty(len(ids), np.int32)
   start = 0
-  for some in _batches(_Read(source, view, num_classes), rows, workers=0):
+  for some in _batches(_Read(source, spec, num_classes), rows, workers=0):
     stop = min(start + _READ_BATCH, len(ids))
-    images[start:stop], labels[start:stop] = (x[: stop - start] for x in some)
+    images[start:stop] = some['image'][: stop - start]
+    labels[start:stop] = some['label'][: stop - start]
     start = stop
-  return images, labels
+  return {'image': images, 'label': labels}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,12 +182,12 @@ class _Read:
   """Reads a batch; what a worker process is sent."""
 
   source: Source
-  view: View
+  spec: ImageSpec
   num_classes: int
   draw: tuple[int, ...] | None = None  # (seed, epoch), of random crops
 
-  def __call__(self, ids: np.ndarray) -> Batch:
-    images = np.empty((len(ids), *self.view.shape), np.uint8)
+  def __call__(self, ids: np.ndarray) -> Rows:
+    images = np.empty((len(ids), *self.spec.shape), np.uint8)
     labels = np.empty(len(ids), np.int32)
     for row, number in enumerate(map(int, ids)):
       encoded = self.source[number]
@@ -187,12 +201,12 @@ class _Read:
       generator = None
       if self.draw is not None:
         generator = np.random.default_rng((_CROP, *self.draw, number))
-      images[row] = self.view.read(encoded, generator)
+      images[row] = self.spec.read(encoded, generator)
       labels[row] = encoded.label
-    return images, labels
+    return {'image': images, 'label': labels}
 
 
-def _batches(read: _Read, order: np.ndarray, workers: int) -> Iterator[Batch]:
+def _batches(read: _Read, order: np.ndarray, workers: int) -> Iterator[Rows]:
   """Reads the rows of an order ahead of their use, in their order."""
   # Imported here, for a set in memory does without.
   import grain
@@ -220,7 +234,7 @@ def _batches(read: _Read, order: np.ndarray, workers: int) -> Iterator[Batch]:
       )
     )
   # Out of the memory that is shared with a worker, which then is free.
-  copied = lambda batch: (np.array(batch[0]), np.array(batch[1]))
+  copied = lambda batch: {name: np.array(x) for name, x in batch.items()}
   iterator = iter(rows)
   try:
     yield from map(copied, iterator) if workers else iterator

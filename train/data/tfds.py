@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from train.checks import DataError
+from train.data import cifar
 from train.data.image import Encoded
 
 # `name[/config][:version]`. A namespace (`huggingface:name`) does not match:
@@ -167,11 +168,11 @@ def how_to_prepare(name: str, data_dir: str | None) -> str:
     f' {_INSTALL_TF} and then'
     f' tfds build {name} --file_format=array_record{folder}.'
   )
-  if name.split(':')[0] != 'cifar10':
+  if (published := name.split(':')[0]) not in cifar.PUBLISHED:
     return own
   return (
-    f'Run python -m train.prepare cifar10 --from=FOLDER{folder}, where FOLDER'
-    f' has the published files. Or, {own}'
+    f'Run python -m train.prepare {published} --from=FOLDER{folder}, where'
+    f' FOLDER has the published files. Or, {own}'
   )
 
 

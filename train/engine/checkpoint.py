@@ -76,7 +76,7 @@ class Checkpoints:
     self._pending: Any = None  # (state, progress) to be written
     self._stopping = False
     self._manager: Any = None  # of the process that writes
-    if folder is not None and processes.is_first():
+    if folder is not None and processes.is_primary():
       # Imported here so that a run without checkpoints needs no Orbax.
       import orbax.checkpoint as ocp
 
@@ -179,7 +179,7 @@ class Checkpoints:
     if self.folder is None:
       return None
     find = lambda: self._find(state, logged)
-    found = processes.told(processes.in_first(find))
+    found = processes.broadcast(processes.on_primary(find))
     if found is None:
       return None
     arrays, progress = found
@@ -289,14 +289,12 @@ class Checkpoints:
     self._stopping = True
 
 
-def _is_key(leaf: Any) -> bool:
-  return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 @jax.jit
 def _to_arrays(state: Any) -> Any:
   """A copy of a state, with the data of its keys in their place."""
-  data = lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf
+  data = lambda leaf: (
+    jax.random.key_data(leaf) if devices.is_key(leaf) else leaf
+  )
   return jax.tree.map(lambda leaf: jnp.copy(data(leaf)), state)
 
 
@@ -304,7 +302,7 @@ def _from_arrays(arrays: Any, state: Any) -> Any:
   """The inverse, with the keys where another state has them, and placed so."""
 
   def leaf(like, array):
-    if not _is_key(like):
+    if not devices.is_key(like):
       return array
     array = jnp.asarray(array)
     return jax.random.wrap_key_data(array, impl=jax.random.key_impl(like))

@@ -1,128 +1,156 @@
-"""How the rows of a batch reach a step: from a set on the devices, or streamed.
-
-A step takes its examples as `Rows` or finds them by their ids in the `Whole`.
-"""
+"""How a step gets its examples: from a set on the devices, or from disk."""
 
 import collections
 import itertools
-from collections.abc import Iterator
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from train.data import memory, stream
 from train.parallel.devices import ONE, Devices
+from train.tasks import Field, Rows
 
 # Batches that are on the devices, or on their way, before they are needed.
 _AHEAD = 2
 
 
-class Rows(NamedTuple):
-  """The examples of one batch."""
+class FullSet(NamedTuple):
+  """The rows of all examples, where an id is a position."""
 
-  images: Any  # uint8 [batch, height, width, channels]
-  labels: Any  # int32 [batch]
-  ids: Any  # int32 [batch]
-
-  def batch(self, ids: jax.Array) -> 'Rows':
-    """What a method chooses from: the examples themselves."""
-    del ids
-    return self
-
-  def rows(self, batch: 'Rows') -> 'Rows':
-    """What was chosen."""
-    return batch
+  rows: Rows
 
 
-class Whole(NamedTuple):
-  """All examples, where an id is a position."""
+class Batch(NamedTuple):
+  """What a step takes beside its state.
 
-  images: jax.Array
-  labels: jax.Array
+  Attributes:
+    ids: of the examples, int32 ``[batch]``.
+    examples: their rows; or the full set, in which the step finds them.
+    reference_ids: of the examples of the second gradient source, if there is
+      one.
+    first: what the first pass found, where it was a call of its own.
+  """
 
-  def batch(self, ids: jax.Array) -> jax.Array:
-    """What a method chooses from: ids, so that only the chosen are read."""
-    return ids
+  ids: Any
+  examples: Rows | FullSet
+  reference_ids: Any = None
+  first: Any = None
 
-  def rows(self, batch: jax.Array) -> Rows:
-    """The examples of what was chosen."""
-    return Rows(self.images[batch], self.labels[batch], batch)
+  @property
+  def candidates(self) -> Any:
+    """What a method selects from.
+
+    Ids where there is the full set, so that only what is selected is read.
+    """
+    if isinstance(self.examples, FullSet):
+      return self.ids
+    return {**self.examples, 'id': self.ids}
+
+  def rows(self, selected: Any) -> Rows:
+    """The rows of what was selected, with their ids."""
+    if isinstance(self.examples, FullSet):
+      rows = {name: x[selected] for name, x in self.examples.rows.items()}
+      return {**rows, 'id': selected}
+    return selected
 
 
-Examples: TypeAlias = Rows | Whole
+class InMemoryFeed:
+  """Feeds a step from a set of which every device has a copy.
 
-
-class Resident:
-  """Feeds a step from a set of which every device has a copy."""
+  Args:
+    dataset: the data set.
+    fields: that the task asks for, beside the image.
+    devices: of the run.
+  """
 
   splits = False  # a step's examples are the same on all devices
 
-  def __init__(self, dataset: memory.Dataset, devices: Devices = ONE):
+  def __init__(
+    self,
+    dataset: memory.Dataset,
+    fields: Mapping[str, Field],
+    devices: Devices = ONE,
+  ):
     self._devices = devices
-    self.whole = Whole(
-      *devices.copies((dataset.train_images, dataset.train_labels))
-    )
-    self._test = dataset.test_images, dataset.test_labels
+    only = lambda rows: {name: rows[name] for name in ('image', *fields)}
+    self.full_set = FullSet(devices.copies(only(dataset.train)))
+    self._test = only(dataset.test)
     self.num_tested = dataset.num_tested
 
-  def like(self, size: int) -> Examples:
+  def like(self, size: int) -> FullSet:
     """What `train` yields for batches of a size, for its shapes."""
     del size
-    return self.whole
+    return self.full_set
 
   def train(
     self, order: np.ndarray, seed: int = 0, epoch: int = 0
-  ) -> Iterator[Examples]:
+  ) -> Iterator[FullSet]:
     """For each row of an order, where the step finds its examples."""
     del seed, epoch
-    return itertools.repeat(self.whole, len(order))
+    return itertools.repeat(self.full_set, len(order))
 
-  def test(self, order: np.ndarray) -> Iterator[Any]:
-    """For each row of an order the test images and their labels."""
-    images, labels = self._test
-    for rows in order:
-      yield self._devices.split((images[rows], labels[rows]))
+  def test(self, order: np.ndarray) -> Iterator[Rows]:
+    """For each row of an order its test examples."""
+    for positions in order:
+      rows = {name: x[positions] for name, x in self._test.items()}
+      yield self._devices.split(rows)
 
 
-class Ahead:
+class PrefetchingFeed:
   """Feeds a step from disk, some batches ahead.
 
   Each process reads what its own devices take of every batch.
+
+  Args:
+    dataset: the data set.
+    fields: that the task asks for, beside the image.
+    devices: of the run.
   """
 
   splits = True  # a device has its own rows of a step's examples
 
-  def __init__(self, dataset: stream.Streamed, devices: Devices = ONE):
-    self._dataset, self._devices = dataset, devices
+  def __init__(
+    self,
+    dataset: stream.Streamed,
+    fields: Mapping[str, Field],
+    devices: Devices = ONE,
+  ):
+    self._dataset, self._fields, self._devices = dataset, fields, devices
     self.num_tested = dataset.num_tested
 
-  def like(self, size: int) -> Examples:
+  def like(self, size: int) -> Rows:
     """What `train` yields for batches of a size, for its shapes."""
-    shape = (size, *self._dataset.image_shape)
-    ids = jax.ShapeDtypeStruct((size,), np.int32)
-    return Rows(jax.ShapeDtypeStruct(shape, np.uint8), ids, ids)
+    image = Field(self._dataset.image_shape, 'uint8', 0)
+    return {
+      name: jax.ShapeDtypeStruct((size, *field.shape), field.dtype)
+      for name, field in {'image': image, **self._fields}.items()
+    }
 
   def train(
     self, order: np.ndarray, seed: int = 0, epoch: int = 0
-  ) -> Iterator[Examples]:
+  ) -> Iterator[Rows]:
     """For each row of an order its examples."""
     size = order.shape[1]
     order = order[:, self._devices.own_rows(size)]
     batches = self._dataset.train_batches(order, seed, epoch)
     return _ahead(
-      jax.device_put(self._devices.batch(Rows(*batch, ids), size))
-      for ids, batch in zip(order, batches, strict=True)
+      jax.device_put(self._devices.batch(self._only(rows), size))
+      for rows in batches
     )
 
-  def test(self, order: np.ndarray) -> Iterator[Any]:
-    """For each row of an order the test images and their labels."""
+  def test(self, order: np.ndarray) -> Iterator[Rows]:
+    """For each row of an order its test examples."""
     size = order.shape[1]
     order = order[:, self._devices.own_rows(size)]
     return _ahead(
-      jax.device_put(self._devices.split(batch, size))
-      for batch in self._dataset.test_batches(order)
+      jax.device_put(self._devices.split(self._only(rows), size))
+      for rows in self._dataset.test_batches(order)
     )
+
+  def _only(self, rows: Rows) -> Rows:
+    return {name: rows[name] for name in ('image', *self._fields)}
 
 
 def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
@@ -135,9 +163,20 @@ def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
 
 
 def make(
-  dataset: memory.Dataset | stream.Streamed, devices: Devices = ONE
-) -> Resident | Ahead:
-  """What feeds a step on some devices from a data set."""
+  dataset: memory.Dataset | stream.Streamed,
+  fields: Mapping[str, Field],
+  devices: Devices = ONE,
+) -> InMemoryFeed | PrefetchingFeed:
+  """Builds the feed of a data set.
+
+  Args:
+    dataset: the data set.
+    fields: that the task asks for, beside the image.
+    devices: of the run.
+
+  Returns:
+    The feed.
+  """
   if isinstance(dataset, stream.Streamed):
-    return Ahead(dataset, devices)
-  return Resident(dataset, devices)
+    return PrefetchingFeed(dataset, fields, devices)
+  return InMemoryFeed(dataset, fields, devices)

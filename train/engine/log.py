@@ -8,6 +8,8 @@ from typing import Any
 
 import tqdm
 
+from train.tasks import Score
+
 # What a log writes into its folder.
 LINES, BOARD = 'metrics.jsonl', 'tensorboard'
 
@@ -17,13 +19,14 @@ class Log:
 
   `metrics.jsonl` has a line per training step, ``{"step": 1, "loss": ...}``
   with steps counted from 1, and a line per test, ``{"step": n, "test_loss":
-  ..., "test_accuracy": ...}`` after n steps. TensorBoard gets the same numbers
-  of every `log_every`-th step.
+  ...}`` after n steps, with all scores of the task. TensorBoard gets the same
+  numbers of every `log_every`-th step.
 
   Args:
     folder: where the files go, None for none.
     total_steps: length of the progress bar, None for none.
-    keep: how many steps to keep of what the files hold, of a run that goes on.
+    keep: how many steps to keep of what the files hold, of a resumed run.
+    main: the score of the task, which the bar shows of the training steps too.
   """
 
   def __init__(
@@ -31,7 +34,9 @@ class Log:
     folder: str | pathlib.Path | None,
     total_steps: int | None = None,
     keep: int = 0,
+    main: Score | None = None,
   ):
+    self._main = main
     self._lines = self._board = self._bar = None
     if folder is not None:
       # Imported here so that a run without files needs no TensorBoard.
@@ -99,7 +104,7 @@ class Log:
       self._board.add_scalar('train/images_per_second', images_per_second, step)
     if self._bar is not None:
       self._bar.set_postfix_str(
-        f'loss {last["loss"]:.3f}, accuracy {last["accuracy"]:.0%}, '
+        f'loss {last["loss"]:.3f}, {self._main_of(last)}'
         f'{images_per_second:,.0f} images/s, {last["sam_fraction"]:.0%} SAM',
         refresh=False,
       )
@@ -119,6 +124,12 @@ class Log:
     if self._lines is not None:
       self._lines.flush()
       os.fsync(self._lines.fileno())
+
+  def _main_of(self, line: Mapping[str, Any]) -> str:
+    main = self._main
+    if main is None or main.name not in line:
+      return ''
+    return f'{main.name} {main.text(line[main.name], digits=0)}, '
 
   def _write(self, record: Mapping[str, Any]) -> None:
     if self._lines is not None:

@@ -7,7 +7,7 @@ same seed gives the same run, whatever was run before it.
 import contextlib
 import functools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,26 +18,41 @@ from train import config as train_config
 from train.data import memory, stream
 from train.engine import feed
 from train.engine.checkpoint import Checkpoints, Progress
+from train.engine.feed import Batch
 from train.engine.log import Log
 from train.engine.records import Records
 from train.engine.step import Step, TrainState
+from train.tasks import Score
 
-# The arguments of a step that are rows: the ids, the examples where each batch
-# brings its own, and the reference ids.
-_ROWS = (1, 2, 3)
+_TEST_BATCH = 500
 
 
 class Result(NamedTuple):
   """What a run came to."""
 
-  test_accuracy: float
-  test_loss: float
+  scores: Mapping[str, float]  # of the last test, by name
+  main: Score  # which of them is shown
   images_per_second: float  # training and logging: no compilation, no test
   gradient_evaluations_per_step: float
   sam_fraction: float
   steps: int
   train_seconds: float
   compile_seconds: float
+
+  def record(self) -> dict[str, Any]:
+    """The result as `result.json` has it."""
+    numbers = self._asdict()
+    scores = numbers.pop('scores')
+    del numbers['main']
+    return {**{f'test_{name}': x for name, x in scores.items()}, **numbers}
+
+
+class Kind(NamedTuple):
+  """What is compiled once: a function, and the branches that a step takes."""
+
+  function: str
+  perturb: bool | None = None
+  full_batch: bool | None = None
 
 
 class Program:
@@ -64,15 +79,15 @@ class Program:
     self.num_examples = self.step.num_examples
     self.total_steps = self.step.total_steps
     self.devices = self.step.devices
-    self.feed = feed.make(dataset, self.devices)
-    self._split_rows = tuple(
-      row for row in _ROWS if row != 2 or self.feed.splits
-    )
+    self.feed = feed.make(dataset, self.step.task.fields, self.devices)
+    # Which parts of a step's arguments have a device's own rows.
+    own: Any = self.feed.splits
+    self._split = (False, Batch(True, own, reference_ids=True, first=False))
     slow_in_cond = jax.default_backend() == 'cpu' and self.step.convolves
     self.on_host = config.branch == 'host' or (
       config.branch == 'auto' and slow_in_cond
     )
-    self._compiled = {}
+    self._compiled: dict[Kind, Callable[..., Any]] = {}
     self._init = jax.jit(self.step.init)
     self._evaluate = self.devices.jit(self.step.evaluate)
     self.compile_seconds = 0.0
@@ -141,8 +156,8 @@ class Program:
         checkpoints.after_step(state, progress, records)
     evaluations = int(optax.tree.get(state.method, 'gradient_evaluations'))
     return Result(
-      test_accuracy=progress.scores['accuracy'],
-      test_loss=progress.scores['loss'],
+      scores=progress.scores,
+      main=self.step.task.main,
       images_per_second=self.total_steps * batch_size / progress.seconds,
       gradient_evaluations_per_step=evaluations / self.total_steps,
       sam_fraction=float(optax.tree.get(state.method, 'sam_fraction')),
@@ -175,7 +190,10 @@ class Program:
     included = np.arange(self.num_examples)
     if self.method.start_epoch is not None:
       method, weights = self._call(
-        'start_epoch', self.method.start_epoch, state.method, donated=(0,)
+        Kind('start_epoch'),
+        self.method.start_epoch,
+        state.method,
+        donated=(0,),
       )
       state = state._replace(method=method)
       included = np.flatnonzero(weights)
@@ -217,7 +235,7 @@ class Program:
     state: TrainState,
     ids: np.ndarray,
     decisions: dict[str, bool] | None = None,
-    examples: feed.Examples | None = None,
+    examples: Any = None,
   ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Takes one step; compiles it when it is the first of its kind.
 
@@ -232,86 +250,94 @@ class Program:
     """
     if examples is None:
       examples = next(self.feed.train(ids[None]))
-    arguments = [state, *self._rows(ids, examples)]
+    batch = self._batch(ids, examples)
     if decisions is None:
-      decisions = {}
-      alone = self.devices.count == 1
-      if self.on_host and alone and self.method.first_pass is not None:
-        # The choice needs the first gradient: two compiled calls.
-        first = self._call(
-          'first_pass',
-          self.step.first_pass,
-          *arguments[:3],
-          rows=self._split_rows[:-1],
-        )
-        decisions = self.method.decide(state.method, ids, first)
-        arguments.append(first)
-      elif self.on_host:
-        decisions = self.method.decide(state.method, ids)
-    kind = tuple(sorted(decisions.items()))
+      decisions, batch = self._decide(state, ids, batch)
     return self._call(
-      kind, self.step.step, *arguments, rows=self._split_rows, donated=(0,)
+      Kind('step', **decisions),
+      functools.partial(self.step.step, **decisions),
+      state,
+      batch,
+      split=self._split,
+      donated=(0,),
     )
 
-  def _rows(self, ids: np.ndarray, examples: feed.Examples) -> Any:
-    """What a step takes of its examples: ids, where they are, reference ids."""
-    batch = self.devices.batch
-    return batch(ids), examples, batch(self._reference_ids(ids))
+  def _decide(
+    self, state: TrainState, ids: np.ndarray, batch: Batch
+  ) -> tuple[dict[str, bool], Batch]:
+    """The branches that the host takes for a step; none leaves them to it."""
+    if not self.on_host:
+      return {}, batch
+    if self.devices.count > 1 or self.method.first_pass is None:
+      return self.method.decide(state.method, ids), batch
+    # The choice needs the first gradient: two compiled calls.
+    first = self._call(
+      Kind('first_pass'),
+      self.step.first_pass,
+      state,
+      batch,
+      split=self._split,
+    )
+    decisions = self.method.decide(state.method, ids, first)
+    return decisions, batch._replace(first=first)
+
+  def _batch(self, ids: np.ndarray, examples: Any) -> Batch:
+    place = self.devices.batch
+    return Batch(place(ids), examples, place(self._reference_ids(ids)))
 
   def _try_out(self) -> None:
     """Refuses a method that these devices cannot run, before a compilation."""
     model = self.step.model(self.config.seed)
     state = jax.eval_shape(self.step.init, model.params, model.statistics, 0)
     ids = np.zeros(self.config.batch_size, np.int32)
-    reference = self._reference_ids(ids)
+    batch = Batch(ids, self.feed.like(len(ids)), self._reference_ids(ids))
     try:
-      self.devices.try_out(
-        self.step.step,
-        [state, ids, self.feed.like(len(ids)), reference],
-        self._split_rows,
-      )
+      self.devices.try_out(self.step.step, (state, batch), self._split)
     except ValueError as error:
       raise train_config.ConfigError(
         f'In method, on {self.devices.count} devices: {error}'
       ) from error
 
-  def _call(self, name, function, *arguments, rows=(), donated=()):
-    """Calls the function compiled for a name, for all seeds alike."""
-    if name not in self._compiled:
+  def _call(
+    self,
+    kind: Kind,
+    function: Callable[..., Any],
+    *arguments: Any,
+    split: Sequence[Any] | None = None,
+    donated: Sequence[int] = (),
+  ) -> Any:
+    """Calls what is compiled for a kind, for all seeds alike."""
+    if kind not in self._compiled:
       start = time.perf_counter()
-      decisions = dict(name) if isinstance(name, tuple) else {}
-      self._compiled[name] = self.devices.compile(
-        functools.partial(function, **decisions), arguments, rows, donated
+      self._compiled[kind] = self.devices.compile(
+        function, arguments, split, donated
       )
       self.compile_seconds += time.perf_counter() - start
-    return self._compiled[name](*arguments)
+    return self._compiled[kind](*arguments)
 
   @property
-  def compiled(self) -> Mapping[Any, Any]:
+  def compiled(self) -> Mapping[Kind, Any]:
     """The compiled functions of the steps taken so far, by their kind."""
     return self._compiled
 
   def test(self, state: TrainState) -> dict[str, float]:
-    """Loss and accuracy over the whole test split."""
-    count = self.feed.num_tested
-    devices = self.devices.count
-    size = -(-min(500, count) // devices) * devices
+    """The task's scores over the whole test split."""
+    count, devices = self.feed.num_tested, self.devices.count
+    size = -(-min(_TEST_BATCH, count) // devices) * devices
     positions = np.arange(-(-count // size) * size).reshape(-1, size)
     # The last batch is filled up with the first images, which do not count.
     valid = (positions < count).astype(np.float32)
-    sums = np.zeros(2)
+    params = state.params if state.average is None else state.average
     batches = self.feed.test(positions % count)
-    for batch, valid_here in zip(batches, valid, strict=True):
-      sums += jax.device_get(
-        self._evaluate(
-          state.params,
-          state.statistics,
-          *batch,
-          self.devices.split(valid_here),
-        )
+    # Added up in float64: as many terms as there are batches.
+    sums: Any = None
+    for rows, valid_here in zip(batches, valid, strict=True):
+      found = self._evaluate(
+        params, state.statistics, rows, self.devices.split(valid_here)
       )
-    loss, accuracy = sums / count
-    return {'loss': float(loss), 'accuracy': float(accuracy)}
+      found = jax.tree.map(np.float64, jax.device_get(found))
+      sums = found if sums is None else jax.tree.map(np.add, sums, found)
+    return self.step.task.scores(sums)
 
   def _reference_ids(self, ids: np.ndarray) -> np.ndarray | None:
     """The examples of the second gradient source, for methods that have one."""

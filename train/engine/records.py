@@ -54,14 +54,15 @@ class Records:
 
   def test(self, step: int, scores: Mapping[str, float]) -> None:
     """Logs a test after so many steps."""
-    _check_finite('test loss', scores['loss'], step)
+    for name, score in scores.items():
+      _check_finite(f'test {name}', score, step)
     self.log.test(step, scores)
 
 
-def _check_finite(name: str, loss: float, step: int) -> None:
-  """Raises NotFinite if a loss at a step is no finite number."""
-  if not np.isfinite(loss):
+def _check_finite(name: str, value: float, step: int) -> None:
+  """Raises NotFinite if a number at a step is not finite."""
+  if not np.isfinite(value):
     raise NotFinite(
-      f'The {name} is {loss} at step {step}. Training cannot recover from it. '
+      f'The {name} is {value} at step {step}. Training cannot recover from it. '
       'Lower optimizer.learning_rate or method.rho, in another workdir.'
     )

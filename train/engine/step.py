@@ -1,28 +1,24 @@
 """One training step as pure functions: what `loop.py` compiles.
 
-A step is a function of the training state, the ids of its examples and the
-data. Its randomness derives from the state's key and the step number. On many
-devices it is what each of them does with its own examples, see `devices.py`.
+A step is a function of the training state and the batch. Its randomness derives
+from the state's key and the step number. On many devices it is what each of
+them does with its own examples, see `train/parallel/devices.py`.
 """
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 import sam_optax
 from train import config as train_config
-from train import models
-from train.augment import mixup, pipeline
+from train import models, tasks
 from train.data import memory, stream
-from train.engine import feed
+from train.engine.feed import Batch
 from train.parallel import mesh
-from train.tasks import classification, label_noise, losses
-
-# Keys are folded with these; the augmentation splits its own from the rest.
-_MIXUP = 5
+from train.parallel.devices import is_key
+from train.tasks import Rows
 
 
 class TrainState(NamedTuple):
@@ -31,21 +27,10 @@ class TrainState(NamedTuple):
   step: jax.Array
   key: jax.Array
   params: Any
-  # BatchNorm's running statistics, random streams; Averaged if the config has
-  # an ema_decay.
-  statistics: Any
+  statistics: Any  # BatchNorm's running statistics, random streams
+  average: Any  # moving average of the parameters, None without ema_decay
   method: Any  # a SharpnessAwareState
   optimizer: optax.OptState
-
-
-class Averaged(NamedTuple):
-  """Statistics, and the moving average of the parameters they go with.
-
-  The average is a statistic too: evaluation reads it, the gradient does not.
-  """
-
-  statistics: Any
-  params: Any
 
 
 class Step:
@@ -68,13 +53,13 @@ class Step:
     self.config = config
     self.num_examples = dataset.num_examples
     self.total_steps = train_config.check(config, self.num_examples)
-    classification.check(config)
+    self.task = tasks.create(config, dataset)
     self.devices = mesh.choose(config)
-    self.num_classes = dataset.num_classes
+    self.outputs = self.task.outputs(dataset)
     optimizer = train_config.build_optimizer(config, self.total_steps)
     self._known = {
       'num_examples': self.num_examples,
-      'num_classes': self.num_classes,
+      **self.outputs,
       'total_steps': self.total_steps,
       'steps_per_epoch': self.num_examples // config.batch_size,
       'learning_rate': train_config.build_schedule(config, self.total_steps),
@@ -85,13 +70,6 @@ class Step:
     # A method that is an optimizer returns minus its whole step.
     whole = self.method.is_optimizer
     self.optimizer = optax.sgd(1.0) if whole else optimizer
-    self._options = config.augment.to_dict()
-    self._mixup = self._options.pop('mixup', 0.0)
-    self.mean, self.std = _normalisation(
-      self._options.pop('mean', None),
-      self._options.pop('std', None),
-      dataset,
-    )
     self.image_shape = dataset.image_shape
     model = self.model(config.seed)
     self.apply = model.apply
@@ -100,15 +78,6 @@ class Step:
       model.params, model.statistics, image, True
     )
     self.convolves = 'conv_general_dilated' in str(program)
-    self.losses = losses.LOSSES[config.loss]
-    # An option that augmentation refuses is refused here, not in the first
-    # step.
-    jax.eval_shape(
-      lambda images: self._augment(
-        jax.random.key(0), images, jnp.zeros((1, self.num_classes))
-      ),
-      jax.ShapeDtypeStruct((1, *self.image_shape), jnp.uint8),
-    )
 
   def model(self, seed: int) -> models.Functional:
     """A freshly initialised model."""
@@ -121,7 +90,7 @@ class Step:
     try:
       model = models.create(
         name,
-        num_classes=self.num_classes,
+        **self.outputs,
         image_shape=self.image_shape,
         seed=seed,
         **options,
@@ -136,159 +105,103 @@ class Step:
 
   def init(self, params, statistics, seed) -> TrainState:
     """The state before the first step."""
-    if self.config.ema_decay:
-      # A copy, because a step gives the state's buffers away.
-      statistics = Averaged(statistics, jax.tree.map(jnp.copy, params))
+    # A copy, because a step gives the state's buffers away.
+    average = jax.tree.map(jnp.copy, params) if self.config.ema_decay else None
     return TrainState(
       step=jnp.zeros([], jnp.int32),
       key=jax.random.key(seed),
       params=params,
       statistics=statistics,
+      average=average,
       method=self.build_method(seed).init(params),
       optimizer=self.optimizer.init(params),
     )
 
-  def examples(self, state: TrainState, batch: Any, train: feed.Examples):
-    """The augmented images and the targets of (a part of) this step's batch."""
-    rows = train.rows(batch)
-    options = self.config.data
-    labels = label_noise.noisy(
-      rows.labels,
-      rows.ids,
-      num_classes=self.num_classes,
-      share=options.label_noise,
-      seed=options.noise_seed,
-      over=options.noise_over,
-    )
+  def prepare(self, state: TrainState, rows: Rows) -> Rows:
+    """Some rows of this step's batch, augmented and with their targets."""
     key = self.devices.own(jax.random.fold_in(state.key, state.step))
-    targets = jax.nn.one_hot(labels, self.num_classes)
-    return self._augment(key, rows.images, targets)
+    return self.task.prepare(key, rows)
 
   def loss_fn(self, state: TrainState):
     """(params, batch) -> (losses, aux), from the statistics of the state."""
-    before = self.devices.own(_split(state.statistics)[0])
+    before = self.devices.own(state.statistics)
 
     def loss_fn(params, batch):
-      images, targets = self.devices.spread(batch)
-      logits, statistics = self.apply(params, before, images, True)
-      correct = jnp.argmax(logits, axis=-1) == jnp.argmax(targets, axis=-1)
-      aux = {'statistics': statistics, 'accuracy': jnp.mean(correct)}
+      batch = self.devices.spread(batch)
+      outputs, statistics = self.apply(params, before, batch['image'], True)
+      scalars = self.task.scalars(outputs, batch)
+      aux = {'statistics': statistics, 'scalars': scalars}
       if self.method.reads_logits:
-        aux['logits'] = logits
-      return self._losses(logits, targets), aux
+        aux['logits'] = outputs
+      return self.task.losses(outputs, batch), aux
 
     if self.config.micro_batch is None:
       return loss_fn
     return sam_optax.accumulate(loss_fn, self.config.micro_batch)
 
-  def first_pass(self, state: TrainState, ids, train: feed.Examples):
+  def first_pass(self, state: TrainState, batch: Batch):
     """The first pass, for a method that decides by its gradient."""
-    examples = self.examples(state, train.batch(ids), train)
+    examples = self.prepare(state, batch.rows(batch.candidates))
     first_pass: Any = self.method.first_pass
     return first_pass(self.loss_fn(state), state.params, examples)
 
   def step(
-    self,
-    state: TrainState,
-    ids,
-    train: feed.Examples,
-    reference_ids,
-    first=None,
-    **decisions,
+    self, state: TrainState, batch: Batch, **decisions: bool
   ) -> tuple[TrainState, dict[str, jax.Array]]:
-    """The state after a step, and the step's scalars by name."""
-    prepare = lambda batch: self.examples(state, batch, train)
+    """Takes a step.
+
+    Args:
+      state: the training state.
+      batch: the examples of the step.
+      **decisions: the branches that it takes, see `SharpnessAware.decide`;
+        Python bools.
+
+    Returns:
+      The state after the step, and the step's scalars by name.
+    """
+    prepare = lambda selected: self.prepare(state, batch.rows(selected))
     loss_fn = self.loss_fn(state)
-    options = {'prepare': prepare, **decisions}
-    if first is not None:
-      options['first'] = first
-    if reference_ids is not None:
-      other = prepare(reference_ids)
+    options: dict[str, Any] = {'prepare': prepare, **decisions}
+    if batch.first is not None:
+      options['first'] = batch.first
+    if batch.reference_ids is not None:
+      other = prepare(batch.reference_ids)
       options['reference_grad_fn'] = jax.grad(
         lambda params: jnp.mean(loss_fn(params, other)[0])
       )
-    (loss, aux), grads, method_state = self.method.value_and_grad(
-      loss_fn, state.params, state.method, train.batch(ids), ids, **options
+    (loss, aux), grads, method = self.method.value_and_grad(
+      loss_fn,
+      state.params,
+      state.method,
+      batch.candidates,
+      batch.ids,
+      **options,
     )
-    updates, optimizer_state = self.optimizer.update(
+    updates, optimizer = self.optimizer.update(
       grads, state.optimizer, state.params
     )
-    before, average = _split(state.statistics)
-    statistics = self.devices.common(aux['statistics'], before)
-    record = {
-      'loss': loss,
-      'accuracy': self.devices.common(aux['accuracy'], None),
-      **_scalars(method_state),
-    }
     params = optax.apply_updates(state.params, updates)
+    average = state.average
     if average is not None:
       new = 1 - self.config.ema_decay
       average = optax.incremental_update(params, average, new)
-      statistics = Averaged(statistics, average)
-    return (
-      TrainState(
-        step=state.step + 1,
-        key=state.key,
-        params=params,
-        statistics=statistics,
-        method=method_state,
-        optimizer=optimizer_state,
-      ),
-      record,
+    after = TrainState(
+      step=state.step + 1,
+      key=state.key,
+      params=params,
+      statistics=self.devices.common(aux['statistics'], state.statistics),
+      average=average,
+      method=method,
+      optimizer=optimizer,
     )
+    scalars = self.devices.common(aux['scalars'], aux['scalars'])
+    return after, {'loss': loss, **scalars, **_scalars(method)}
 
-  def _augment(self, key, images, targets):
-    try:
-      images = pipeline.augment(
-        key, images, mean=self.mean, std=self.std, **self._options
-      )
-      key = jax.random.fold_in(key, _MIXUP)
-      return mixup.mixup(key, images, targets, self._mixup)
-    except (TypeError, ValueError) as error:
-      raise train_config.ConfigError(f'In augment: {error}') from error
-
-  def _losses(self, logits: jax.Array, targets: jax.Array) -> jax.Array:
-    if self.config.label_smoothing:
-      targets = losses.smooth(
-        targets, self.config.label_smoothing, self.config.smoothing_over
-      )
-    return self.losses(logits, targets)
-
-  def evaluate(self, params, statistics, images, labels, valid):
-    """Sums of the losses and of the correct answers over the valid images."""
-    statistics, average = _split(statistics)
-    params = params if average is None else average
-    images = pipeline.normalise(images, self.mean, self.std)
-    logits, _ = self.apply(params, statistics, images, False)
-    test_losses = self.losses(logits, jax.nn.one_hot(labels, self.num_classes))
-    correct = jnp.argmax(logits, axis=-1) == labels
-    return jnp.sum(test_losses * valid), jnp.sum(correct * valid)
-
-
-def _split(statistics: Any) -> tuple[Any, Any]:
-  """The model's statistics and the average of its parameters, or None."""
-  if isinstance(statistics, Averaged):
-    return statistics
-  return statistics, None
-
-
-def _normalisation(
-  mean: Any, std: Any, dataset: memory.Dataset | stream.Streamed
-) -> tuple[np.ndarray, np.ndarray]:
-  """The given constants, or what the images have."""
-  if mean is None and std is None:
-    return pipeline.statistics(dataset.sample())
-  channels = dataset.image_shape[-1]
-  values = [np.asarray(x, np.float32).ravel() for x in (mean, std)]
-  whole = all(len(x) == channels and np.all(x <= 1) for x in values)
-  if not (whole and np.all(values[0] >= 0) and np.all(values[1] > 0)):
-    raise train_config.ConfigError(
-      f'Given augment.mean={mean} and augment.std={std}. The images have '
-      f'{channels} channels, each of which needs both, of pixels in [0, 1]. '
-      'Divide what is of pixels up to 255, or leave out both to have them '
-      'computed.'
-    )
-  return values[0], values[1]
+  def evaluate(self, params: Any, statistics: Any, rows: Rows, valid) -> Any:
+    """The task's sums over the valid rows of a test batch."""
+    batch = self.task.prepare(None, rows)
+    outputs, _ = self.apply(params, statistics, batch['image'], False)
+    return self.task.sums(outputs, batch, valid)
 
 
 def _check_reference(
@@ -310,7 +223,7 @@ def _scalars(state: Any) -> dict[str, jax.Array]:
   scalars = {
     str(getattr(path[-1], 'name', path[-1])): leaf
     for path, leaf in leaves
-    if leaf.ndim == 0 and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    if leaf.ndim == 0 and not is_key(leaf)
   }
   del scalars['step']  # every part counts the same steps
   return scalars

@@ -4,8 +4,10 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.typing import DTypeLike
 
 he_fan_out = nnx.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
@@ -38,6 +40,55 @@ conv1x1 = functools.partial(
 norm = functools.partial(
   nnx.BatchNorm, momentum=0.9, epsilon=1e-5, dtype=jnp.float32
 )
+
+
+class ConvNorm(nnx.Module):
+  """A square convolution without bias, BatchNorm, and ReLU.
+
+  Args:
+    in_width: number of input channels.
+    width: number of output channels.
+    kernel: side of the kernel, an odd number.
+    stride: of the convolution.
+    dilation: of the convolution; the padding keeps the size at stride 1.
+    relu: whether there is a ReLU.
+    kernel_init: draws the kernel.
+    dtype: dtype of the convolution (``None``: float32).
+    rngs: the ``params`` stream initialises the kernel.
+  """
+
+  def __init__(
+    self,
+    in_width: int,
+    width: int,
+    kernel: int = 3,
+    stride: int = 1,
+    dilation: int = 1,
+    *,
+    relu: bool = True,
+    kernel_init: nnx.Initializer = he_fan_out,
+    dtype: DTypeLike | None = None,
+    rngs: nnx.Rngs,
+  ):
+    self.conv = nnx.Conv(
+      in_width,
+      width,
+      (kernel, kernel),
+      strides=stride,
+      padding=dilation * (kernel // 2),
+      kernel_dilation=dilation,
+      use_bias=False,
+      kernel_init=kernel_init,
+      dtype=dtype,
+      rngs=rngs,
+    )
+    self.norm = norm(width, rngs=rngs)
+    self.relu = relu
+
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps ``[batch, h, w, in_width]`` to ``[batch, h', w', width]``."""
+    x = self.norm(self.conv(x))
+    return nnx.relu(x) if self.relu else x
 
 
 def dropout(rate: float, rngs: nnx.Rngs) -> nnx.Dropout:

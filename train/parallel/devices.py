@@ -67,7 +67,7 @@ class Devices(NamedTuple):
     if not self._axes:
       return tree
     index = jax.lax.axis_index(self._axes).astype(jnp.uint32)
-    fold = lambda x: jax.random.fold_in(x, index) if _is_key(x) else x
+    fold = lambda x: jax.random.fold_in(x, index) if is_key(x) else x
     return jax.tree.map(fold, tree)
 
   def common(self, tree: Any, before: Any) -> Any:
@@ -88,7 +88,7 @@ class Devices(NamedTuple):
       return tree
 
     def one(x, before):
-      if _is_key(x):
+      if is_key(x):
         return before
       is_number = jnp.issubdtype(x.dtype, jnp.inexact)
       if self.group is not None:
@@ -124,7 +124,7 @@ class Devices(NamedTuple):
     self,
     function: Callable[..., Any],
     arguments: Sequence[Any],
-    rows: Sequence[int] = (),
+    split: Sequence[Any] | None = None,
     donated: Sequence[int] = (),
   ) -> Callable[..., Any]:
     """Compiles a function for arguments like these.
@@ -132,8 +132,9 @@ class Devices(NamedTuple):
     Args:
       function: what to compile.
       arguments: placed as it will get them.
-      rows: the numbers of the arguments that `batch` placed; without any, all
-        devices do the same.
+      split: for each argument whether `batch` placed its rows: a bool, or a
+        tree of them that begins as the argument does; without it all devices
+        do the same.
       donated: the numbers of the arguments whose memory it is given.
 
     Returns:
@@ -142,16 +143,16 @@ class Devices(NamedTuple):
     jit = functools.partial(jax.jit, donate_argnums=donated)
     if self.mesh is None:
       jitted = jit(function)
-    elif not rows or self.route == 'jit':
+    elif split is None or self.route == 'jit':
       shapes = jax.eval_shape(function, *arguments)
       jitted = jit(function, out_shardings=self._shardings(shapes))
     elif self.route == 'shard_map':
-      jitted = jit(self._mapped(function, len(arguments), rows))
+      jitted = jit(self._mapped(function, split))
     else:
       jitted = jax.pmap(
         function,
         AXES[0],
-        in_axes=tuple(0 if i in rows else None for i in range(len(arguments))),
+        in_axes=jax.tree.map(lambda own: 0 if own else None, tuple(split)),
         out_axes=None,
         devices=list(self.mesh.devices.flat),
         donate_argnums=donated,
@@ -168,11 +169,11 @@ class Devices(NamedTuple):
     self,
     function: Callable[..., Any],
     arguments: Sequence[Any],
-    rows: Sequence[int],
+    split: Sequence[Any],
   ) -> None:
     """Traces a function as `compile` would, for what it may raise."""
     if self._axes:
-      function = self._mapped(function, len(arguments), rows)
+      function = self._mapped(function, split)
     jax.eval_shape(function, *arguments)
 
   def own_rows(self, size: int) -> np.ndarray:
@@ -260,12 +261,14 @@ class Devices(NamedTuple):
 
     return jax.tree.map(sharding, tree)
 
-  def _mapped(self, function, number, rows):
-    split = PartitionSpec(AXES[0])
+  def _mapped(self, function, split):
+    over_rows = PartitionSpec(AXES[0])
     return jax.shard_map(
       function,
       mesh=self.mesh,
-      in_specs=tuple(split if i in rows else _WHOLE for i in range(number)),
+      in_specs=jax.tree.map(
+        lambda own: over_rows if own else _WHOLE, tuple(split)
+      ),
       out_specs=_WHOLE,
     )
 
@@ -318,7 +321,7 @@ def _put(x: Any, sharding: NamedSharding, own: _Own | None = None) -> jax.Array:
   Returns:
     The whole array.
   """
-  x = x if _is_key(x) else np.asarray(x)
+  x = x if is_key(x) else np.asarray(x)
   if own is None:
     return jax.make_array_from_callback(x.shape, sharding, lambda part: x[part])
   numbers = np.arange(own.size)
@@ -329,7 +332,7 @@ def _put(x: Any, sharding: NamedSharding, own: _Own | None = None) -> jax.Array:
 
 def _copy(tree: Any) -> Any:
   def copy(x):
-    if not _is_key(x):
+    if not is_key(x):
       return jnp.copy(x)
     data = jnp.copy(jax.random.key_data(x))
     return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
@@ -337,5 +340,6 @@ def _copy(tree: Any) -> Any:
   return jax.tree.map(copy, tree)
 
 
-def _is_key(leaf: Any) -> bool:
+def is_key(leaf: Any) -> bool:
+  """Whether an array is one of PRNG keys."""
   return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

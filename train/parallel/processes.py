@@ -78,12 +78,12 @@ def are_several() -> bool:
   return jax.distributed.is_initialized() and jax.process_count() > 1
 
 
-def is_first() -> bool:
+def is_primary() -> bool:
   """Whether this process is the one that reads and writes."""
   return not are_several() or jax.process_index() == 0
 
 
-def in_first(function: Callable[[], Any]) -> Any:
+def on_primary(function: Callable[[], Any]) -> Any:
   """Calls a function in the first process alone.
 
   Args:
@@ -96,7 +96,7 @@ def in_first(function: Callable[[], Any]) -> Any:
     Failed: in the others, if it raised an error in the first.
   """
   value = error = None
-  if is_first():
+  if is_primary():
     try:
       value = function()
     except Exception as raised:
@@ -104,7 +104,7 @@ def in_first(function: Callable[[], Any]) -> Any:
         raise
       error = raised
   # The others are told before it is raised here.
-  has_failed = are_several() and told(error is not None)
+  has_failed = are_several() and broadcast(error is not None)
   if error is not None:
     raise error
   if has_failed:
@@ -112,20 +112,7 @@ def in_first(function: Callable[[], Any]) -> Any:
   return value
 
 
-def in_turn(function: Callable[[], _T]) -> _T:
-  """Calls a function in the first process and then in the others.
-
-  Args:
-    function: what to call, such as one that prepares what is not there yet.
-
-  Returns:
-    What it returns.
-  """
-  value = in_first(function)
-  return value if is_first() else function()
-
-
-def told(value: _T) -> _T:
+def broadcast(value: _T) -> _T:
   """What the first process has; it is pickled on the way."""
   if not are_several():
     return value
@@ -136,7 +123,7 @@ def told(value: _T) -> _T:
   pieces = []
   for size in [_PIECE] * int(full) + [int(rest)]:
     piece, content = content[:size], content[size:]
-    pieces.append(tell(piece if is_first() else np.zeros(size, np.uint8)))
+    pieces.append(tell(piece if is_primary() else np.zeros(size, np.uint8)))
   return pickle.loads(np.concatenate(pieces).tobytes())
 
 
@@ -157,7 +144,7 @@ def end_at_sigterm() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def leave(text: str, status: int = 1) -> NoReturn:
+def exit_process(text: str, status: int = 1) -> NoReturn:
   """Ends this process by itself, with a last line.
 
   One of several does not wait for the others, as JAX would at the exit: they

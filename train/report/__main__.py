@@ -1,19 +1,45 @@
-"""From the folders of runs to a table, its numbers and its pictures.
+"""Makes a table and pictures from the folders of runs.
 
+Examples:
   python -m train.report runs/sweep --config=configs/digits.py
+  python -m train.report runs/digits runs/fsam --workdir=runs/both
 
-It reads what the runs have written, finished or not, and nothing else. The
-config file gives the order of the rows, the title and the published numbers.
+It reads what runs have written, finished or not, and trains nothing. It writes
+table.md, table.json and curves.png, and for a grid sensitivity.png.
 """
 
 import argparse
+import functools
 import pathlib
 import sys
 from collections.abc import Sequence
 
-from train import checks, variants
+from train import checks, command, variants
 from train.report import document
 from train.report.results import SavedRun, names_in, read
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Runs the command.
+
+  Args:
+    argv: its arguments; those of the process by default.
+
+  Returns:
+    The exit status.
+  """
+  return command.status_of(functools.partial(_main, argv))
+
+
+def _main(argv: Sequence[str] | None) -> None:
+  args = _parser().parse_args(argv)
+  found = [run for folder in args.folder for run in read(folder)]
+  _check(found, args.folder)
+  module = variants.read(args.config) if args.config else {}
+  markdown, files = document.write(
+    found, names_in(module), args.workdir or args.folder[0]
+  )
+  print(markdown, *(f'wrote {path}' for path in files), sep='\n')
 
 
 def _check(found: Sequence[SavedRun], folders: Sequence[pathlib.Path]) -> None:
@@ -33,42 +59,28 @@ def _check(found: Sequence[SavedRun], folders: Sequence[pathlib.Path]) -> None:
       )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-  """Runs the command.
-
-  Args:
-    argv: its arguments; those of the process by default.
-
-  Returns:
-    The exit status.
-  """
-  parser = argparse.ArgumentParser(
-    prog='python -m train.report',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
+def _parser() -> argparse.ArgumentParser:
+  parser = command.parser('train.report', __doc__ or '')
+  parser.add_argument(
+    'folder',
+    nargs='+',
+    type=pathlib.Path,
+    metavar='FOLDER',
+    help='the folder of a sweep or of a run',
   )
   parser.add_argument(
-    'folder', nargs='+', type=pathlib.Path, help='of a sweep, or of a run'
+    '--config',
+    metavar='FILE',
+    help='the config file of the runs, for the order of the rows, the title '
+    'and the published numbers',
   )
-  parser.add_argument('--config', help='the config file of the runs')
   parser.add_argument(
     '--workdir',
     type=pathlib.Path,
-    help='where table and pictures go (default: the first folder)',
+    metavar='FOLDER',
+    help='where the files go (default: the first folder)',
   )
-  args = parser.parse_args(argv)
-  try:
-    found = [run for folder in args.folder for run in read(folder)]
-    _check(found, args.folder)
-    module = variants.read(args.config) if args.config else {}
-    markdown, files = document.write(
-      found, names_in(module), args.workdir or args.folder[0]
-    )
-  except (checks.ConfigError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 1
-  print(markdown, *(f'wrote {path}' for path in files), sep='\n')
-  return 0
+  return parser
 
 
 if __name__ == '__main__':

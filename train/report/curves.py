@@ -1,5 +1,6 @@
 """The pictures of runs: how they got where they are."""
 
+import functools
 import json
 import pathlib
 import statistics
@@ -8,6 +9,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from train.tasks import Score
 
 # As many as Matplotlib's default cycle has.
 COLORS = 10
@@ -31,7 +34,8 @@ def read(folder: pathlib.Path) -> Curves:
   """Reads the records in a run's folder, as far as they are whole."""
   steps, tests = defaultdict(list), defaultdict(list)
   for record in _records(folder / 'metrics.jsonl'):
-    columns = tests if 'test_accuracy' in record else steps
+    is_test = any(name.startswith('test_') for name in record)
+    columns = tests if is_test else steps
     for name, value in record.items():
       columns[name].append(value)
   arrays = lambda columns: {name: np.array(columns[name]) for name in columns}
@@ -49,20 +53,25 @@ def _records(path: pathlib.Path) -> Iterator[dict[str, Any]]:
 
 
 def picture(
-  groups: Groups, title: str, path: pathlib.Path, when: bool = False
+  groups: Groups,
+  main: Score,
+  title: str,
+  path: pathlib.Path,
+  cadence: bool = False,
 ) -> bool:
   """Draws runs over their steps.
 
-  Test error, training loss, and the share of SAM steps, of the methods of
-  which it is neither none nor all. More methods than colors are drawn as points
-  instead: each one's test accuracy and its gradients per step.
+  The main score (the error, of a share that is to be high), the training loss,
+  and the share of SAM steps of those methods for which it is neither none nor
+  all. More methods than colors are drawn as points instead: the score of each,
+  and its gradients per step.
 
   Args:
     groups: for each label its runs.
+    main: the score of the runs.
     title: what the runs are of.
     path: the PNG file to write.
-    when: draw the probability that decides when to perturb in place of loss and
-      share.
+    cadence: draw the probability of a SAM step in place of loss and share.
 
   Returns:
     Whether there was something to draw: a run that was tested.
@@ -76,9 +85,9 @@ def picture(
     return False
   plt = pyplot()
   if len(groups) > COLORS:
-    figure = _draw_points(plt, groups)
+    figure = _draw_points(plt, groups, main)
   else:
-    panels = _panels(groups, when)
+    panels = _panels(groups, main, cadence)
     count = len(panels)
     figure, axes = plt.subplots(
       1, count, figsize=(6.4 * count, 4.4), squeeze=False, layout='constrained'
@@ -93,23 +102,29 @@ def picture(
 
 
 def _panels(
-  groups: Groups, when: bool
+  groups: Groups, main: Score, cadence: bool
 ) -> list[tuple[Callable[..., None], Groups]]:
-  pick = lambda test: {
+  draw_scores = functools.partial(_draw_scores, main)
+  those = lambda test: {
     label: group for label, group in groups.items() if test(group[0].steps)
   }
-  adaptive = pick(lambda steps: {'probability', 'ratio'} <= set(steps))
-  if when:
+  adaptive = those(lambda steps: {'probability', 'ratio'} <= set(steps))
+  if cadence:
     return [
-      (_draw_errors, groups),
+      (draw_scores, groups),
       *([(_draw_probabilities, adaptive)] if adaptive else []),
     ]
-  some = pick(lambda steps: 0 < np.mean(steps['perturbed']) < 1)
+  some = those(lambda steps: 0 < np.mean(steps['perturbed']) < 1)
   return [
-    (_draw_errors, groups),
+    (draw_scores, groups),
     (_draw_losses, groups),
     *([(_draw_shares, some)] if some else []),
   ]
+
+
+def axis_label(main: Score) -> str:
+  """What an axis of a score is called."""
+  return ', '.join(filter(None, (f'test {main.name}', main.unit)))
 
 
 def pyplot() -> Any:
@@ -122,16 +137,21 @@ def pyplot() -> Any:
   return pyplot
 
 
-def _draw_points(plt, groups) -> Any:
+def _draw_points(plt, groups, main) -> Any:
   """A line per method, the best first: its seeds, their mean, its cost."""
   last = lambda group, part, name: [
     float(getattr(run, part)[name][-1]) for run in group
   ]
-  accuracies = {
-    label: [100 * value for value in last(group, 'tests', 'test_accuracy')]
-    for label, group in groups.items()
+  scores = {
+    name: [main.shown(x) for x in last(group, 'tests', f'test_{main.name}')]
+    for name, group in groups.items()
   }
-  labels = sorted(groups, key=lambda label: statistics.mean(accuracies[label]))
+  # From the bottom up.
+  labels = sorted(
+    groups,
+    key=lambda name: statistics.mean(scores[name]),
+    reverse=not main.higher_is_better,
+  )
   figure, (left, right) = plt.subplots(
     1,
     2,
@@ -140,17 +160,17 @@ def _draw_points(plt, groups) -> Any:
     width_ratios=(3, 1),
     layout='constrained',
   )
-  for row, label in enumerate(labels):
-    values = accuracies[label]
+  for row, name in enumerate(labels):
+    values = scores[name]
     left.plot(values, [row] * len(values), 'o', color='C0', alpha=0.35)
     left.plot(statistics.mean(values), row, '|', color='C0', markersize=12)
-    evaluations = last(groups[label], 'steps', 'gradient_evaluations')
-    steps = last(groups[label], 'steps', 'step')
+    evaluations = last(groups[name], 'steps', 'gradient_evaluations')
+    steps = last(groups[name], 'steps', 'step')
     right.plot(
       sum(evaluations) / sum(steps), row, 'o', color='C1', clip_on=False
     )
   left.set_yticks(range(len(labels)), labels)
-  left.set(xlabel='test accuracy, %', title='Seeds and their mean')
+  left.set(xlabel=axis_label(main), title='Seeds and their mean')
   right.set(xlabel='gradients per step', title='Cost', xlim=(0, None))
   for axis in (left, right):
     axis.grid(alpha=0.3)
@@ -158,19 +178,21 @@ def _draw_points(plt, groups) -> Any:
   return figure
 
 
-def _draw_errors(axis, groups, colors) -> None:
-  for label, group in groups.items():
-    _draw_range(
-      axis,
-      [(r.tests['step'], 100 * (1 - r.tests['test_accuracy'])) for r in group],
-      colors[label],
-      label,
-    )
-  _scale(axis, '{:g} %')
+def _draw_scores(main, axis, groups, colors) -> None:
+  # What is near 100 % is told apart by how far from it.
+  is_share = main.unit == '%' and main.higher_is_better
+  name = 'error' if is_share else main.name
+  for method, group in groups.items():
+    curves = []
+    for run in group:
+      shown = main.shown(run.tests[f'test_{main.name}'])
+      curves.append((run.tests['step'], 100 - shown if is_share else shown))
+    _draw_range(axis, curves, colors[method], method)
+  _scale(axis, f'{{:g}} {main.unit}'.rstrip())
   axis.set(
     xlabel='step',
-    ylabel='test error',
-    title='Test error: mean and range over the seeds',
+    ylabel=f'test error (100 % - {main.name})' if is_share else f'test {name}',
+    title=f'Test {name}: mean and range over the seeds',
   )
   axis.grid(alpha=0.3)
   axis.legend()
@@ -204,9 +226,9 @@ def _draw_shares(axis, groups, colors) -> None:
     )
   axis.set(
     xlabel='step',
-    ylabel='share of steps that perturbed, %',
+    ylabel='SAM steps so far, %',
     ylim=(0, 102),
-    title='SAM steps so far: mean and range over the seeds',
+    title='SAM steps: mean and range over the seeds',
   )
   axis.grid(alpha=0.3)
   axis.legend()
@@ -282,7 +304,7 @@ def _draw_probabilities(axis, groups, colors) -> None:
     xlabel='step',
     ylabel='probability',
     ylim=(0, 1.02),
-    title='When to perturb, seed 0',
+    title='Cadence, seed 0',
   )
   ratio_axis.set_ylabel('ratio ‖PSF‖/‖g‖')
   # Room above the dots for the legend.

@@ -7,26 +7,26 @@ from typing import Any
 
 from train import workdir
 from train.report import curves, sensitivity, table
-from train.report.results import Names, SavedRun, rows
+from train.report.results import Names, SavedRun, main_of, rows
 
 _VERSIONS = ('sam_optax', 'jax', 'optax', 'flax')
 
 
 def text(found: Sequence[SavedRun], names: Names) -> str:
   """The report in Markdown: title, tables, and what else there is to know."""
-  made = rows(found, names)
-  points = list(dict.fromkeys(row['point'] for row in made))
+  made, main = rows(found, names), main_of(found)
+  swept = list(dict.fromkeys(row['overrides'] for row in made))
   parts = [names.title]
-  if points == ['']:
-    parts.append(table.full(made))
+  if swept == ['']:
+    parts.append(table.full(made, main))
   else:
-    parts.append(table.overview(made, points))
-    for point in points:
-      here = [row for row in made if row['point'] == point]
-      parts += [f'{point or "As configured"}:', table.full(here)]
+    parts.append(table.overview(made, main))
+    for overrides in swept:
+      here = [row for row in made if row['overrides'] == overrides]
+      parts += [f'{overrides or "As configured"}:', table.full(here, main)]
   for row in made:
     for seed, failure in row['failed'].items():
-      where = ' '.join(filter(None, (row['method'], row['point'])))
+      where = ' '.join(filter(None, (row['method'], row['overrides'])))
       parts.append(f'{where} seed {seed} failed: {failure}')
   parts.append(_changes(found, names))
   made_with = ', '.join(
@@ -52,27 +52,29 @@ def write(
     The table, and the files.
   """
   markdown, made = text(found, names), rows(found, names)
+  main = main_of(found)
   folder.mkdir(parents=True, exist_ok=True)
   record = {
     'title': names.title,
     'made_with': _made_with(found),
+    'main': main._asdict(),
     'rows': made,
   }
   workdir.write(folder / 'table.md', markdown)
   workdir.write(folder / 'table.json', json.dumps(record, indent=2))
   title = names.title or _title(found[0].config)
   files = [folder / 'table.md', folder / 'table.json']
-  if sensitivity.picture(made, title, folder / 'grid.png'):
-    files.append(folder / 'grid.png')
-  for point in dict.fromkeys(row['point'] for row in made):
+  if sensitivity.picture(made, main, title, folder / 'sensitivity.png'):
+    files.append(folder / 'sensitivity.png')
+  for overrides in dict.fromkeys(row['overrides'] for row in made):
     groups = {
-      row['method']: _curves(found, (point, row['variant']))
+      row['method']: _curves(found, (overrides, row['variant']))
       for row in made
-      if row['point'] == point
+      if row['overrides'] == overrides and row['planned_seeds']
     }
-    name = '-'.join(filter(None, ('curves', point.replace('/', ','))))
-    here = ', '.join(filter(None, (title, point)))
-    if curves.picture(groups, here, folder / f'{name}.png'):
+    name = '-'.join(filter(None, ('curves', overrides.replace('/', ','))))
+    here = ', '.join(filter(None, (title, overrides)))
+    if curves.picture(groups, main, here, folder / f'{name}.png'):
       files.append(folder / f'{name}.png')
   return markdown, files
 
@@ -99,7 +101,7 @@ def _changes(found: Sequence[SavedRun], names: Names) -> str:
       if run.variant in names.labels:
         own = workdir.as_json(names.get_config(run.variant))
         differing = workdir.differing(run.config, own)
-        swept = [value.split('=')[0] for value in run.point.split('/')]
+        swept = [value.split('=')[0] for value in run.overrides.split('/')]
         for key, (value, _) in differing.items():
           if key not in ('seed', *swept):
             changed[f'{key}={value}'] = None

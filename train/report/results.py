@@ -4,27 +4,32 @@ import json
 import pathlib
 import re
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from train import workdir
+from train.checks import ConfigError
+from train.report import published
+from train.report.published import Numbers
+from train.tasks import Score
 
 
 class SavedRun(NamedTuple):
   """One run as its folder has it."""
 
   variant: str
-  point: str  # of the grid of a sweep, see train/sweep/plan.py
+  overrides: str  # of a sweep's --grid, see train/sweep/plan.py
   seed: int
   folder: pathlib.Path
   config: dict[str, Any]
   result: dict[str, Any] | None  # None while it is not finished
   failure: str | None
+  main: Score | None  # the task's; None before the run began
 
   @property
   def kind(self) -> tuple[str, str]:
     """What it has in common with the runs that differ in the seed only."""
-    return self.point, self.variant
+    return self.overrides, self.variant
 
 
 class Names(NamedTuple):
@@ -32,7 +37,7 @@ class Names(NamedTuple):
 
   labels: Mapping[str, str] = {}  # by variant, in the order of the rows
   title: str = ''
-  published: Mapping[str, tuple[float, float | None]] = {}
+  published: Numbers = {}
   get_config: Callable[[str], Any] | None = None  # of a variant
 
 
@@ -51,58 +56,116 @@ def read(folder: pathlib.Path) -> list[SavedRun]:
   found = []
   for place in _folders(folder):
     config = _json(place / 'config.json') or {}
-    variant, point = _name(place, folder, str(config.get('seed')))
+    variant, overrides = _name(place, folder, str(config.get('seed')))
     failure = _json(place / workdir.FAILURE)
     found.append(
       SavedRun(
         variant,
-        point,
+        overrides,
         config.get('seed', 0),
         place,
         config,
         _json(place / 'result.json'),
         failure and failure['message'],
+        _main(place),
       )
     )
   return found
 
 
+def main_of(found: Sequence[SavedRun]) -> Score:
+  """The main score of some runs.
+
+  Args:
+    found: the runs.
+
+  Returns:
+    The score; one without a name if none of them has begun.
+
+  Raises:
+    ConfigError: if they have several.
+  """
+  scores = {run.main: run for run in found if run.main is not None}
+  if len(scores) > 1:
+    several = ', '.join(
+      f'{score.name} ({run.folder})' for score, run in scores.items()
+    )
+    raise ConfigError(
+      f'Given runs of several tasks, whose scores are {several}. One table has '
+      'one score. Give the folders of one task at a time.'
+    )
+  return next(iter(scores), Score('score', '', higher_is_better=True))
+
+
 def rows(found: Sequence[SavedRun], names: Names) -> list[dict[str, Any]]:
-  """The numbers of the table, a row for each variant at each point.
+  """The numbers of the table, a row for each variant and overrides.
 
   Args:
     found: the runs.
     names: of the rows.
 
   Returns:
-    The rows, point by point. Accuracies and speeds are of the finished runs;
-    a speed is relative to that of the first row of its point.
+    The rows, overrides by overrides, in the order of the config file, with
+    quoted rows where the paper prints them. Scores, in the unit of the main
+    one, and speeds are of the finished runs. A speed is relative to the row
+    that the published speed is relative to, or else to the first row with the
+    same overrides.
   """
-  variants = [*names.labels, *sorted({run.variant for run in found})]
-  points = sorted({run.point for run in found}, key=_natural)
-  made = []
-  for point in points:
-    reference = None
-    for variant in dict.fromkeys(variants):
-      group = [run for run in found if run.kind == (point, variant)]
-      if group:
-        row = _row(sorted(group, key=lambda run: run.seed), names)
-        speed = row['images_per_second']
-        reference = reference or speed
-        row['relative_speed'] = speed and speed / reference
-        made.append(row)
+  trained = {run.variant for run in found}
+  quoted = published.quoted(trained, names.published)
+  order = [*_printed(names), *sorted(trained), *quoted]
+  swept = sorted({run.overrides for run in found}, key=_natural)
+  made, main = [], main_of(found)
+  for overrides in swept:
+    here = []
+    for variant in dict.fromkeys(order):
+      group = [run for run in found if run.kind == (overrides, variant)]
+      if group or variant in quoted:
+        group = sorted(group, key=lambda run: run.seed)
+        here.append(_row(variant, overrides, group, names, main))
+        if variant in quoted:
+          here[-1]['method'] += f' (quoted from {quoted[variant]})'
+    made += _with_relative_speeds(here, names)
   return made
 
 
-def _row(group: Sequence[SavedRun], names: Names) -> dict[str, Any]:
-  variant = group[0].variant
+def _printed(names: Names) -> Iterable[str]:
+  """The variants in order, and quoted ones between them if they fit in."""
+  both = [variant for variant in names.published if variant in names.labels]
+  return names.published if both == list(names.labels) else names.labels
+
+
+def _with_relative_speeds(
+  rows: Sequence[dict[str, Any]], names: Names
+) -> list[dict[str, Any]]:
+  speeds = {row['variant']: row['images_per_second'] for row in rows}
+  first = next(filter(None, speeds.values()), None)
+  with_speeds = []
+  for row in rows:
+    speed = row['images_per_second']
+    reference = published.reference(row['variant'], names.published)
+    base = speeds.get(reference) if reference else first
+    relative = speed / base if speed and base else None
+    with_speeds.append(row | {'relative_speed': relative})
+  return with_speeds
+
+
+def _row(
+  variant: str,
+  overrides: str,
+  group: Sequence[SavedRun],
+  names: Names,
+  main: Score,
+) -> dict[str, Any]:
+  number = published.as_json(names.published.get(variant))
   results = {run.seed: run.result for run in group if run.result is not None}
   values = lambda key: [result[key] for result in results.values()]
   mean = lambda key: statistics.mean(values(key)) if results else None
+  score = _score(main, results.values())
   return {
     'method': names.labels.get(variant, variant),
     'variant': variant,
-    'point': group[0].point,
+    'overrides': overrides,
     'seeds': list(results),
     'planned_seeds': [run.seed for run in group],
     'failed': {
@@ -110,8 +173,9 @@ def _row(group: Sequence[SavedRun], names: Names) -> dict[str, Any]:
       for run in group
       if run.failure is not None and run.result is None
     },
-    'test_accuracy_percent': _percent(values('test_accuracy')),
-    'published_percent': _published(names.published.get(variant)),
+    'score': score,
+    'published': number,
+    'difference': published.difference(score, number),
     'gradients_per_step': mean('gradient_evaluations_per_step'),
     'sam_fraction': mean('sam_fraction'),
     'images_per_second': (
@@ -123,17 +187,13 @@ def _row(group: Sequence[SavedRun], names: Names) -> dict[str, Any]:
   }
 
 
-def _percent(shares: Sequence[float]) -> dict[str, Any]:
-  values = [100 * share for share in shares]
+def _score(main: Score, results: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+  values = [main.shown(result[f'test_{main.name}']) for result in results]
   return {
     'mean': statistics.mean(values) if values else None,
     'std': statistics.stdev(values) if len(values) > 1 else None,
     'values': values,
   }
-
-
-def _published(number: tuple[float, float | None] | None) -> Any:
-  return number and {'mean': number[0], 'std': number[1]}
 
 
 def _folders(folder: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -157,6 +217,11 @@ def _name(place: pathlib.Path, folder: pathlib.Path, seed: str) -> Any:
   return (own.parent if own.name == seed else own).name, ''
 
 
+def _main(folder: pathlib.Path) -> Score | None:
+  task = _json(folder / workdir.TASK)
+  return task and Score(**task['main'])
+
+
 def _json(path: pathlib.Path) -> Any:
   try:
     return json.loads(path.read_text())
@@ -164,7 +229,7 @@ def _json(path: pathlib.Path) -> Any:
     return None
 
 
-def _natural(point: str) -> list[Any]:
+def _natural(overrides: str) -> list[Any]:
   """Sorts numbers in a text as numbers: 0.2, 0.4, 10."""
-  parts = re.split(r'(\d+(?:\.\d+)?(?:e[+-]?\d+)?)', point)
+  parts = re.split(r'(\d+(?:\.\d+)?(?:e[+-]?\d+)?)', overrides)
   return [float(part) if i % 2 else part for i, part in enumerate(parts)]

@@ -1,31 +1,36 @@
-"""The picture of a grid: test accuracy over the values of one key."""
+"""The picture of a sweep's `--grid`: the score over the values of one key."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from train.report.curves import COLORS, pyplot
+from train.report.curves import COLORS, axis_label, pyplot
+from train.tasks import Score
 
 # Values further apart than this are drawn on a logarithmic axis.
 _FAR = 20
 
 
 def picture(
-  rows: Sequence[Mapping[str, Any]], title: str, path: pathlib.Path
+  rows: Sequence[Mapping[str, Any]],
+  main: Score,
+  title: str,
+  path: pathlib.Path,
 ) -> bool:
   """Draws a line per method: the mean over the seeds, and their range.
 
   Args:
     rows: as `results.rows` makes them.
+    main: the score of the runs.
     title: what the runs are of.
     path: the PNG file to write.
 
   Returns:
     Whether there was something to draw: two numbers of one key.
   """
-  rows = [row for row in rows if row['test_accuracy_percent']['values']]
-  values = {row['point']: _number(row['point']) for row in rows}
-  keys = {point.partition('=')[0] for point in values}
+  rows = [row for row in rows if row['score']['values']]
+  values = {row['overrides']: _number(row['overrides']) for row in rows}
+  keys = {overrides.partition('=')[0] for overrides in values}
   numbers = [number for number in values.values() if number is not None]
   if len(keys) != 1 or len(numbers) != len(values) or len(numbers) < 2:
     return False
@@ -33,8 +38,8 @@ def picture(
   figure, axis = plt.subplots(figsize=(6.4, 4.4), layout='constrained')
   for index, method in enumerate(dict.fromkeys(row['method'] for row in rows)):
     own = [row for row in rows if row['method'] == method]
-    x = [values[row['point']] for row in own]
-    found = [row['test_accuracy_percent'] for row in own]
+    x = [values[row['overrides']] for row in own]
+    found = [row['score'] for row in own]
     style = '-o' if index < COLORS else '--s'
     (line,) = axis.plot(x, [one['mean'] for one in found], style, label=method)
     axis.fill_between(
@@ -51,8 +56,8 @@ def picture(
   axis.set_xticks(numbers, [f'{number:g}' for number in numbers])
   axis.set(
     xlabel=keys.pop(),
-    ylabel='test accuracy, %',
-    title='Test accuracy: mean and range over the seeds',
+    ylabel=axis_label(main),
+    title=f'Test {main.name}: mean and range over the seeds',
   )
   axis.grid(alpha=0.3)
   axis.legend()
@@ -62,8 +67,8 @@ def picture(
   return True
 
 
-def _number(point: str) -> float | None:
+def _number(overrides: str) -> float | None:
   try:
-    return float(point.partition('=')[2])
+    return float(overrides.partition('=')[2])
   except ValueError:
     return None

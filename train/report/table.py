@@ -1,65 +1,95 @@
 """The rows of a report as Markdown tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from train.tasks import Score
 
 Row = Mapping[str, Any]  # as `results.rows` makes it
 
 
-def full(table: Sequence[Row]) -> str:
-  """A row per method, all columns; the published ones where there are any."""
+def full(table: Sequence[Row], main: Score) -> str:
+  """All columns, a row for each method.
+
+  Args:
+    table: the rows.
+    main: the score of the runs.
+
+  Returns:
+    The table; without the published numbers where there are none.
+  """
   columns = {
     'method': lambda row: row['method'],
     'seeds': _seeds,
-    'test accuracy': lambda row: _accuracy(row['test_accuracy_percent']),
-    'published': lambda row: _accuracy(row['published_percent']),
+    f'test {main.name}': lambda row: _score(row['score'], main),
+    'published': lambda row: _score(row['published'], main),
+    'difference': lambda row: _number(row['difference'], '+.2f'),
     'gradients/step': lambda row: _number(row['gradients_per_step'], '.2f'),
-    'steps that perturbed': lambda row: _share(row['sam_fraction']),
+    'SAM steps': lambda row: _share(row['sam_fraction']),
     'images/s': lambda row: _number(row['images_per_second'], ',.0f'),
     'relative speed': lambda row: _number(row['relative_speed'], '.2f'),
+    'published speed': lambda row: _number(_published_speed(row), '.2f'),
   }
-  if not any(row['published_percent'] for row in table):
-    del columns['published']
-  return _markdown(
+  if not any(row['published'] for row in table):
+    del columns['published'], columns['difference']
+  if all(_published_speed(row) is None for row in table):
+    del columns['published speed']
+  return markdown(
     list(columns), [[cell(row) for cell in columns.values()] for row in table]
   )
 
 
-def overview(table: Sequence[Row], points: Sequence[str]) -> str:
-  """A row per method and a column per point of the grid."""
-  cells = {(row['method'], row['point']): row for row in table}
+def overview(table: Sequence[Row], main: Score) -> str:
+  """A row for each method and a column for each of a sweep's overrides.
 
-  def cell(method, point):
-    row = cells.get((method, point))
+  Args:
+    table: the rows.
+    main: the score of the runs.
+
+  Returns:
+    The table.
+  """
+  cells = {(row['method'], row['overrides']): row for row in table}
+  swept = list(dict.fromkeys(row['overrides'] for row in table))
+
+  def cell(method, overrides):
+    row = cells.get((method, overrides))
     if row is None:
       return '-'
-    accuracy = _accuracy(row['test_accuracy_percent'])
+    score = _score(row['score'], main)
     whole = row['seeds'] == row['planned_seeds']
-    return accuracy if whole else f'{accuracy} ({_seeds(row)} seeds)'
+    return score if whole else f'{score} ({_seeds(row)} seeds)'
 
   methods = dict.fromkeys(row['method'] for row in table)
-  return _markdown(
-    ['test accuracy', *(point or 'as configured' for point in points)],
-    [[name, *(cell(name, point) for point in points)] for name in methods],
+  return markdown(
+    [f'test {main.name}', *(one or 'as configured' for one in swept)],
+    [[name, *(cell(name, one) for one in swept)] for name in methods],
   )
 
 
-def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
+  """A Markdown table of one line per row, its cells already formatted."""
   line = lambda cells: f'| {" | ".join(cells)} |'
   return '\n'.join([line(head), '|---' * len(head) + '|', *map(line, body)])
 
 
+def _published_speed(row: Row) -> float | None:
+  return row['published'] and row['published']['relative_speed']
+
+
 def _seeds(row: Row) -> str:
+  if not row['planned_seeds']:
+    return '-'
   done, planned = len(row['seeds']), len(row['planned_seeds'])
   text = str(done) if done == planned else f'{done} of {planned}'
   return text + (f', {len(row["failed"])} failed' if row['failed'] else '')
 
 
-def _accuracy(percent: Mapping[str, Any] | None) -> str:
-  if percent is None or percent['mean'] is None:
+def _score(number: Mapping[str, Any] | None, main: Score) -> str:
+  if number is None or number['mean'] is None:
     return '-'
-  spread = '' if percent['std'] is None else f' ± {percent["std"]:.2f}'
-  return f'{percent["mean"]:.2f} %{spread}'
+  spread = '' if number['std'] is None else f' ± {number["std"]:.2f}'
+  return f'{number["mean"]:.2f} {main.unit}'.rstrip() + spread
 
 
 def _share(value: float | None) -> str:

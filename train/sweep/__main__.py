@@ -1,24 +1,26 @@
-"""Trains several methods with several seeds, whatever of it is missing.
+r"""Trains several methods with several seeds, whatever of it is missing.
 
-  python -m train.sweep --config=configs/digits.py --methods=sgd,sam,fsam
-  python -m train.sweep --config=configs/digits.py --methods=sgd,sam \
-      --grid=data.label_noise=0,0.2,0.4 --config.epochs=5
+Examples:
+  python -m train.sweep --config=configs/digits.py --workdir=runs/sweep \
+      --methods=sgd,sam,fsam
+  python -m train.sweep --config=configs/digits.py --workdir=runs/noise \
+      --methods=sgd,sam --grid=data.label_noise=0,0.2,0.4 --config.epochs=5
 
-Each run has a folder WORKDIR/VARIANT/SEED, with a grid
-WORKDIR/VARIANT/KEY=VALUE/SEED, as `python -m train` makes it. The same command
-goes on where an earlier one was stopped: finished runs are passed over, begun
-ones go on from their checkpoints. A run that fails is written down, and the
-others go on. Table and pictures of all runs in WORKDIR are made at the end.
+Each run has its own folder, WORKDIR/VARIANT/SEED, or with a grid
+WORKDIR/VARIANT/KEY=VALUE/SEED, with the files that python -m train writes. Run
+the same command again to resume: finished runs are left alone, and the others
+resume from their checkpoints. A failed run is recorded in its folder, the
+remaining runs continue, and the exit status is 1. At the end a table and
+pictures of all runs in WORKDIR are written there.
 """
 
 import argparse
+import functools
 import pathlib
 import sys
 from collections.abc import Sequence
 
-from absl import logging
-
-from train import checks, variants
+from train import command, variants
 from train.engine import preemption
 from train.report import document, results
 from train.sweep import execute, jobs, plan
@@ -33,20 +35,22 @@ def main(argv: Sequence[str] | None = None) -> int:
   Returns:
     The exit status: 0 if every run is finished.
   """
-  logging.set_verbosity(logging.ERROR)
   argv = sys.argv[1:] if argv is None else list(argv)
-  args, overrides = _parser().parse_known_args(argv)
-  root = pathlib.Path(args.workdir)
+  return command.status_of(functools.partial(_main, argv))
+
+
+def _main(argv: Sequence[str]) -> int:
+  args, settings = command.parse(_parser(), argv)
+  module = variants.read(args.config)
+  todo = plan.plan(
+    module,
+    variants.choose(module, args.methods),
+    args.seeds,
+    args.workdir,
+    plan.combinations(args.grid),
+    settings,
+  )
   try:
-    module = variants.read(args.config)
-    todo = plan.plan(
-      module,
-      variants.choose(module, args.methods),
-      args.seeds,
-      root,
-      plan.grid(args.grid),
-      overrides,
-    )
     if args.worker is not None:
       with preemption.stoppable():
         execute.run_all(jobs.share(todo, *map(int, args.worker.split('/'))))
@@ -57,49 +61,55 @@ def main(argv: Sequence[str] | None = None) -> int:
         execute.run_all(todo, bar=sys.stderr.isatty())
       else:
         jobs.run(argv, jobs.environments(args.jobs))
-  except (checks.ConfigError, checks.DataError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 1
   except (preemption.Stopped, KeyboardInterrupt) as stopped:
     print(stopped, file=sys.stderr)
     return preemption.STOPPED
   markdown, files = document.write(
-    results.read(root), results.names_in(module), root
+    results.read(args.workdir), results.names_in(module), args.workdir
   )
   print(f'\n{markdown}\n', *(f'wrote {path}' for path in files), sep='\n')
   return execute.missing(todo)
 
 
 def _jobs(text: str) -> str:
-  return text if text == 'all' else str(checks.count(text))
+  return text if text == 'all' else str(command.count(text))
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog='python -m train.sweep',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-    epilog='Any --config.KEY=VALUE overrides that key in every run.',
-    allow_abbrev=False,
-  )
-  parser.add_argument('--config', required=True, help='a file with VARIANTS')
+  parser = command.parser('train.sweep', __doc__ or '', overrides=True)
   parser.add_argument(
-    '--methods', help='variants, or patterns, with commas (default: all)'
+    '--config',
+    required=True,
+    metavar='FILE',
+    help='a file in configs/ that has VARIANTS',
+  )
+  parser.add_argument(
+    '--workdir',
+    required=True,
+    type=pathlib.Path,
+    metavar='FOLDER',
+    help='where the runs go',
+  )
+  parser.add_argument(
+    '--methods',
+    metavar='NAMES',
+    help="variants, or patterns such as '*sam', with commas (default: all)",
   )
   parser.add_argument(
     '--seeds',
-    type=checks.count,
+    type=command.count,
     default=3,
-    help='runs of each variant (default: 3)',
+    metavar='N',
+    help='runs of each variant, with the seeds from 0 (default: 3)',
   )
   parser.add_argument(
     '--grid',
     action='append',
     default=[],
     metavar='KEY=VALUE,VALUE',
-    help='runs at every value of a key; more keys, every combination',
+    help='run at each value of a key of the config; give it several times for '
+    'every combination',
   )
-  parser.add_argument('--workdir', required=True, help='where the runs go')
   parser.add_argument(
     '--jobs',
     type=_jobs,

@@ -10,7 +10,7 @@ import ml_collections
 
 from train import config as train_config
 from train import run as one_run
-from train import workdir
+from train import tasks, workdir
 from train.data import memory, stream
 from train.data.open import open_set
 from train.engine import loop, records
@@ -38,6 +38,7 @@ def prepare(todo: Sequence[PlannedRun]) -> None:
     elif not workdir.is_busy(run.folder):
       workdir.check(run.folder, run.config)
       train_config.check(run.config, dataset(run).num_examples)
+      tasks.create(run.config, dataset(run))
   for run in todo:
     _forgive(run)
     # The config says which runs there are to be, before they begin.
@@ -83,7 +84,7 @@ def _train(
   try:
     if run.kind not in programs:
       programs[run.kind] = loop.Program(run.config, dataset(run))
-    one_run.run(run.config, run.folder, programs[run.kind], bar)
+    result = one_run.run(run.config, run.folder, programs[run.kind], bar)
   except Stopped:
     raise
   except workdir.Busy:
@@ -93,7 +94,7 @@ def _train(
     if not _is_over(run):  # by another process, since a moment ago
       _write_failure(run, error)
   else:
-    _say(run)
+    _say(run, result)
 
 
 def dataset(run: PlannedRun) -> memory.Dataset | stream.Streamed:
@@ -134,11 +135,10 @@ def _write_failure(run: PlannedRun, error: Exception) -> None:
   print(f'  {run.name}   failed: {error}', file=sys.stderr, flush=True)
 
 
-def _say(run: PlannedRun) -> None:
-  result = json.loads((run.folder / 'result.json').read_text())
+def _say(run: PlannedRun, result: loop.Result) -> None:
+  score = result.main.text(result.scores[result.main.name])
   print(
-    f'  {run.name:14}   {result["test_accuracy"]:.2%} in '
-    f'{result["train_seconds"]:.1f} s + {result["compile_seconds"]:.1f} s to '
-    'compile',
+    f'  {run.name:14}   {score} in {result.train_seconds:.1f} s + '
+    f'{result.compile_seconds:.1f} s to compile',
     flush=True,
   )

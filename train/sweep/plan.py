@@ -6,16 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from train.checks import Config, ConfigError
+from train.command import OVERRIDE
 from train.variants import overridden
-
-_OVERRIDE = '--config.'
 
 
 class PlannedRun(NamedTuple):
   """One run of a sweep."""
 
   variant: str
-  point: str  # of the grid: 'data.label_noise=0.2', '' without a grid
+  overrides: str  # of the grid: 'data.label_noise=0.2', '' without one
   seed: int
   folder: pathlib.Path
   config: Config
@@ -23,18 +22,18 @@ class PlannedRun(NamedTuple):
   @property
   def kind(self) -> tuple[str, str]:
     """What it has in common with the runs that differ in the seed only."""
-    return self.point, self.variant
+    return self.overrides, self.variant
 
   @property
   def name(self) -> str:
-    """What to call it: the variant, where in the grid, and the seed."""
+    """What to call it: the variant, its overrides, and the seed."""
     return ' '.join(
-      filter(None, (self.variant, self.point, f'seed {self.seed}'))
+      filter(None, (self.variant, self.overrides, f'seed {self.seed}'))
     )
 
 
-def grid(texts: Sequence[str]) -> list[tuple[str, ...]]:
-  """The points of a grid.
+def combinations(texts: Sequence[str]) -> list[tuple[str, ...]]:
+  """The overrides that a grid comes to.
 
   Args:
     texts: ``KEY=VALUE,VALUE,...`` for each key of the config that is swept.
@@ -68,8 +67,8 @@ def plan(
   variants: Sequence[str],
   seeds: int,
   folder: pathlib.Path,
-  points: Sequence[tuple[str, ...]] = ((),),
-  overrides: Sequence[str] = (),
+  grid: Sequence[tuple[str, ...]] = ((),),
+  common: Sequence[str] = (),
 ) -> list[PlannedRun]:
   """All runs of a sweep: a seed of every variant, then the next seed.
 
@@ -79,39 +78,34 @@ def plan(
     module: what the config file defines.
     variants: of it.
     seeds: how many runs of each; they have the seeds from 0.
-    folder: that of the sweep; a run's own is VARIANT/POINT/SEED in it.
-    points: of the grid.
-    overrides: ``--config.KEY=VALUE``, of every run.
+    folder: that of the sweep; a run's own is VARIANT/OVERRIDES/SEED in it.
+    grid: what `combinations` returned.
+    common: ``--config.KEY=VALUE``, of every run.
 
   Returns:
-    The runs, point by point.
+    The runs, one combination of the grid after another.
 
   Raises:
-    ConfigError: if an override cannot be one, or two values are of one key.
+    ConfigError: if a key cannot be set, or has two values.
   """
-  swept = [value.split('=')[0] for value in points[0]]
-  for given in overrides:
-    if not given.startswith(_OVERRIDE):
-      raise ConfigError(
-        f'Given {given!r}. There is no such flag. See --help; keys of the '
-        'config are given as --config.KEY=VALUE.'
-      )
-    key = given.removeprefix(_OVERRIDE).split('=')[0]
+  swept = [value.split('=')[0] for value in grid[0]]
+  for given in common:
+    key = given.partition('config.')[2].split('=')[0]
     _check_key('--config', key, swept)
   runs = []
-  for point in points:
+  for overrides in grid:
     for seed in range(seeds):
       for variant in variants:
         config = overridden(
           module['get_config'](variant),
           [
-            *overrides,
-            *(_OVERRIDE + value for value in point),
-            f'{_OVERRIDE}seed={seed}',
+            *common,
+            *(OVERRIDE + value for value in overrides),
+            f'{OVERRIDE}seed={seed}',
           ],
         )
         # A value may be a path; a folder's name may not.
-        parts = [value.replace('/', '_') for value in point]
+        parts = [value.replace('/', '_') for value in overrides]
         place = folder.joinpath(variant, *parts, str(seed))
         runs.append(PlannedRun(variant, '/'.join(parts), seed, place, config))
   return runs

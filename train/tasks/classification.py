@@ -1,19 +1,102 @@
 """Classification: one label for an image."""
 
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
 from train import checks
+from train.augment import mixup, pipeline
 from train.checks import Config, ConfigError
-from train.tasks import losses
+from train.tasks import label_noise, losses
+from train.tasks.task import Field, Rows, Score, Task
+
+# The key of the augmentation is folded with this one; what augmentation itself
+# draws splits from the rest.
+_MIXUP = 5
 
 
-def check(config: Config) -> None:
-  """Checks what a config says of labels and losses.
+def classification(config: Config, dataset: Any) -> Task:
+  """One label for an image; scored by the share of right answers.
+
+  Targets are distributions over the classes: one-hot labels (some of them
+  wrong, with `data.label_noise`), blended by mixup and then smoothed. In the
+  test they are the labels as they are.
 
   Args:
     config: the config of the run.
+    dataset: the data set, whose facts have `num_classes`.
+
+  Returns:
+    The task.
 
   Raises:
-    ConfigError: if a value cannot be used.
+    ConfigError: if an option cannot be used.
   """
+  _check(config)
+  num_classes = dataset.facts['num_classes']
+  options = config.augment.to_dict()
+  alpha = options.pop('mixup', 0.0)
+  augment = pipeline.from_options(options, dataset)
+  loss = losses.LOSSES[config.loss]
+
+  def prepare(key: jax.Array | None, rows: Rows) -> Rows:
+    images = augment(key, rows['image'])
+    if key is None:
+      return {
+        'image': images,
+        'target': jax.nn.one_hot(rows['label'], num_classes),
+      }
+    labels = label_noise.noisy(
+      rows['label'],
+      rows['id'],
+      num_classes=num_classes,
+      share=config.data.label_noise,
+      seed=config.data.noise_seed,
+      over=config.data.noise_over,
+    )
+    images, targets = mixup.mixup(
+      jax.random.fold_in(key, _MIXUP),
+      images,
+      jax.nn.one_hot(labels, num_classes),
+      alpha,
+    )
+    if config.label_smoothing:
+      targets = losses.smooth(
+        targets, config.label_smoothing, config.smoothing_over
+      )
+    return {'image': images, 'target': targets}
+
+  def sums(logits: jax.Array, batch: Rows, valid: jax.Array) -> Any:
+    return {
+      'loss': jnp.sum(loss(logits, batch['target']) * valid),
+      'correct': jnp.sum(_correct(logits, batch) * valid),
+      'count': jnp.sum(valid),
+    }
+
+  return Task(
+    fields={'label': Field((), 'int32', 0)},
+    outputs=lambda dataset: {'num_classes': dataset.facts['num_classes']},
+    prepare=prepare,
+    losses=lambda logits, batch: loss(logits, batch['target']),
+    scalars=lambda logits, batch: {
+      'accuracy': jnp.mean(_correct(logits, batch))
+    },
+    sums=sums,
+    scores=lambda sums: {
+      'loss': float(sums['loss'] / sums['count']),
+      'accuracy': float(sums['correct'] / sums['count']),
+    },
+    main=Score('accuracy', '%', higher_is_better=True),
+  )
+
+
+def _correct(logits: jax.Array, batch: Rows) -> jax.Array:
+  return jnp.argmax(logits, axis=-1) == jnp.argmax(batch['target'], axis=-1)
+
+
+def _check(config: Config) -> None:
+  """Refuses what a config says of labels and losses, if it cannot be used."""
   checks.pick('loss', config.loss, losses.LOSSES)
   checks.pick(
     'smoothing_over',
@@ -41,3 +124,4 @@ def check(config: Config) -> None:
   checks.pick(
     'data.noise_over', config.data.noise_over, dict.fromkeys(('all', 'wrong'))
   )
+  checks.at_least('augment.mixup', config.augment.mixup, 0)

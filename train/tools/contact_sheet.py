@@ -1,9 +1,11 @@
 """Draws the augmentations of a data set's first images, to be looked at.
 
-python -m train.tools.contact_sheet --data=cifar10 --workdir=runs/sheet
+Examples:
+  python -m train.tools.contact_sheet --data=cifar10 --workdir=runs/sheet
 """
 
 import argparse
+import functools
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -13,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw
 
-from train import checks
+from train import command
 from train.augment import mixup, pipeline
 from train.data import crop, memory
 
@@ -131,28 +133,47 @@ def main(argv: Sequence[str] | None = None) -> int:
   Returns:
     The exit status.
   """
-  parser = argparse.ArgumentParser(
-    prog='python -m train.tools.contact_sheet', description=__doc__
-  )
-  parser.add_argument('--data', default='digits', help='as data.name')
-  parser.add_argument('--data_dir', help='as data.dir in a config')
-  parser.add_argument('--workdir', required=True, help='where it goes')
-  parser.add_argument(
-    '--images', type=checks.count, default=8, help='how many rows'
-  )
-  parser.add_argument('--seed', type=int, default=0, help='of the draws')
-  args = parser.parse_args(argv)
-  try:
-    dataset = memory.load(args.data, args.data_dir)
-  except checks.DataError as error:
-    print(error, file=sys.stderr)
-    return 1
-  folder = pathlib.Path(args.workdir)
-  folder.mkdir(parents=True, exist_ok=True)
-  path = folder / 'contact_sheet.png'
-  draw(dataset.train_images[: args.images], args.seed).save(path)
+  return command.status_of(functools.partial(_main, argv))
+
+
+def _main(argv: Sequence[str] | None) -> None:
+  args = _parser().parse_args(argv)
+  dataset = memory.load(args.data, args.data_dir)
+  args.workdir.mkdir(parents=True, exist_ok=True)
+  path = args.workdir / 'contact_sheet.png'
+  draw(dataset.train['image'][: args.images], args.seed).save(path)
   print(f'wrote {path}')
-  return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = command.parser('train.tools.contact_sheet', __doc__ or '')
+  parser.add_argument(
+    '--data',
+    default='digits',
+    metavar='NAME',
+    help='the data set, as data.name in a config (default: digits)',
+  )
+  parser.add_argument(
+    '--data_dir', metavar='FOLDER', help='as data.dir in a config'
+  )
+  parser.add_argument(
+    '--workdir',
+    required=True,
+    type=pathlib.Path,
+    metavar='FOLDER',
+    help='where contact_sheet.png goes',
+  )
+  parser.add_argument(
+    '--images',
+    type=command.count,
+    default=8,
+    metavar='N',
+    help='how many rows (default: 8)',
+  )
+  parser.add_argument(
+    '--seed', type=int, default=0, metavar='N', help='of the draws (default: 0)'
+  )
+  return parser
 
 
 if __name__ == '__main__':

@@ -1,17 +1,21 @@
 """Trains the same network with several methods, side by side.
 
-python -m train.tools.demo --workdir=runs/demo
+Examples:
+  python -m train.tools.demo
+  python -m train.tools.demo --methods=sgd,sam,gsam --seeds=5
+
+It prints a table of the methods, and writes it and a picture of the runs into
+the workdir.
 """
 
 import argparse
+import functools
 import pathlib
 import shutil
 import sys
 from collections.abc import Sequence
 
-from absl import logging
-
-from train import checks, variants
+from train import command, variants
 from train.engine import preemption
 from train.report import curves, document, results
 from train.sweep import execute, plan
@@ -26,13 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
   Returns:
     The exit status.
   """
-  logging.set_verbosity(logging.ERROR)
+  return command.status_of(functools.partial(_main, argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
   args = _parser().parse_args(argv)
   try:
     return _demo(args)
-  except (checks.ConfigError, checks.DataError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 1
   except (preemption.Stopped, KeyboardInterrupt):
     return preemption.STOPPED
 
@@ -48,9 +52,7 @@ def _demo(args: argparse.Namespace) -> int:
   overrides = ['--config.checkpoint.every=0', '--config.mesh=(1,)']
   if args.epochs is not None:
     overrides.append(f'--config.epochs={args.epochs}')
-  todo = plan.plan(
-    module, list(labels), args.seeds, folder, overrides=overrides
-  )
+  todo = plan.plan(module, list(labels), args.seeds, folder, common=overrides)
   for run in todo:
     shutil.rmtree(run.folder, ignore_errors=True)
   execute.prepare(todo)
@@ -72,9 +74,10 @@ def _demo(args: argparse.Namespace) -> int:
       label: [curves.read(run.folder) for run in found if run.variant == name]
       for name, label in labels.items()
     },
+    results.main_of(found),
     f'{config.model.name} on {config.data.name}, {args.seeds} seeds',
     args.workdir / 'demo.png',
-    when=True,
+    cadence=True,
   )
   print(
     f'\n{markdown}\n\nwrote {args.workdir}/table.md, {args.workdir}/demo.png'
@@ -83,27 +86,36 @@ def _demo(args: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
-    prog='python -m train.tools.demo', description=__doc__
-  )
+  parser = command.parser('train.tools.demo', __doc__ or '')
   parser.add_argument(
     '--config',
     default='configs.digits',
-    help='the module whose DEMO rows are trained (default: configs.digits)',
+    metavar='FILE',
+    help='a config file that has DEMO rows (default: configs.digits)',
   )
   parser.add_argument(
-    '--methods', help="its variants, with commas, or 'all'; its DEMO by default"
+    '--methods',
+    metavar='NAMES',
+    help="variants of the config with commas, or 'all' (default: its DEMO)",
   )
   parser.add_argument(
-    '--seeds', type=checks.count, default=3, help='runs of each (default: 3)'
+    '--seeds',
+    type=command.count,
+    default=3,
+    metavar='N',
+    help='runs of each method (default: 3)',
   )
   parser.add_argument(
-    '--epochs', type=checks.count, help="in place of the config's"
+    '--epochs',
+    type=command.count,
+    metavar='N',
+    help="epochs of each run (default: the config's)",
   )
   parser.add_argument(
     '--workdir',
     type=pathlib.Path,
     default=pathlib.Path('runs/demo'),
+    metavar='FOLDER',
     help='where the results go; what is there is replaced (default: runs/demo)',
   )
   return parser

@@ -1,63 +1,50 @@
-"""Prepares a data set for TFDS, without TensorFlow and without a network.
+"""Prepares CIFAR-10 or CIFAR-100 for TFDS, without TensorFlow or a network.
 
-  python -m train.prepare digits
+Examples:
   python -m train.prepare cifar10 --from=FOLDER
+  python -m train.prepare cifar100 --from=FOLDER
 
-FOLDER holds the published files of CIFAR-10, binary or Python, unpacked from
-an archive at https://www.cs.toronto.edu/~kriz/cifar.html. A set that is
-prepared already is left alone.
+FOLDER holds the published files, binary or Python, unpacked from an archive at
+https://www.cs.toronto.edu/~kriz/cifar.html. A set that is prepared already is
+left alone. Other sets are prepared by TFDS itself; the digits need nothing.
 """
 
 import argparse
-import sys
+import functools
 from collections.abc import Sequence
 
+from train import command
 from train.checks import DataError
 from train.data import cifar
 from train.data import tfds as tfds_sets
 
 
-def digits(data_dir: str | None = None) -> str:
-  """Prepares the digits of scikit-learn.
+def prepare(name: str, folder: str, data_dir: str | None = None) -> str:
+  """Prepares a set from its published files.
 
   Args:
+    name: a name in `train.data.cifar.PUBLISHED`.
+    folder: where the files are, see `train.data.cifar.read`.
     data_dir: as `train.data.memory.load` takes it.
 
   Returns:
     What was done, for people.
 
   Raises:
-    train.checks.DataError: when it cannot be done.
+    DataError: when it cannot be done.
   """
-  tfds_sets.import_tfds('digits')
+  tfds = tfds_sets.import_tfds(name)
   from train.data import builders
 
-  return builders.prepare(builders.Digits(data_dir=data_dir))
-
-
-def cifar10(folder: str, data_dir: str | None = None) -> str:
-  """Prepares CIFAR-10 from its published files.
-
-  Args:
-    folder: where they are, see `train.data.cifar.read_cifar10`.
-    data_dir: as `train.data.memory.load` takes it.
-
-  Returns:
-    What was done, for people.
-
-  Raises:
-    train.checks.DataError: when it cannot be done.
-  """
-  tfds = tfds_sets.import_tfds('cifar10')
-  from train.data import builders
-
-  present = tfds.builder('cifar10', data_dir=data_dir)
+  present = tfds.builder(name, data_dir=data_dir)
   if present.is_prepared():
     return builders.prepare(present)
   # Before the builder makes any folder.
-  records = cifar.read_cifar10(folder)
-  cifar.check_cifar10(records)
-  return builders.prepare(builders.Cifar10(records=records, data_dir=data_dir))
+  published = cifar.PUBLISHED[name]
+  records = cifar.read(published, folder)
+  note = published.check(records)
+  builder = builders.BUILDERS[name](records=records, data_dir=data_dir)
+  return builders.prepare(builder) + note
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,52 +56,47 @@ def main(argv: Sequence[str] | None = None) -> int:
   Returns:
     The exit status.
   """
-  parser = argparse.ArgumentParser(
-    prog='python -m train.prepare',
-    description=__doc__,
-    formatter_class=argparse.RawDescriptionHelpFormatter,
-  )
-  parser.add_argument('name', help='digits or cifar10')
+  return command.status_of(functools.partial(_main, argv))
+
+
+def _main(argv: Sequence[str] | None) -> None:
+  args = _parser().parse_args(argv)
+  _check(args.name, args.folder, args.data_dir)
+  print(prepare(args.name, args.folder, args.data_dir))
+
+
+def _check(name: str, folder: str | None, data_dir: str | None) -> None:
+  if name == 'digits':
+    raise DataError(
+      "Cannot prepare 'digits'. Its images come with scikit-learn and are read"
+      ' from there. Train on it as it is: --config.data.name=digits.'
+    )
+  if name not in cifar.PUBLISHED:
+    raise DataError(
+      f'Cannot prepare {name!r}. Only {" and ".join(cifar.PUBLISHED)} are'
+      ' prepared without TensorFlow.'
+      f' {tfds_sets.how_to_prepare(name, data_dir)}'
+    )
+  if folder is None:
+    raise DataError(
+      f'Cannot prepare {name} from nothing. It is never downloaded here. Give'
+      f' the folder of its published files: python -m train.prepare {name}'
+      ' --from=FOLDER.'
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = command.parser('train.prepare', __doc__ or '')
+  parser.add_argument('name', metavar='NAME', help='cifar10 or cifar100')
   parser.add_argument(
     '--from',
     dest='folder',
     metavar='FOLDER',
-    help='the published files (cifar10 only, and needed there)',
+    help='the folder of the published files',
   )
   parser.add_argument(
     '--data_dir',
-    help='where to write (default: $TFDS_DATA_DIR or ~/tensorflow_datasets)',
+    metavar='FOLDER',
+    help='where to write (default: $TFDS_DATA_DIR, or ~/tensorflow_datasets)',
   )
-  args = parser.parse_args(argv)
-  try:
-    print(_run(args.name, args.folder, args.data_dir))
-  except DataError as error:
-    print(error, file=sys.stderr)
-    return 1
-  return 0
-
-
-def _run(name: str, folder: str | None, data_dir: str | None) -> str:
-  if name == 'digits' and folder is None:
-    return digits(data_dir)
-  if name == 'cifar10' and folder is not None:
-    return cifar10(folder, data_dir)
-  if name == 'digits':
-    raise DataError(
-      f'Cannot prepare digits from {folder!r}. Its images come with'
-      ' scikit-learn. Leave out --from.'
-    )
-  if name == 'cifar10':
-    raise DataError(
-      'Cannot prepare cifar10 from nothing. It is never downloaded here. Give'
-      ' the folder of its published files: python -m train.prepare cifar10'
-      ' --from=FOLDER.'
-    )
-  raise DataError(
-    f'Cannot prepare {name!r}. Only digits and cifar10 are prepared without'
-    f' TensorFlow. {tfds_sets.how_to_prepare(name, data_dir)}'
-  )
-
-
-if __name__ == '__main__':
-  sys.exit(main())
+  return parser

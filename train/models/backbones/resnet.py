@@ -1,6 +1,8 @@
 """Residual networks of basic or bottleneck blocks."""
 
 import functools
+import itertools
+import math
 from collections.abc import Sequence
 
 import jax
@@ -22,6 +24,8 @@ class BasicBlock(nnx.Module):
     width: number of output channels.
     stride: of the first convolution and of the shortcut.
     dtype: dtype of the convolutions (``None``: float32).
+    dilation: of the 3x3 convolutions.
+    kernel_init: draws the kernels.
     rngs: the ``params`` stream initialises the kernels.
   """
 
@@ -34,19 +38,25 @@ class BasicBlock(nnx.Module):
     stride: int = 1,
     dtype: DTypeLike | None = None,
     *,
+    dilation: int = 1,
+    kernel_init: nnx.Initializer = layers.he_fan_out,
     rngs: nnx.Rngs,
   ):
-    self.conv1 = layers.conv3x3(
-      in_width, width, strides=stride, dtype=dtype, rngs=rngs
+    conv1x1, conv3x3 = (
+      functools.partial(conv, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
+      for conv in (layers.conv1x1, layers.conv3x3)
     )
+    # A dilated kernel reaches as much farther as its padding is wider.
+    conv3x3 = functools.partial(
+      conv3x3, padding=dilation, kernel_dilation=dilation
+    )
+    self.conv1 = conv3x3(in_width, width, strides=stride)
     self.norm1 = layers.norm(width, rngs=rngs)
-    self.conv2 = layers.conv3x3(width, width, dtype=dtype, rngs=rngs)
+    self.conv2 = conv3x3(width, width)
     self.norm2 = layers.norm(width, rngs=rngs)
     self.projects = stride != 1 or in_width != width
     if self.projects:
-      self.shortcut_conv = layers.conv1x1(
-        in_width, width, strides=stride, dtype=dtype, rngs=rngs
-      )
+      self.shortcut_conv = conv1x1(in_width, width, strides=stride)
       self.shortcut_norm = layers.norm(width, rngs=rngs)
 
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -69,6 +79,8 @@ class Bottleneck(nnx.Module):
     width: channels of the 3x3 convolution; the block gives four times as many.
     stride: of the 3x3 convolution and of the shortcut.
     dtype: dtype of the convolutions (``None``: float32).
+    dilation: of the 3x3 convolution.
+    kernel_init: draws the kernels.
     rngs: the ``params`` stream initialises the kernels.
   """
 
@@ -81,22 +93,28 @@ class Bottleneck(nnx.Module):
     stride: int = 1,
     dtype: DTypeLike | None = None,
     *,
+    dilation: int = 1,
+    kernel_init: nnx.Initializer = layers.he_fan_out,
     rngs: nnx.Rngs,
   ):
-    out_width = self.expansion * width
-    self.conv1 = layers.conv1x1(in_width, width, dtype=dtype, rngs=rngs)
-    self.norm1 = layers.norm(width, rngs=rngs)
-    self.conv2 = layers.conv3x3(
-      width, width, strides=stride, dtype=dtype, rngs=rngs
+    conv1x1, conv3x3 = (
+      functools.partial(conv, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
+      for conv in (layers.conv1x1, layers.conv3x3)
     )
+    # A dilated kernel reaches as much farther as its padding is wider.
+    conv3x3 = functools.partial(
+      conv3x3, padding=dilation, kernel_dilation=dilation
+    )
+    out_width = self.expansion * width
+    self.conv1 = conv1x1(in_width, width)
+    self.norm1 = layers.norm(width, rngs=rngs)
+    self.conv2 = conv3x3(width, width, strides=stride)
     self.norm2 = layers.norm(width, rngs=rngs)
-    self.conv3 = layers.conv1x1(width, out_width, dtype=dtype, rngs=rngs)
+    self.conv3 = conv1x1(width, out_width)
     self.norm3 = layers.norm(out_width, rngs=rngs)
     self.projects = stride != 1 or in_width != out_width
     if self.projects:
-      self.shortcut_conv = layers.conv1x1(
-        in_width, out_width, strides=stride, dtype=dtype, rngs=rngs
-      )
+      self.shortcut_conv = conv1x1(in_width, out_width, strides=stride)
       self.shortcut_norm = layers.norm(out_width, rngs=rngs)
 
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -111,11 +129,13 @@ class Bottleneck(nnx.Module):
 
 _BLOCKS = {'basic': BasicBlock, 'bottleneck': Bottleneck}
 _conv7x7 = functools.partial(layers.conv3x3, kernel_size=(7, 7), padding=3)
-# The convolution, its stride, and whether a pool follows.
+# The convolution, its stride, whether a pool follows, and whether two more
+# convolutions do before, the last of them twice as wide.
 _STEMS = {
-  'cifar': (layers.conv3x3, 1, False),
-  'tiny': (layers.conv3x3, 2, False),
-  'imagenet': (_conv7x7, 2, True),
+  'cifar': (layers.conv3x3, 1, False, False),
+  'tiny': (layers.conv3x3, 2, False, False),
+  'imagenet': (_conv7x7, 2, True, False),
+  'deep': (layers.conv3x3, 2, True, True),
 }
 
 
@@ -138,15 +158,31 @@ class ResNet(nnx.Module):
   starts at zero. The head is LeCun-normal with zero bias, our choice.
   Parameters and statistics are float32.
 
+  With an ``output_stride``, stages that would shrink the features further keep
+  their size and have dilated kernels in place of strides, as PSPNet and DeepLab
+  need; the parameters are the same ones.
+
+  Attributes:
+    feature_widths: channels of what each stage gives, see :meth:`features`.
+    feature_strides: pixels of the image for one of the stage's.
+
   Args:
-    num_classes: number of logits, at least 1.
+    num_classes: number of logits; with 0 there is no head, and features are all
+      that the network gives.
     image_shape: ``(height, width, channels)`` of one image.
     widths: channels of each stage; a bottleneck block gives four times as many.
     blocks: blocks of each stage, as many numbers as ``widths`` has.
     block: ``'basic'`` or ``'bottleneck'``.
     stem: ``'cifar'`` (3x3 convolution), ``'tiny'`` (3x3 at stride 2: the
       features of a 64-pixel image are as large as CIFAR's; our choice, since no
-      paper says) or ``'imagenet'`` (7x7 at stride 2, 3x3 max-pool at stride 2).
+      paper says), ``'imagenet'`` (7x7 at stride 2, 3x3 max-pool at stride 2) or
+      ``'deep'`` (three 3x3 convolutions, the last twice as wide, as in PSPNet's
+      code, and the same pool).
+    output_stride: the greatest stride of a stage (``None``: what the strides
+      make).
+    first_dilation: dilation of the first block of a dilated stage: that of its
+      ``'stage'``, as in PSPNet's code, or that of the ``'previous'`` one, as in
+      torchvision.
     dtype: dtype of the convolutions and of the head (``None``: float32);
       BatchNorm, the sums and the logits are float32.
     rngs: the ``params`` stream initialises the kernels.
@@ -164,33 +200,105 @@ class ResNet(nnx.Module):
     blocks: Sequence[int] = (1, 1, 1),
     block: str = 'basic',
     stem: str = 'cifar',
+    output_stride: int | None = None,
+    first_dilation: str = 'stage',
     dtype: DTypeLike | None = None,
     *,
     rngs: nnx.Rngs,
   ):
     layers.check_stages('ResNet', widths, blocks)
     kind = layers.pick('block', block, _BLOCKS)
-    conv, stride, self.pools = layers.pick('stem', stem, _STEMS)
+    conv, stride, self.pools, deep = layers.pick('stem', stem, _STEMS)
+    at_once = layers.pick(
+      'first_dilation', first_dilation, {'stage': True, 'previous': False}
+    )
     self.stem_conv = conv(
       image_shape[-1], widths[0], strides=stride, dtype=dtype, rngs=rngs
     )
     self.stem_norm = layers.norm(widths[0], rngs=rngs)
-    self.blocks = nnx.List()
     in_width = widths[0]
+    self.stem_rest = nnx.List()
+    if deep:
+      for width in (widths[0], 2 * widths[0]):
+        self.stem_rest.append(
+          layers.ConvNorm(in_width, width, dtype=dtype, rngs=rngs)
+        )
+        in_width = width
+    strides, dilations = _dilated(
+      stride * (2 if self.pools else 1), len(widths), output_stride
+    )
+    self.blocks = nnx.List()
     for stage, (width, depth) in enumerate(zip(widths, blocks, strict=True)):
+      dilation = dilations[stage]
       for index in range(depth):
-        stride = 2 if stage > 0 and index == 0 else 1
-        self.blocks.append(kind(in_width, width, stride, dtype, rngs=rngs))
+        first = index == 0
+        before = dilation if at_once or stage == 0 else dilations[stage - 1]
+        self.blocks.append(
+          kind(
+            in_width,
+            width,
+            strides[stage] if first else 1,
+            dtype,
+            dilation=before if first else dilation,
+            rngs=rngs,
+          )
+        )
         in_width = kind.expansion * width
-    self.head = nnx.Linear(in_width, num_classes, dtype=dtype, rngs=rngs)
+    self.depths = tuple(blocks)
+    self.feature_widths = tuple(kind.expansion * width for width in widths)
+    self.feature_strides = tuple(
+      stride * (2 if self.pools else 1) * math.prod(strides[: stage + 1])
+      for stage in range(len(widths))
+    )
+    self.has_head = num_classes > 0
+    if self.has_head:
+      self.head = nnx.Linear(in_width, num_classes, dtype=dtype, rngs=rngs)
 
-  def __call__(self, images: jax.Array) -> jax.Array:
-    """Maps ``[batch, h, w, c]`` to float32 logits ``[batch, classes]``."""
+  def features(self, images: jax.Array) -> tuple[jax.Array, ...]:
+    """Maps ``[batch, h, w, c]`` to what each stage gives.
+
+    Each is ``[batch, h / stride, w / stride, width]``, rounded up, with the
+    stage's own of ``feature_strides`` and ``feature_widths``.
+    """
     x = nnx.relu(self.stem_norm(self.stem_conv(images)))
+    for layer in self.stem_rest:
+      x = layer(x)
     if self.pools:
       # After ReLU nothing is below the zeros around.
       x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
       x = nnx.max_pool(x, (3, 3), (2, 2))
-    for block in self.blocks:
-      x = block(x)
+    stages, blocks = [], iter(self.blocks)
+    for depth in self.depths:
+      for block in itertools.islice(blocks, depth):
+        x = block(x)
+      stages.append(x)
+    return tuple(stages)
+
+  def __call__(self, images: jax.Array) -> jax.Array:
+    """Maps ``[batch, h, w, c]`` to float32 logits ``[batch, classes]``."""
+    x = self.features(images)[-1]
     return self.head(x.mean(axis=(1, 2))).astype(jnp.float32)
+
+
+def _dilated(
+  stem: int, stages: int, output_stride: int | None
+) -> tuple[list[int], list[int]]:
+  """Stride and dilation of each stage; the first has a stride of one."""
+  reached, dilation = stem, 1
+  strides, dilations = [1], [1]
+  for _ in range(stages - 1):
+    if output_stride is None or 2 * reached <= output_stride:
+      reached *= 2
+      strides.append(2)
+    else:
+      dilation *= 2
+      strides.append(1)
+    dilations.append(dilation)
+  if output_stride is not None and reached != output_stride:
+    least, most = stem, stem * 2 ** (stages - 1)
+    raise ValueError(
+      f'Cannot build a ResNet of {stages} stages with output_stride='
+      f'{output_stride}: its strides can make any power of two between {least} '
+      f'and {most}. Give one of them, or None.'
+    )
+  return strides, dilations

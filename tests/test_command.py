@@ -1,0 +1,97 @@
+"""Command lines: one way to parse them, and help that a stranger can use."""
+
+import pytest
+
+from train import __main__ as train_command
+from train import command, variants
+from train.checks import ConfigError
+from train.report import __main__ as report_command
+from train.sweep import __main__ as sweep_command
+from train.tools import contact_sheet, demo, prepare
+
+COMMANDS = {
+  'train': train_command,
+  'train.sweep': sweep_command,
+  'train.report': report_command,
+  'train.prepare': prepare,
+  'train.tools.demo': demo,
+  'train.tools.contact_sheet': contact_sheet,
+}
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_help_is_of_the_command_itself(name, capsys):
+  with pytest.raises(SystemExit) as ended:
+    COMMANDS[name].main(['--help'])
+  assert ended.value.code == 0
+  said = capsys.readouterr().out
+  assert said.startswith(f'usage: python -m {name} ')
+  assert f'Examples:\n  python -m {name}' in said
+  assert len(said.splitlines()) < 60
+  assert 'absl' not in said
+  # Lines are cut as they are written, for a terminal.
+  assert max(map(len, said.splitlines())) <= 80
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_every_flag_says_what_it_is(name):
+  for action in COMMANDS[name]._parser()._actions:
+    assert action.help, action
+
+
+@pytest.mark.parametrize('name', ['train', 'train.sweep'])
+def test_an_unknown_flag_is_refused(name, capsys, tmp_path):
+  given = ['--config=tests/tiny_config.py', f'--workdir={tmp_path / "run"}']
+  assert COMMANDS[name].main([*given, '--epochs=3']) == 1
+  said = capsys.readouterr().err
+  assert said.startswith("error: Given '--epochs=3'. There is no such flag.")
+  assert not (tmp_path / 'run').exists()
+
+
+def test_keys_of_the_config_are_set_in_any_form():
+  parser = command.parser('train', 'Trains.', overrides=True)
+  parser.add_argument('--config')
+  given = [
+    '--config.epochs=3',
+    *('--config.batch_size', '16'),
+    '--config=tests/tiny_config.py:arsam',
+    '--config.augment.flip',
+    '--config.data.first=(5, 6)',
+    *('--config.data.name', 'a=b.npz'),
+  ]
+  args, settings = command.parse(parser, given)
+  config = variants.load(args.config, settings)
+  assert (config.epochs, config.batch_size) == (3, 16)
+  assert config.augment.flip is True
+  assert config.data.first == (5, 6)
+  assert config.data.name == 'a=b.npz'
+  assert config.method.name == 'arsam'
+  for stray in (['3'], ['--config.epochs=3', '4']):
+    with pytest.raises(ConfigError, match='There is no such flag'):
+      command.parse(parser, stray)
+
+
+@pytest.mark.parametrize(
+  ('given', 'settings', 'expected'),
+  [
+    ('no/such.py', [], 'There is no such file'),
+    ('tests/tiny_config.py:arsm', [], "Did you mean 'arsam'"),
+    ('train/checks.py', [], 'has no get_config'),
+    ('tests/tiny_config.py', ['--config.epochs=many'], 'epochs'),
+    ('tests/tiny_config.py', ['--config.optimizr.clip=1'], 'optimizer'),
+  ],
+)
+def test_a_config_that_cannot_be_loaded_is_refused(given, settings, expected):
+  with pytest.raises(ConfigError) as error:
+    variants.load(given, settings)
+  assert expected in str(error.value)
+
+
+def test_a_config_without_variants(tmp_path):
+  path = tmp_path / 'plain.py'
+  path.write_text(
+    'from train import config\n\ndef get_config():\n  return config.default()\n'
+  )
+  assert variants.load(str(path)).epochs == 10
+  with pytest.raises(ConfigError, match='has no variants'):
+    variants.load(f'{path}:sam')

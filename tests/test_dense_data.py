@@ -1,0 +1,192 @@
+"""Readers of masks and of people, from folders and zips."""
+
+import io
+import json
+import os
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import io as matlab
+
+from train.checks import DataError
+from train.data import mpii, voc
+
+MASK = np.array([[0, 1, 20], [255, 5, 0]], np.uint8)
+
+
+def _encoded(pixels, kind, palette=False):
+  image = Image.fromarray(pixels)
+  if palette:  # Colours that say nothing of the class.
+    image = Image.frombytes('P', image.size, pixels.tobytes())
+    image.putpalette([(7 * i) % 256 for i in range(768)])
+  file = io.BytesIO()
+  image.save(file, kind)
+  return file.getvalue()
+
+
+def _write(folder, files):
+  for name, content in files.items():
+    path = os.path.join(folder, name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, 'wb') as file:
+      file.write(content)
+  return str(folder)
+
+
+def _zipped(folder, files):
+  path = os.path.join(folder, 'all.zip')
+  with zipfile.ZipFile(path, 'w') as archive:
+    for name, content in files.items():
+      archive.writestr(name, content)
+  return path
+
+
+def _voc(top='', masks=('SegmentationClass',)):
+  image = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+  grey = np.full((2, 3), 90, np.uint8)
+  files = {
+    'ImageSets/Segmentation/train.txt': b'b\na\n',
+    'ImageSets/Segmentation/val.txt': b'a\n\n',
+    'JPEGImages/a.jpg': _encoded(image, 'JPEG'),
+    'JPEGImages/b.jpg': _encoded(grey, 'JPEG'),
+  }
+  for number, folder in enumerate(masks):
+    shifted = MASK.copy()
+    shifted[0, 0] = number
+    files[f'{folder}/a.png'] = _encoded(shifted, 'PNG', palette=number == 0)
+    files[f'{folder}/b.png'] = _encoded(shifted[::-1].copy(), 'PNG')
+  return {top + name: content for name, content in files.items()}
+
+
+def _people(**changes):
+  joints = [[10.0 + i, 20.0 + 2 * i] for i in range(16)]
+  joints[6] = [-1.0, -1.0]
+  person = {
+    'image': 'a.jpg',
+    'joints': joints,
+    'joints_vis': [int(i != 6) for i in range(16)],
+    'center': [33.0, 40.0],
+    'scale': 0.4,
+    'head_size': 7.5,
+    **changes,
+  }
+  return [person, {**person, 'scale': 2.0, 'image': 'b.jpg'}]
+
+
+def _mpii(people, **more):
+  image = np.full((4, 5, 3), 9, np.uint8)
+  return {
+    'annot/valid.json': json.dumps(people).encode(),
+    'images/a.jpg': _encoded(image, 'JPEG'),
+    'images/b.jpg': _encoded(image[..., 0], 'JPEG'),
+    **more,
+  }
+
+
+@pytest.mark.parametrize('place', [_write, _zipped])
+@pytest.mark.parametrize('top', ['', 'VOCdevkit/VOC2012/'])
+def test_voc_in_a_folder_and_in_a_zip(tmp_path, place, top):
+  path = place(tmp_path, _voc(top))
+  split = voc.find(path, 'train')
+  assert len(split) == 2 and split.names == ['b', 'a']
+  # In another process the zip is opened again.
+  split = pickle.loads(pickle.dumps(split))
+  image, mask = split[1]
+  assert image.shape == (2, 3, 3) and image.dtype == np.uint8
+  np.testing.assert_array_equal(mask, MASK)
+  image, mask = split[0]  # Grey, and made three channels.
+  assert image.shape == (2, 3, 3)
+  np.testing.assert_array_equal(mask, MASK[::-1])
+  assert voc.find(path, 'val').names == ['a']
+
+
+def test_voc_prefers_the_augmented_masks(tmp_path):
+  masks = 'SegmentationClass', 'SegmentationClassAug'
+  path = _write(tmp_path, _voc(masks=masks))
+  assert voc.find(path, 'val')[0].mask[0, 0] == 1
+  chosen = voc.find(path, 'val', masks='SegmentationClass')
+  assert chosen[0].mask[0, 0] == 0
+
+
+@pytest.mark.parametrize(
+  ('changes', 'split', 'message'),
+  [
+    ({'ImageSets/Segmentation/val.txt': b'x y\n'}, 'val', 'one name in each'),
+    ({}, 'trainaug', 'There is no ImageSets/Segmentation/trainaug.txt'),
+    ({'SegmentationClass/a.png': b'x'}, 'val', 'not a whole image'),
+    (
+      {'SegmentationClass/a.png': _encoded(MASK[:1], 'PNG')},
+      'val',
+      'has 3x1 pixels, and its image 3x2',
+    ),
+    (
+      {
+        'SegmentationClass/a.png': _encoded(
+          np.zeros((2, 3, 3), np.uint8), 'PNG'
+        )
+      },
+      'val',
+      'Its mode is RGB',
+    ),
+    ({'ImageSets/Segmentation/val.txt': b'c\n'}, 'val', 'no such file'),
+  ],
+)
+def test_voc_that_cannot_be_read(tmp_path, changes, split, message):
+  path = _write(tmp_path, {**_voc(), **changes})
+  with pytest.raises(DataError, match=message):
+    voc.find(path, split)[0]
+
+
+def test_no_layout_at_all(tmp_path):
+  with pytest.raises(DataError, match='no ImageSets/Segmentation'):
+    voc.find(str(tmp_path), 'val')
+  with pytest.raises(DataError, match='no annot/valid.json'):
+    mpii.find(str(tmp_path), 'valid')
+  (tmp_path / 'broken.zip').write_bytes(b'PK')
+  with pytest.raises(DataError, match='not a whole zip'):
+    voc.find(str(tmp_path / 'broken.zip'), 'val')
+
+
+@pytest.mark.parametrize('place', [_write, _zipped])
+def test_mpii_in_a_folder_and_in_a_zip(tmp_path, place):
+  split = mpii.find(place(tmp_path, _mpii(_people())), 'valid')
+  assert len(split) == 2
+  people = split.people
+  # From 1-based to 0-based.
+  np.testing.assert_allclose(people.joints[0, 3], [12, 25])
+  np.testing.assert_array_equal(people.visible[0], np.arange(16) != 6)
+  # The published code: 15 pixels a scale down, 1.25 times as large.
+  np.testing.assert_allclose(people.center, [[32, 45], [32, 69]], rtol=1e-6)
+  np.testing.assert_allclose(people.side, [100, 500], rtol=1e-6)
+  np.testing.assert_allclose(people.head_size, 7.5)
+  assert split.image(0).shape == split.image(1).shape == (4, 5, 3)
+
+
+def test_the_heads_of_mpii(tmp_path):
+  file = io.BytesIO()
+  boxes = np.zeros((2, 2, 2))
+  boxes[1] = [[3, 30], [4, 40]]
+  matlab.savemat(file, {'headboxes_src': boxes})
+  people = _people()
+  for person in people:
+    del person['head_size']
+  split = mpii.find(_write(tmp_path / 'without', _mpii(people)), 'valid')
+  assert np.isnan(split.people.head_size).all()
+  more = {'annot/gt_valid.mat': file.getvalue()}
+  split = mpii.find(_write(tmp_path / 'with', _mpii(people, **more)), 'valid')
+  np.testing.assert_allclose(split.people.head_size, [3, 30], rtol=1e-6)
+  files = _mpii(people[:1], **more)
+  with pytest.raises(DataError, match='has 2 heads'):
+    mpii.find(_write(tmp_path / 'other', files), 'valid')
+
+
+@pytest.mark.parametrize(
+  'changes', [{'joints': [[1, 2, 3]] * 16}, {'joints_vis': [1]}, {'scale': 'x'}]
+)
+def test_mpii_that_cannot_be_read(tmp_path, changes):
+  path = _write(tmp_path, _mpii(_people(**changes)))
+  with pytest.raises(DataError, match='no list of people'):
+    mpii.find(path, 'valid')

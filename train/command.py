@@ -1,0 +1,97 @@
+"""How the commands read their command lines, and how they fail."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import logging
+
+from train.checks import ConfigError, DataError
+
+OVERRIDE = '--config.'
+OVERRIDES = """\
+keys of the config:
+  --config.KEY=VALUE   Set a key, which may have dots, such as
+                       --config.optimizer.learning_rate=0.05 or
+                       --config.method.rho=0.1. The keys are those of default()
+                       in train/config.py and the arguments of the method.
+"""
+
+
+def parser(
+  name: str, description: str, overrides: bool = False
+) -> argparse.ArgumentParser:
+  """A parser of a command line.
+
+  Args:
+    name: of the command, as in ``python -m NAME``.
+    description: what it does, with examples, for `--help`.
+    overrides: whether the keys of a config can be set, see `parse`.
+
+  Returns:
+    The parser, which shows the description as it is written.
+  """
+  return argparse.ArgumentParser(
+    prog=f'python -m {name}',
+    description=description.strip(),
+    epilog=OVERRIDES if overrides else None,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,  # else --conf would be --config, and so --config.KEY
+  )
+
+
+def parse(
+  parser: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> tuple[argparse.Namespace, list[str]]:
+  """Parses a command line that may set keys of a config.
+
+  Args:
+    parser: of the flags that are the command's own.
+    argv: the arguments; those of the process by default.
+
+  Returns:
+    The flags, and the settings: ``--config.KEY=VALUE`` each.
+
+  Raises:
+    ConfigError: if an argument is neither.
+  """
+  args, rest = parser.parse_known_args(argv)
+  settings = []
+  for text in rest:
+    if text.startswith((OVERRIDE, '--noconfig.')):
+      settings.append(text)
+    # The value of the key before it, given as a word of its own.
+    elif settings and not text.startswith('-') and '=' not in settings[-1]:
+      settings[-1] += f'={text}'
+    else:
+      raise ConfigError(
+        f'Given {text!r}. There is no such flag. See --help; keys of the '
+        f'config are given as {OVERRIDE}KEY=VALUE.'
+      )
+  return args, settings
+
+
+def count(text: str) -> int:
+  """A positive number, as argparse takes a type."""
+  if not text.isdecimal() or not int(text):
+    raise argparse.ArgumentTypeError(
+      f'given {text!r}, which is no whole number above 0; use 1 or more'
+    )
+  return int(text)
+
+
+def status_of(function: Callable[[], int | None]) -> int:
+  """Runs a command; what a user can mend is said in a line.
+
+  Args:
+    function: the command; it returns its exit status, None for 0.
+
+  Returns:
+    The exit status: 1 after an error, which is printed.
+  """
+  logging.set_verbosity(logging.ERROR)  # TFDS and JAX report every detail
+  try:
+    return function() or 0
+  except (ConfigError, DataError, OSError) as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 1
