@@ -17,6 +17,10 @@ from train.augment.geometry import PAD_MODES, Fill
 from train.augment.randaugment import randaugment
 from train.checks import ConfigError
 
+# Of each channel, as torchvision normalises for networks of ImageNet.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
 
 @functools.partial(
   jax.jit,

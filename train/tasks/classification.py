@@ -9,7 +9,7 @@ from train import checks
 from train.augment import mixup, pipeline
 from train.checks import Config, ConfigError
 from train.tasks import label_noise, losses
-from train.tasks.task import Field, Rows, Score, Task
+from train.tasks.task import Field, Rows, Score, Task, fact
 
 # The key of the augmentation is folded with this one; what augmentation itself
 # draws splits from the rest.
@@ -34,7 +34,7 @@ def classification(config: Config, dataset: Any) -> Task:
     ConfigError: if an option cannot be used.
   """
   _check(config)
-  num_classes = dataset.facts['num_classes']
+  num_classes = fact(dataset, 'num_classes')
   options = config.augment.to_dict()
   alpha = options.pop('mixup', 0.0)
   augment = pipeline.from_options(options, dataset)
