@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sam_optax import _base, _collectives, _tree
+from sam_optax import _base, _collectives, _given, _tree
 
 
 class Evaluation(NamedTuple):
@@ -50,10 +50,12 @@ def from_grad_fn(
   collectives: _collectives.Collectives,
 ) -> Evaluator:
   """The evaluations of a gradient function; no losses are known."""
+  _given.function('grad_fn', grad_fn, 'jax.grad(lambda p: loss(p, batch))')
 
   def clean(point):
-    own_point = _collectives.vary(collectives, point)
-    return averaged(Evaluation(grad_fn(own_point)), collectives)
+    gradient = grad_fn(_collectives.vary(collectives, point))
+    gradient = _given.gradient('a gradient by grad_fn', gradient, point)
+    return averaged(Evaluation(gradient), collectives)
 
   return Evaluator(
     clean,
@@ -69,6 +71,7 @@ def from_loss_fn(
   reference_grad_fn: _base.GradFn | None,
   between: Callable[[jax.Array, jax.Array], jax.Array] | None,
   collectives: _collectives.Collectives,
+  number: int | None = None,
 ) -> Evaluator:
   """The evaluations of a loss function on a step's examples.
 
@@ -79,11 +82,13 @@ def from_loss_fn(
     reference_grad_fn: params -> gradient on other data, if there is one.
     between: see `Selection.between`.
     collectives: the devices that take part.
+    number: the number of examples, where each must have a loss.
   """
+  _given.function('loss_fn', loss_fn, _given.LOSS_FN)
 
-  def evaluate(point, examples, weights):
+  def evaluate(point, examples, weights, number=number):
     def objective(point):
-      losses, aux = loss_fn(point, examples)
+      losses, aux = _given.losses_and_aux(loss_fn(point, examples), number)
       weighted = _tree.promote(losses)
       if weights is not None:
         weighted = weights.astype(weighted.dtype) * weighted
@@ -102,12 +107,13 @@ def from_loss_fn(
     if between is None:
       return clean(point)
     own_point = _collectives.vary(collectives, point)
-    losses = loss_fn(own_point, examples)[0]
+    losses, _ = _given.losses_and_aux(loss_fn(own_point, examples), number)
     positions = _collectives.choose(
       collectives, between, evaluation.losses, losses
     )
     kept = _collectives.rows(collectives, positions, (examples, weights))
-    return evaluate(point, *kept)._replace(losses=losses)
+    seen = evaluate(point, *kept, None)
+    return seen._replace(losses=losses)
 
   return Evaluator(
     clean, perturbed, _averaged_gradient(reference_grad_fn, collectives)
@@ -133,9 +139,13 @@ def _averaged_gradient(
 ) -> Callable[[_base.PyTree], _base.PyTree] | None:
   if grad_fn is None:
     return None
+  _given.function(
+    'reference_grad_fn', grad_fn, 'jax.grad(lambda p: loss(p, other_batch))'
+  )
 
   def gradient(point):
-    own_point = _collectives.vary(collectives, point)
-    return averaged(Evaluation(grad_fn(own_point)), collectives).gradient
+    other = grad_fn(_collectives.vary(collectives, point))
+    other = _given.gradient('a gradient by reference_grad_fn', other, point)
+    return averaged(Evaluation(other), collectives).gradient
 
   return gradient

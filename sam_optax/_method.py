@@ -14,6 +14,7 @@ from sam_optax import (
   _decide,
   _evaluate,
   _examples,
+  _given,
   _multi_steps,
   _step,
   _update,
@@ -259,12 +260,14 @@ def sharpness_aware(
     >>> int(optax.tree.get(state, 'gradient_evaluations'))
     6
   """
-  parts = _step.Parts(
-    _ascent.as_ascent(ascent),
+  given = _step.Parts(
+    ascent,
     _cadence.every(1) if cadence is None else cadence,
     _descent.perturbed() if descent is None else descent,
     _selection.full_batch() if selection is None else selection,
   )
+  _check_parts(given)
+  parts = given._replace(ascent=_ascent.as_ascent(ascent))
   if parts.ascent.offset is not None and parts.cadence.by_gradient:
     raise ValueError(
       'Given an ascent that moves the point of the first gradient, and a '
@@ -273,6 +276,34 @@ def sharpness_aware(
       'before it, such as cadence.bernoulli.'
     )
   return _from_parts(parts, _collectives.SINGLE_DEVICE)
+
+
+# The type of each part, in the order of the arguments.
+_KINDS = _step.Parts(
+  optax.GradientTransformation,
+  _base.Cadence,
+  _base.Descent,
+  _base.Selection,
+)
+
+
+def _check_parts(given: _step.Parts) -> None:
+  """Raises ValueError if a part is of another kind than its place."""
+  for place, part, kind in zip(given._fields, given, _KINDS, strict=True):
+    if isinstance(part, kind) and not isinstance(part, SharpnessAware):
+      continue
+    what = f'a {type(part).__name__}'
+    why = 'The four parts differ in kind, and each has its place'
+    if isinstance(part, SharpnessAware):
+      what, why = 'a whole method', 'It is made of four parts already'
+    elif callable(part):
+      what = getattr(part, '__name__', what)
+      why = 'It is the function that makes a part, not the part'
+    raise ValueError(
+      f'Given {what} as the {place}. {why}. Call sharpness_aware('
+      'ascent.gradient(rho), cadence.every(k), descent.perturbed(), '
+      'selection.full_batch()), or name the parts: cadence=cadence.every(2).'
+    )
 
 
 def _from_parts(
@@ -284,26 +315,32 @@ def _from_parts(
   def init(params):
     _multi_steps.check()
     _check.not_masked(params)
-    return _step.initial_state(parts, params)
+    return _step.initial_state(parts, _given.params(params))
 
   def first_pass(loss_fn, params, batch):
     evaluator = _evaluate.from_loss_fn(
       loss_fn, batch, None, None, None, collectives
     )
-    return evaluator.clean(params)
+    return evaluator.clean(_given.params(params))
 
   def start_epoch(state, pruning: Any = selection.pruning):
+    _given.state(state, _step.SharpnessAwareState)
     chosen = pruning.start_epoch(state.selection, state.step)
     return state._replace(selection=chosen), pruning.weights(chosen)
 
-  value_and_grad = _examples.make_value_and_grad(parts, collectives)
+  check_state = _given.make_check_state(
+    functools.partial(_step.initial_state, parts), _step.SharpnessAwareState
+  )
+  value_and_grad = _examples.make_value_and_grad(
+    parts, check_state, collectives
+  )
   decides_by_gradient = cadence.by_gradient and selection.choice is None
   return SharpnessAware(
     init,
-    _update.make_update(parts, value_and_grad, collectives),
+    _update.make_update(parts, value_and_grad, check_state, collectives),
     value_and_grad,
-    _decide.make_decide(cadence, selection.choice),
-    _decide.make_plan(cadence, selection.choice),
+    _decide.make_decide(cadence, selection),
+    _decide.make_plan(cadence, selection),
     first_pass if decides_by_gradient else None,
     None if selection.pruning is None else start_epoch,
     functools.partial(_from_parts, parts),

@@ -103,6 +103,7 @@ def parallel(
       1,
       static=True,
       why='it is a number of examples',
+      whole=True,
     )
     if perturbation == 'synced':
       raise ValueError(

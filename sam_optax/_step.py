@@ -26,9 +26,10 @@ class SharpnessAwareState(NamedTuple):
     perturbed: bool, whether the last step was a SAM step.
     sam_fraction: float, the fraction of SAM steps so far (the papers' "%SAM").
     gradient_evaluations: int32, gradients evaluated so far.
-    direction_norm: float, the norm that scaled the last perturbation; None for
-      an ascent that computes none.
-    ascent: state of the ascent.
+    direction_norm: float, the norm that scaled the last perturbation, or the
+      last that was finite; None for an ascent that computes none.
+    ascent: state of the ascent. It and the next three stay as they are where a
+      step would leave in them a number that is not finite.
     cadence: state of the cadence.
     descent: state of the descent.
     selection: state of the selection.
@@ -141,6 +142,7 @@ def take_step(
     if ascent.has_norm:
       norm = collectives.mean(seen.norm)
       norm = norm.astype(jnp.asarray(state.direction_norm).dtype)
+      norm = jnp.where(jnp.isfinite(norm), norm, state.direction_norm)
       new_state = new_state._replace(direction_norm=norm)
     return optax.tree.cast_like(direction, dtypes_of), new_state, seen.losses
 
@@ -150,11 +152,14 @@ def take_step(
     return optax.tree.cast_like(direction, dtypes_of), update(None, 1), losses
 
   def update(mean_perturbed, evaluations):
+    # A number that is not finite would stay in a state for ever.
+    kept = lambda new, name: _tree.kept(new, getattr(state, name))
+    both = mean, mean_perturbed
     return state._replace(
       gradient_evaluations=state.gradient_evaluations + evaluations,
-      ascent=ascent.remember(mean, state.ascent, params, step),
-      cadence=cadence.update(mean, mean_perturbed, state.cadence, step),
-      descent=descent.update(mean, mean_perturbed, state.descent, step),
+      ascent=kept(ascent.remember(mean, state.ascent, params, step), 'ascent'),
+      cadence=kept(cadence.update(*both, state.cadence, step), 'cadence'),
+      descent=kept(descent.update(*both, state.descent, step), 'descent'),
     )
 
   direction, new_state, losses = branch(perturb, on_perturbed, on_plain)

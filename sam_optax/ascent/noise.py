@@ -17,7 +17,7 @@ def kernel_norm(
   kept = axis if isinstance(axis, tuple) else (axis,)
   kept = {a % leaf.ndim for a in kept} if leaf.ndim > 1 else set()
   reduced = tuple(a for a in range(leaf.ndim) if a not in kept)
-  return jnp.sqrt(jnp.sum(jnp.abs(leaf) ** 2, axis=reduced, keepdims=True))
+  return _tree.sqrt(jnp.sum(jnp.abs(leaf) ** 2, axis=reduced, keepdims=True))
 
 
 def kernel_noise(
@@ -48,7 +48,7 @@ def kernel_noise(
   def scaled(draw, weight):
     size = kernel_norm(weight.astype(draw.dtype), axis)
     if variant == 'paper':
-      size = jnp.sqrt(size)
+      size = _tree.sqrt(size)
     return draw * size * jnp.asarray(gamma, draw.dtype)
 
   return jax.tree.map(scaled, normal, params)
@@ -105,6 +105,7 @@ def random(
   _check.number('gamma', gamma, why='gamma scales the noise')
   _check.number('lam', lam, why='lam weighs the gradient against the noise')
   _check.one_of('variant', variant, ('code', 'paper'))
+  _check.key('key', key)
   wrapped = as_ascent(inner)
 
   def init(params):
@@ -161,8 +162,14 @@ def gaussian(
   """
   _check.number('gamma', gamma, why='gamma scales the noise')
   _check.number(
-    'draws', draws, 1, static=True, why='draws is how many are averaged'
+    'draws',
+    draws,
+    1,
+    static=True,
+    why='draws is how many are averaged',
+    whole=True,
   )
+  _check.key('key', key)
 
   def init(params):
     del params
@@ -226,6 +233,7 @@ def posterior(
   _check.number('beta', beta, 0, 1, why='beta weighs a moving average')
   _check.number('damping', damping, why='damping is part of a precision')
   _check.number('prior_precision', prior_precision, why='it is a precision')
+  _check.key('key', key)
 
   def init(params):
     # In float32 or wider: 1 - beta is lost in anything narrower.
@@ -257,7 +265,7 @@ def posterior(
     floor = at(damping) + at(prior_precision) / at(num_examples)
 
     def grown(s, g):
-      target = jnp.sqrt(s) * jnp.abs(g) + jnp.asarray(floor, s.dtype)
+      target = _tree.sqrt(s) * jnp.abs(g) + jnp.asarray(floor, s.dtype)
       # inf - inf would be NaN from the next step on.
       target = jnp.minimum(target, jnp.finfo(s.dtype).max)
       return s + weight.astype(s.dtype) * (target - s)

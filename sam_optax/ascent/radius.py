@@ -198,7 +198,12 @@ def multi_step(
   """
   _check_rho(rho)
   _check.number(
-    'steps', steps, 1, static=True, why='steps is a number of ascent steps'
+    'steps',
+    steps,
+    1,
+    static=True,
+    why='steps is a number of ascent steps',
+    whole=True,
   )
   if step_size is not None:
     _check.number('step_size', step_size, why='step_size is a length')

@@ -166,7 +166,9 @@ def hessian_trace(
     >>> print(round(float(trace), 3))
     14.0
   """
-  _check.number('draws', draws, 1, static=True, why='they are averaged')
+  _check.number(
+    'draws', draws, 1, static=True, why='they are averaged', whole=True
+  )
   key, product = _random.make_key(key), _product(grad_fn, params)
 
   def one(number):
@@ -214,7 +216,9 @@ def spectrum(
     Ghorbani et al., `An Investigation into Neural Net Optimization via Hessian
     Eigenvalue Density <https://arxiv.org/abs/1901.10159>`_, 2019.
   """
-  _check.number('draws', draws, 1, static=True, why='they are averaged')
+  _check.number(
+    'draws', draws, 1, static=True, why='they are averaged', whole=True
+  )
   _check.number('iterations', iterations, 1, static=True, why='it counts')
   product = _product(grad_fn, params)
   size = min(iterations, _num_params(params))

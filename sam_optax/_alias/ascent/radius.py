@@ -1,9 +1,10 @@
 """Methods whose new part is the size of the perturbation: SAM, ASAM, others."""
 
-from sam_optax import _base, ascent
+from sam_optax import _base, _check, ascent
 from sam_optax._method import SharpnessAware, sharpness_aware
 
 
+@_check.no_optimizer
 def sam(rho: _base.ScalarOrSchedule = 0.05) -> SharpnessAware:
   r"""Sharpness-aware minimization: the gradient at a nearby, higher point.
 
