@@ -64,13 +64,15 @@ def accumulate(loss_fn: _base.LossFn, micro_batch_size: int) -> _base.LossFn:
 
   def accumulated(params, batch):
     _given.function('loss_fn', loss_fn, _given.LOSS_FN)
+    why = 'accumulate() takes the rows of a micro-batch from every leaf'
+    size = int(micro_batch_size)
+    if all(x.shape[:1] <= (size,) for x in jax.tree.leaves(batch)):
+      losses, aux = _given.losses_and_aux(loss_fn(params, batch))
+      _given.rows(batch, losses.shape[0], why)
+      return losses, aux
     whole = jax.eval_shape(loss_fn, params, batch)
     number = _given.losses_and_aux(whole)[0].shape[0]
-    why = 'accumulate() takes the rows of a micro-batch from every leaf'
     _given.rows(batch, number, why)
-    size = int(micro_batch_size)
-    if number <= size:
-      return loss_fn(params, batch)
     count = number // size
     rest = number - count * size
     narrow, wide = params, _tree.promote(params)

@@ -185,8 +185,8 @@ def rows(batch: _base.PyTree, number: int | None, why: str) -> int:
       raise ValueError(
         f'Given a batch whose leaf {_name(path)} has the shape '
         f'{np.shape(leaf)}, and {number} examples. {why}, so the first axis of '
-        'each must be the examples. Let loss_fn close over what is not an example, '
-        'such as a PRNG key or the weights of the classes.'
+        'each must be the examples. Let loss_fn close over what is not an '
+        'example, such as a PRNG key or the weights of the classes.'
       )
   return number
 
