@@ -48,7 +48,10 @@ from sam_optax._alias.selection import ausam as ausam
 from sam_optax._alias.selection import esam as esam
 from sam_optax._alias.selection import sam_infobatch as sam_infobatch
 from sam_optax._alias.selection import sam_random as sam_random
+from sam_optax._arrays import from_arrays as from_arrays
+from sam_optax._arrays import to_arrays as to_arrays
 from sam_optax._chain import chain as chain
+from sam_optax._check_chain import check_chain as check_chain
 from sam_optax._if_finite import IfFiniteState as IfFiniteState
 from sam_optax._if_finite import if_finite as if_finite
 from sam_optax._method import SharpnessAware as SharpnessAware

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sam_optax import _base, _given, _tree
+from sam_optax import _base, _check_chain, _given, _tree
 from sam_optax._method import SharpnessAware
 
 
@@ -75,6 +75,7 @@ def if_finite(method: SharpnessAware) -> SharpnessAware:
     )
 
   def update(updates, state, params=None, **extra_args) -> Any:
+    _check_chain.answer(extra_args.get('grad_fn'), updates)
     _given.state(state, IfFiniteState)
     updates = _tree.arrays(updates)
     direction, new = method.update(

@@ -3,7 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-from sam_optax import _check, _collectives, _evaluate, _given, _step
+from sam_optax import (
+  _check,
+  _check_chain,
+  _collectives,
+  _evaluate,
+  _given,
+  _step,
+)
 
 CALL = (
   'updates, opt_state = tx.update(grad_fn(params), opt_state, params, '
@@ -43,6 +50,7 @@ def make_update(
     **extra_args,
   ):
     del extra_args
+    _check_chain.answer(grad_fn, updates)
     if params is None:
       raise ValueError(
         'Given no params. The second gradient is taken at params + '

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sam_optax import _base, _check, _given, _tree
+from sam_optax import _base, _check, _check_chain, _given, _tree
 from sam_optax._method import SharpnessAware
 
 CALL = (
@@ -103,6 +103,7 @@ def as_method(
   check_state = _given.make_check_state(init, kind)
 
   def update(updates, state, params=None, **extra_args) -> Any:
+    _check_chain.answer(extra_args.get('grad_fn'), updates)
     names = ('loss_fn', 'batch', 'example_ids')
     given = {name: extra_args.get(name) for name in names}
     if params is None or given['loss_fn'] is None or given['batch'] is None:
