@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from sam_optax import _base, _check, _given, _tree
@@ -66,7 +67,7 @@ def accumulate(loss_fn: _base.LossFn, micro_batch_size: int) -> _base.LossFn:
     _given.function('loss_fn', loss_fn, _given.LOSS_FN)
     why = 'accumulate() takes the rows of a micro-batch from every leaf'
     size = int(micro_batch_size)
-    if all(x.shape[:1] <= (size,) for x in jax.tree.leaves(batch)):
+    if all(np.shape(x)[:1] <= (size,) for x in jax.tree.leaves(batch)):
       losses, aux = _given.losses_and_aux(loss_fn(params, batch))
       _given.rows(batch, losses.shape[0], why)
       return losses, aux

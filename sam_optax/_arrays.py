@@ -83,9 +83,16 @@ def from_arrays(arrays: _base.PyTree, like: _base.PyTree) -> _base.PyTree:
     leaf = jnp.array(leaf)
     if not _is_key(like):
       return leaf
-    return jax.random.wrap_key_data(leaf, impl=jax.random.key_impl(like))
+    return jax.random.wrap_key_data(leaf, impl=_implementation(like))
 
   return jax.tree_util.tree_map_with_path(restored, arrays, like)
+
+
+def _implementation(key: Any) -> Any:
+  """The implementation of a key, or of the shape of one."""
+  found = []
+  jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), key)
+  return found[0]
 
 
 def _is_key(leaf: Any) -> bool:

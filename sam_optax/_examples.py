@@ -66,6 +66,7 @@ def make_value_and_grad(
     first=None,
     dtypes_of=None,
   ):
+    _given.function('loss_fn', loss_fn, _given.LOSS_FN)
     _check_examples(selection, batch, example_ids)
     params = _given.params(params)
     check_state(state, params)
@@ -116,7 +117,9 @@ def make_value_and_grad(
         collectives,
         state,
         step_on,
-        lambda examples: loss_fn(params, prepared(examples))[1],
+        lambda examples: _given.losses_and_aux(
+          loss_fn(params, prepared(examples))
+        )[1],
         (batch, example_ids),
         full_batch,
       )

@@ -103,7 +103,7 @@ LOSSES = {
   'a scalar': (lambda losses, aux: (jnp.mean(losses), aux), 'whose losses'),
   'a column': (lambda losses, aux: (losses[:, None], aux), 'whose losses'),
   'a table': (
-    lambda losses, aux: (losses[:, None] * jnp.ones(3), aux),
+    lambda losses, aux: (losses[:, None] * jnp.ones([1, 3]), aux),
     'whose',
   ),
   'integers': (lambda losses, aux: (losses.astype(jnp.int32), aux), 'int32'),
@@ -183,7 +183,7 @@ LEAVES = {
   'bool': jnp.ones(2, jnp.bool_),
   'complex64': jnp.ones(2, jnp.complex64),
   'key<fry>': jax.random.key(0),
-  'function': jnp.tanh,
+  'function': lambda x: x,
   'str': 'relu',
 }
 
@@ -545,7 +545,7 @@ def test_check_chain_looks_through_wrappers():
   with refused('a chain that changes'):
     sam_optax.check_chain(optax.chain(clip, first), driving.start())
   with refused('a chain without a method'):
-    sam_optax.check_chain(optax.adam(1e-3), driving.start())
+    sam_optax.check_chain(optax.sgd(0.1), driving.start())
   with refused('a method that is not first'):
     sam_optax.chain(clip, method('sam'))
 
@@ -558,7 +558,6 @@ def test_a_state_survives_as_plain_arrays(name):
   tx = optax.chain(method(name), driving.base_of(method(name)))
   state = tx.init(driving.start())
   arrays = sam_optax.to_arrays(state)
-  assert all(isinstance(np.asarray(x), np.ndarray) for x in arrays)
   saved = jax.tree.map(np.asarray, arrays)
   for like in (state, jax.eval_shape(tx.init, driving.start())):
     restored = sam_optax.from_arrays(saved, like)
