@@ -3,8 +3,8 @@
 A published method is one function, and `METHODS` names them all. The parts of
 the methods are in the modules `ascent` (where to perturb to), `cadence` (on
 which steps), `descent` (along what) and `selection` (on which examples);
-`sharpness_aware` puts parts together. `diagnostics` measures how flat the
-result is.
+`sharpness_aware` puts parts together. `kernels` tells kernels from biases, and
+`diagnostics` measures how flat the result is.
 """
 
 import types
@@ -14,6 +14,7 @@ from sam_optax import ascent as ascent
 from sam_optax import cadence as cadence
 from sam_optax import descent as descent
 from sam_optax import diagnostics as diagnostics
+from sam_optax import kernels as kernels
 from sam_optax import selection as selection
 from sam_optax._accumulate import accumulate as accumulate
 from sam_optax._alias.ascent.direction import fsam as fsam
