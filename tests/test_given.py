@@ -201,6 +201,27 @@ def test_leaves_without_a_gradient_are_refused(name, kind):
       called(tx, entry, params=more)
 
 
+@pytest.mark.parametrize(
+  'measure',
+  [
+    lambda p: sam_optax.diagnostics.sharpness(bowl, p, ascent.gradient(0.1)),
+    lambda p: sam_optax.diagnostics.hessian_trace(jax.grad(bowl), p),
+    lambda p: sam_optax.diagnostics.top_eigenvalues(jax.grad(bowl), p),
+    lambda p: sam_optax.diagnostics.spectrum(jax.grad(bowl), p),
+    lambda p: sam_optax.diagnostics.filter_normalized(p),
+    lambda p: sam_optax.diagnostics.along(bowl, p, [p], jnp.ones([2, 1])),
+  ],
+)
+def test_diagnostics_refuse_complex_params(measure):
+  with refused('complex64', 'real and the imaginary'):
+    measure(driving.start() | {'c': jnp.ones(2, jnp.complex64)})
+  measure(driving.start())
+
+
+def bowl(params):
+  return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
+
+
 # -- States -------------------------------------------------------------------
 
 

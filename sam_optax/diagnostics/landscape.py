@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from sam_optax import _base, _random, _tree, kernels
+from sam_optax import _base, _given, _random, _tree, kernels
 from sam_optax.ascent import noise
 
 
@@ -44,6 +44,7 @@ def filter_normalized(
     Li et al., `Visualizing the Loss Landscape of Neural Nets
     <https://arxiv.org/abs/1712.09913>`_, 2018, section 4.
   """
+  params = _given.params(params)
   draws = _random.normal_like(
     _random.make_key(key), jnp.zeros([], jnp.int32), params
   )
@@ -88,6 +89,7 @@ def along(
     >>> print(diagnostics.along(bowl, w, [jnp.array([1.0, 0.0])], line))
     [0.   0.25 1.   2.25 4.  ]
   """
+  params = _given.params(params)
   coordinates = jnp.asarray(coordinates)
   if coordinates.shape[-1:] != (len(directions),):
     raise ValueError(
