@@ -67,13 +67,12 @@ def gradient(name: str, tree: _base.PyTree, like: _base.PyTree) -> _base.PyTree:
     ValueError: if the structure, a shape or the kind of a dtype differs.
   """
   tree = _tree.arrays(tree)
-  structure = jax.tree.structure(tree)
-  if structure != jax.tree.structure(like):
+  if jax.tree.structure(tree) != jax.tree.structure(like):
     raise ValueError(
-      f'Given {name} with the structure {structure}. A gradient must have the '
-      f'structure of the params: {jax.tree.structure(like)}. Use '
+      f'Given {name} with the structure {_brief(tree)}{_lacks(tree, like)}. A '
+      f'gradient must have the structure of the params: {_brief(like)}. Use '
       'jax.grad(loss), or lambda p: jax.value_and_grad(loss)(p)[1]; with Flax '
-      'NNX, nnx.as_pure of the gradient.'
+      'NNX, nnx.as_pure of both or of neither.'
     )
   pairs = zip(
     jax.tree_util.tree_leaves_with_path(tree),
@@ -307,6 +306,16 @@ def _compare(given: Any, needed: Any) -> None:
 def _brief(tree: Any) -> str:
   text = str(jax.tree.structure(tree)).removeprefix('PyTreeDef(')
   return text if len(text) <= 160 else f'{text[:160]}...'
+
+
+def _lacks(tree: Any, like: Any) -> str:
+  """Names a leaf of `like` that the tree does not have, if there is one."""
+  at = lambda tree: [
+    _name(path) for path, _ in jax.tree_util.tree_leaves_with_path(tree)
+  ]
+  has = set(at(tree))
+  missing = [name for name in at(like) if name not in has]
+  return f', which lacks {missing[0]}' if missing else ''
 
 
 def _name(path: Any) -> str:

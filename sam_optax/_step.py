@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from sam_optax import _ascent, _base, _collectives, _tree
@@ -172,8 +173,13 @@ def branch(
   if_false: Callable[[], Any],
 ) -> Any:
   """One of two functions: in Python where that is known, else on device."""
-  if isinstance(condition, bool):
+  if isinstance(condition, bool | np.bool_):
     return if_true() if condition else if_false()
+  if not isinstance(condition, jax.Array) or condition.shape:
+    raise ValueError(
+      f'Given {condition!r} as `perturb` or `full_batch`. It fixes a branch of '
+      'the step. Pass True or False, or None to let the method decide.'
+    )
   return jax.lax.cond(condition, if_true, if_false)
 
 

@@ -351,6 +351,25 @@ def test_a_call_as_in_optax_contrib_is_explained(arguments, options):
     sam_optax.sam(*arguments, **options)
 
 
+@pytest.mark.parametrize('flag', ['perturb', 'full_batch'])
+@pytest.mark.parametrize('bad', ['yes', 1, jnp.ones(2, jnp.bool_)])
+def test_a_decision_is_a_bool(flag, bad):
+  tx, (batch, ids) = method('ausam'), driving.batch_at(0)
+  params, decided = driving.start(), {'perturb': True, 'full_batch': True}
+  state = tx.init(params)
+  with refused('`perturb` or `full_batch`', 'True or False'):
+    tx.value_and_grad(
+      driving.fit, params, state, batch, ids, **(decided | {flag: bad})
+    )
+
+
+def test_a_gradient_of_another_structure_names_a_leaf():
+  tx, params = method('sam'), driving.start()
+  state = tx.init(params)
+  with refused("lacks ['w']", 'jax.grad(loss)'):
+    tx.update({'b': params['b']}, state, params, grad_fn=lambda p: p)
+
+
 # -- Numbers and keys ---------------------------------------------------------
 
 
