@@ -1,6 +1,6 @@
 """Batched augmentation on the device, from uint8 images to model inputs.
 
-The order is that of the PyTorch programs: pad and crop, flip, RandAugment,
+The order is the usual one of PyTorch programs: pad and crop, flip, RandAugment,
 normalise, cut out. Every image has its own draw.
 """
 
@@ -104,7 +104,7 @@ def from_options(
 
   Args:
     options: the arguments of `augment`; where mean and std are None or left
-      out, those of the data set's images.
+      out, they are computed from the data set's images.
     dataset: the data set.
 
   Returns:

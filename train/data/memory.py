@@ -28,7 +28,7 @@ class Dataset(NamedTuple):
     train: the training examples by name: 'image', uint8 [n, height, width,
       channels], and others, such as 'label', int32 [n].
     test: the test examples, of the same names.
-    facts: what else is known, such as 'num_classes'.
+    facts: about the set, such as 'num_classes'.
   """
 
   train: Mapping[str, np.ndarray]
@@ -37,7 +37,7 @@ class Dataset(NamedTuple):
 
   @property
   def fields(self) -> tuple[str, ...]:
-    """What an example has beside its image."""
+    """The names of an example's values beside its image."""
     return tuple(name for name in self.train if name != 'image')
 
   @property

@@ -1,4 +1,4 @@
-"""One training step as pure functions: what `loop.py` compiles.
+"""One training step as pure functions, which `loop.py` compiles.
 
 A step is a function of the training state and the batch. Its randomness derives
 from the state's key and the step number. On many devices it is what each of
@@ -34,7 +34,7 @@ class TrainState(NamedTuple):
 
 
 class Step:
-  """A config's step on a data set, and what it is made of.
+  """The step of a config on a data set, and its parts.
 
   Args:
     config: the config of the run, see `train/config.py`.

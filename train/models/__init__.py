@@ -5,7 +5,6 @@ a function that returns a module, that takes ``image_shape``, ``rngs``, the
 outputs of its task, such as ``num_classes``, and its options by keyword.
 """
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from train import checks
 from train.models import dense
 from train.models.backbones.mlp import MLP as MLP
 from train.models.backbones.mobilenet import MobileNet as MobileNet
@@ -81,18 +81,13 @@ def create(
     ValueError: if the name, an option, the image shape or the file cannot be
       used.
   """
-  if name not in _MODELS:
-    raise ValueError(
-      f'Cannot create the model {name!r}: no model has this name. '
-      f'{_nearest(name, _MODELS)}The models are {_listed(_MODELS)}.'
-    )
+  build = checks.pick('name', name, _MODELS)
   if len(image_shape) != 3 or min(image_shape) < 1:
     raise ValueError(
       f'Cannot create {name!r} for images of shape {tuple(image_shape)}: a '
       'model needs three positive sizes. Give (height, width, channels), such '
       'as (32, 32, 3).'
     )
-  build = _MODELS[name]
   # The metaclass of NNX hides the signature of a class itself.
   declared = build.__init__ if isinstance(build, type) else build
   parameters = set(inspect.signature(declared).parameters)
@@ -102,8 +97,7 @@ def create(
     if option not in parameters - {'self', 'image_shape', 'rngs'}:
       raise ValueError(
         f'Cannot create {name!r} with the option {option!r}: this model does '
-        f'not have it. {_nearest(option, known)}Its options are '
-        f'{_listed(known)}.'
+        f'not have it. {checks.nearest(option, sorted(known))}'
       )
   graphdef, state = _initialise(
     jax.random.key(seed),
@@ -163,12 +157,3 @@ def _check_outputs(
 
 def _hashable(value: Any) -> Any:
   return tuple(value) if isinstance(value, list) else value
-
-
-def _nearest(given: str, known: Iterable[str]) -> str:
-  match = difflib.get_close_matches(given, list(known), n=1)
-  return f'Did you mean {match[0]!r}? ' if match else ''
-
-
-def _listed(known: Iterable[str]) -> str:
-  return ', '.join(repr(name) for name in sorted(known))

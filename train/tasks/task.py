@@ -1,4 +1,4 @@
-"""What a task is: a row of functions and facts, as a method is."""
+"""A task as a row of functions and facts, as a method is."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ Rows: TypeAlias = Mapping[str, Any]
 
 
 class Field(NamedTuple):
-  """What a task needs of an example beside its image.
+  """A value that a task needs of each example, beside the image.
 
   Attributes:
     shape: of one example's value.
@@ -65,8 +65,8 @@ class Task(NamedTuple):
     scalars: (outputs, batch) -> scalars by name, the log's of a training step.
     sums: (outputs, batch, valid) -> a tree of numbers that are added up over
       the test set; ``valid`` is 0 for a row that only fills up its batch.
-    scores: the sums, as NumPy arrays -> floats by name: the loss as 'loss',
-      and that of `main`.
+    scores: the sums, as NumPy arrays -> floats by name: 'loss', the score of
+      `main`, and any others.
     main: the score that is shown.
   """
 

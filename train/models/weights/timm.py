@@ -32,7 +32,7 @@ _THIRDS = {'attention.query': 0, 'attention.key': 1, 'attention.value': 2}
 
 
 def load_timm_vit(params: Any, path: str | os.PathLike[str]) -> Any:
-  """Replaces a ViT's parameters by those of a file.
+  """Replaces a ViT's parameters by the weights in a file.
 
   The file is a ``.safetensors`` file of timm's ``vit_*`` or ``deit_*`` models
   with a class token and without distillation. A head of another number of
