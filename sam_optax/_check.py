@@ -7,12 +7,16 @@ passes, and so does a number traced by `optax.inject_hyperparams`.
 import functools
 import numbers
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
+
+_P = ParamSpec('_P')
+_R = TypeVar('_R')
 
 
 def number(
@@ -43,7 +47,7 @@ def number(
       f'Given a schedule for {name}. It cannot change over the steps because '
       'the shapes of arrays depend on it. Pass a number.'
     )
-  if static and isinstance(value, jax.core.Tracer):
+  if static and isinstance(value, Tracer):
     raise ValueError(
       f'Given a traced {name}. It must be known when the step is compiled '
       'because the shapes of arrays depend on it. Pass a Python number; to '
@@ -57,7 +61,7 @@ def number(
       f'Given {name} of shape {value.shape}. One number is needed because '
       f'{why}. Pass a scalar.'
     )
-  if isinstance(value, jax.core.Tracer):
+  if isinstance(value, Tracer):
     return
   known: Any = np.asarray(value)[()] if is_array else value
   if isinstance(known, bool | np.bool_) or not isinstance(known, numbers.Real):
@@ -99,7 +103,7 @@ def span(
   """
   known = numbers.Real | jax.Array | np.ndarray
   for value in (start, stop):
-    if not isinstance(value, known) or isinstance(value, jax.core.Tracer):
+    if not isinstance(value, known) or isinstance(value, Tracer):
       return
   if stop < start and not (never and stop == 0):
     raise ValueError(
@@ -132,11 +136,11 @@ def key(name: str, value: Any) -> None:
     )
 
 
-def no_optimizer(constructor: Callable[..., Any]) -> Callable[..., Any]:
+def no_optimizer(constructor: Callable[_P, _R]) -> Callable[_P, _R]:
   """Decorates `sam`: explains a call in the manner of `optax.contrib.sam`."""
 
   @functools.wraps(constructor)
-  def checked(*arguments, **options):
+  def checked(*arguments: _P.args, **options: _P.kwargs) -> _R:
     given = (*arguments, *options.values())
     if any(isinstance(x, optax.GradientTransformation) for x in given):
       raise ValueError(

@@ -111,8 +111,8 @@ def from_loss_fn(
     positions = _collectives.choose(
       collectives, between, evaluation.losses, losses
     )
-    kept = _collectives.rows(collectives, positions, (examples, weights))
-    seen = evaluate(point, *kept, None)
+    kept: Any = _collectives.rows(collectives, positions, (examples, weights))
+    seen = evaluate(point, kept[0], kept[1], None)
     return seen._replace(losses=losses)
 
   return Evaluator(

@@ -142,8 +142,9 @@ def take_step(
     new_state = update(collectives.mean(seen.gradient), seen.evaluations)
     if ascent.has_norm:
       norm = collectives.mean(seen.norm)
-      norm = norm.astype(jnp.asarray(state.direction_norm).dtype)
-      norm = jnp.where(jnp.isfinite(norm), norm, state.direction_norm)
+      last = jnp.asarray(state.direction_norm)
+      norm = norm.astype(last.dtype)
+      norm = jnp.where(jnp.isfinite(norm), norm, last)
       new_state = new_state._replace(direction_norm=norm)
     return optax.tree.cast_like(direction, dtypes_of), new_state, seen.losses
 
