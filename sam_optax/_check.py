@@ -7,13 +7,16 @@ passes, and so does a number traced by `optax.inject_hyperparams`.
 import functools
 import numbers
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.core import Tracer
+
+_P = ParamSpec('_P')
+_R = TypeVar('_R')
 
 
 def number(
@@ -133,11 +136,11 @@ def key(name: str, value: Any) -> None:
     )
 
 
-def no_optimizer(constructor: Callable[..., Any]) -> Callable[..., Any]:
+def no_optimizer(constructor: Callable[_P, _R]) -> Callable[_P, _R]:
   """Decorates `sam`: explains a call in the manner of `optax.contrib.sam`."""
 
   @functools.wraps(constructor)
-  def checked(*arguments, **options):
+  def checked(*arguments: _P.args, **options: _P.kwargs) -> _R:
     given = (*arguments, *options.values())
     if any(isinstance(x, optax.GradientTransformation) for x in given):
       raise ValueError(

@@ -120,10 +120,10 @@ def losses_and_aux(
   """
   if not isinstance(result, tuple | list) or len(result) != 2:
     kind = f'a {type(result).__name__}'
-    if hasattr(result, 'shape'):
+    if isinstance(result, tuple | list):
+      kind += f' of {len(result)}'
+    elif hasattr(result, 'shape'):
       kind = f'one array of shape {result.shape}'
-    elif isinstance(result, tuple | list):
-      kind = f'a {type(result).__name__} of {len(result)}'
     raise ValueError(
       f'Given a loss_fn that returns {kind}. The method needs the losses of '
       'the examples and aux, which may be None. Return a pair: '
@@ -172,14 +172,14 @@ def rows(batch: _base.PyTree, number: int | None, why: str) -> int:
   """
   leaves = jax.tree_util.tree_leaves_with_path(batch)
   sizes = [np.shape(leaf)[:1] for _, leaf in leaves]
+  known = Counter(size[0] for size in sizes if size)
   if number is None:
-    known = Counter(size[0] for size in sizes if size)
     if not known:
       raise ValueError(
         f'Given a batch without an axis of examples. {why}. Pass arrays whose '
         'first axis is the examples.'
       )
-    number = known.most_common(1)[0][0]
+    number = int(known.most_common(1)[0][0])
   for (path, leaf), size in zip(leaves, sizes, strict=True):
     if size != (number,):
       raise ValueError(

@@ -272,14 +272,11 @@ def sharpness_aware(
     >>> int(optax.tree.get(state, 'gradient_evaluations'))
     6
   """
-  given = _step.Parts(
-    ascent,
-    _cadence.every(1) if cadence is None else cadence,
-    _descent.perturbed() if descent is None else descent,
-    _selection.full_batch() if selection is None else selection,
-  )
-  _check_parts(given)
-  parts = given._replace(ascent=_ascent.as_ascent(ascent))
+  cadence = _cadence.every(1) if cadence is None else cadence
+  descent = _descent.perturbed() if descent is None else descent
+  selection = _selection.full_batch() if selection is None else selection
+  _check_parts(ascent, cadence, descent, selection)
+  parts = _step.Parts(_ascent.as_ascent(ascent), cadence, descent, selection)
   if parts.ascent.offset is not None and parts.cadence.by_gradient:
     raise ValueError(
       'Given an ascent that moves the point of the first gradient, and a '
@@ -291,17 +288,17 @@ def sharpness_aware(
 
 
 # The type of each part, in the order of the arguments.
-_KINDS = _step.Parts(
-  optax.GradientTransformation,
-  _base.Cadence,
-  _base.Descent,
-  _base.Selection,
-)
+_KINDS = {
+  'ascent': optax.GradientTransformation,
+  'cadence': _base.Cadence,
+  'descent': _base.Descent,
+  'selection': _base.Selection,
+}
 
 
-def _check_parts(given: _step.Parts) -> None:
+def _check_parts(*parts: Any) -> None:
   """Raises ValueError if a part is of another kind than its place."""
-  for place, part, kind in zip(given._fields, given, _KINDS, strict=True):
+  for (place, kind), part in zip(_KINDS.items(), parts, strict=True):
     if isinstance(part, kind) and not isinstance(part, SharpnessAware):
       continue
     what = f'a {type(part).__name__}'

@@ -140,8 +140,7 @@ def axes(path: tuple[Any, ...], leaf: jax.Array) -> tuple[int, ...]:
   in_attention = len(on_path) > 1 and on_path[-2] in _HEADS
   if in_attention and leaf.ndim - stacked == 3:
     return (*over, leaf.ndim - 2, leaf.ndim - 1)
-  last = path[-1] if path else None
-  if isinstance(last, jax.tree_util.GetAttrKey) and last.name == 'weight':
+  if path and path[-1] == jax.tree_util.GetAttrKey('weight'):
     return (*over, stacked)
   return (*over, leaf.ndim - 1)
 
@@ -166,7 +165,7 @@ def axes_of(
     given = given(path, leaf)
   elif leaf.ndim <= 1:
     return ()
-  kept = given if isinstance(given, tuple) else (given,)
+  kept: Any = given if isinstance(given, tuple) else (given,)
   return tuple(axis % leaf.ndim for axis in kept)
 
 
