@@ -307,6 +307,10 @@ def test_a_folder_is_of_one_process_at_a_time(unfinished):
         pass
 
 
+# So long that no process ends before its signal comes.
+LONG = 1500
+
+
 def start(folder, name, cache, every):
   environment = {
     'JAX_COMPILATION_CACHE_DIR': str(cache),
@@ -317,7 +321,11 @@ def start(folder, name, cache, every):
       *('env', *(f'{key}={value}' for key, value in environment.items())),
       *(sys.executable, '-m', 'train', f'--workdir={folder}'),
       *('--config=tests/tiny_config.py:arsam', f'--config.data.name={name}'),
-      *('--config.batch_size=8', '--config.steps=600', '--config.eval_every=9'),
+      *(
+        '--config.batch_size=8',
+        f'--config.steps={LONG}',
+        '--config.eval_every=9',
+      ),
       f'--config.checkpoint.every={every}',
     ],
     cwd=ROOT,
@@ -331,7 +339,7 @@ def start(folder, name, cache, every):
 def test_processes_killed_at_random_end_as_one_that_was_not(npz, tmp_path):  # noqa: F811
   cache, draw = tmp_path / 'cache', random.Random(0)
   plain, killed = tmp_path / 'plain', tmp_path / 'killed'
-  whole = start(plain, npz, cache, every=600)
+  whole = start(plain, npz, cache, every=LONG)
   assert whole.communicate(timeout=300)[1] and whole.returncode == 0
   said = []
   for end in (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM):
@@ -353,7 +361,7 @@ def test_processes_killed_at_random_end_as_one_that_was_not(npz, tmp_path):  # n
   said.append(last.communicate(timeout=300)[1])
   assert last.returncode == 0
   assert sum('resuming after step' in text for text in said) == 3
-  assert_equal(final(killed, 600), final(plain, 600))
+  assert_equal(final(killed, LONG), final(plain, LONG))
   one, two = (
     json.loads((folder / 'result.json').read_text())
     for folder in (plain, killed)
