@@ -88,6 +88,7 @@ def classification(config: Config, dataset: Any) -> Task:
       'accuracy': float(sums['correct'] / sums['count']),
     },
     main=Score('accuracy', '%', higher_is_better=True),
+    probabilities=losses.PROBABILITIES[config.loss],
   )
 
 

@@ -64,6 +64,8 @@ class Task(NamedTuple):
     scores: the sums, as NumPy arrays -> floats by name: the loss as 'loss',
       and that of `main`.
     main: the score that is shown.
+    probabilities: outputs -> float ``[batch, classes]``, where a greater output
+      is a greater probability; None where the outputs are of no classes.
   """
 
   fields: Mapping[str, Field]
@@ -74,3 +76,4 @@ class Task(NamedTuple):
   sums: Callable[[Any, Rows, jax.Array], Any]
   scores: Callable[[Any], dict[str, float]]
   main: Score
+  probabilities: Callable[[Any], jax.Array] | None = None
