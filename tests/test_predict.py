@@ -33,6 +33,7 @@ def trained(folder, name, **changes):
   """A finished run, and its result as its file has it."""
   config = tiny('sgd', steps=12)
   config.data.name = str(name)
+  config.optimizer.learning_rate = 0.02
   for key, value in changes.items():
     config[key] = value
   run.run(config, folder, bar=False)

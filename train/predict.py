@@ -66,7 +66,6 @@ def lines(
   while chunk := list(itertools.islice(files, _CHUNK)):
     images = np.stack([predictor.read(file, resize) for file in chunk])
     outputs, probabilities = predictor(images)
-    assert probabilities is not None, 'it has classes'
     # By the outputs: probabilities of sigmoids can be 1 several times.
     orders = np.argsort(-outputs, axis=-1, kind='stable')[:, :top]
     for file, order, row in zip(chunk, orders, probabilities, strict=True):

@@ -99,10 +99,11 @@ def read(folder: pathlib.Path) -> Exported:
     content = (folder / ARRAYS).read_bytes()
     if zlib.crc32(content) != facts['checksum']:
       raise ValueError(f'{ARRAYS} is not the one that {FACTS} was written for')
+    height, width, channels = facts['image_shape']
     return Exported(
       ml_collections.ConfigDict(facts['config']),
       Described(
-        tuple(facts['image_shape']),
+        (height, width, channels),
         tuple(facts['fields']),
         facts['facts'],
         tuple(facts['mean']),

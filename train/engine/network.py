@@ -25,7 +25,7 @@ class Described(NamedTuple):
     std: likewise.
   """
 
-  image_shape: tuple[int, ...]
+  image_shape: tuple[int, int, int]
   fields: tuple[str, ...]
   facts: Mapping[str, Any]
   mean: tuple[float, ...]
@@ -52,9 +52,10 @@ def describe(config: Config, dataset: Any) -> Described:
     ConfigError: if the config's constants do not fit the images.
   """
   options = config.augment
+  height, width, channels = dataset.image_shape
   mean, std = pipeline.normalisation(options.mean, options.std, dataset)
   return Described(
-    image_shape=tuple(dataset.image_shape),
+    image_shape=(height, width, channels),
     fields=tuple(dataset.fields),
     facts=dataset.facts,
     mean=tuple(mean.tolist()),

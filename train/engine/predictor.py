@@ -30,7 +30,7 @@ class Predictions(NamedTuple):
   """
 
   outputs: Any
-  probabilities: np.ndarray | None
+  probabilities: Any
 
 
 class Predictor:
