@@ -3,8 +3,8 @@
 A published method is one function, and `METHODS` names them all. The parts of
 the methods are in the modules `ascent` (where to perturb to), `cadence` (on
 which steps), `descent` (along what) and `selection` (on which examples);
-`sharpness_aware` puts parts together. `diagnostics` measures how flat the
-result is.
+`sharpness_aware` puts parts together. `kernels` tells kernels from biases, and
+`diagnostics` measures how flat the result is.
 """
 
 import types
@@ -14,6 +14,7 @@ from sam_optax import ascent as ascent
 from sam_optax import cadence as cadence
 from sam_optax import descent as descent
 from sam_optax import diagnostics as diagnostics
+from sam_optax import kernels as kernels
 from sam_optax import selection as selection
 from sam_optax._accumulate import accumulate as accumulate
 from sam_optax._alias.ascent.direction import fsam as fsam
@@ -50,7 +51,10 @@ from sam_optax._alias.selection.batch import esam as esam
 from sam_optax._alias.selection.batch import sam_random as sam_random
 from sam_optax._alias.selection.epoch import infobatch as infobatch
 from sam_optax._alias.selection.epoch import sam_infobatch as sam_infobatch
+from sam_optax._arrays import from_arrays as from_arrays
+from sam_optax._arrays import to_arrays as to_arrays
 from sam_optax._chain import chain as chain
+from sam_optax._check_chain import check_chain as check_chain
 from sam_optax._if_finite import IfFiniteState as IfFiniteState
 from sam_optax._if_finite import if_finite as if_finite
 from sam_optax._method import SharpnessAware as SharpnessAware

@@ -4,9 +4,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from sam_optax import _base, _check, _tree
+from sam_optax import _base, _check, _given, _tree
 
 
 def accumulate(loss_fn: _base.LossFn, micro_batch_size: int) -> _base.LossFn:
@@ -42,7 +43,8 @@ def accumulate(loss_fn: _base.LossFn, micro_batch_size: int) -> _base.LossFn:
     the rest (the count of a random stream) is the last one's.
 
   Raises:
-    ValueError: if micro_batch_size is no number of examples.
+    ValueError: if micro_batch_size is no number of examples; at a call, if a
+      leaf of the batch (a PRNG key, weights of classes) has no axis of them.
 
   Example:
     >>> import jax, jax.numpy as jnp, sam_optax
@@ -59,13 +61,20 @@ def accumulate(loss_fn: _base.LossFn, micro_batch_size: int) -> _base.LossFn:
     1,
     static=True,
     why='it is a number of examples',
+    whole=True,
   )
 
   def accumulated(params, batch):
-    number = jax.tree.leaves(batch)[0].shape[0]
+    _given.function('loss_fn', loss_fn, _given.LOSS_FN)
+    why = 'accumulate() takes the rows of a micro-batch from every leaf'
     size = int(micro_batch_size)
-    if number <= size:
-      return loss_fn(params, batch)
+    if all(np.shape(x)[:1] <= (size,) for x in jax.tree.leaves(batch)):
+      losses, aux = _given.losses_and_aux(loss_fn(params, batch))
+      _given.rows(batch, losses.shape[0], why)
+      return losses, aux
+    whole = jax.eval_shape(loss_fn, params, batch)
+    number = _given.losses_and_aux(whole)[0].shape[0]
+    _given.rows(batch, number, why)
     count = number // size
     rest = number - count * size
     narrow, wide = params, _tree.promote(params)
@@ -76,7 +85,6 @@ def accumulate(loss_fn: _base.LossFn, micro_batch_size: int) -> _base.LossFn:
 
     # In a loop nothing could be merged with the first forward pass.
     of_wide = jax.checkpoint(of_wide, prevent_cse=rest > 0)
-    whole = jax.eval_shape(loss_fn, params, batch)
     _, parts = jax.lax.scan(
       lambda _, part: (None, of_wide(wide, part)),
       None,

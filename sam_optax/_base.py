@@ -111,6 +111,13 @@ class Selection(NamedTuple):
   update: (
     Callable[[jax.Array, jax.Array | None, State, jax.Array], State] | None
   ) = None
+  # rows of its tables, below which every example id must be; None for no table
+  num_examples: int | None = None
+
+  @property
+  def reads_losses(self) -> bool:
+    """Whether it needs one loss for each example."""
+    return any(x is not None for x in (self.pruning, self.between, self.update))
 
 
 def value_at(
@@ -126,4 +133,9 @@ def value_at(
         'update(gradient, state, params, step=step).'
       )
     value = number(step)
+    if jnp.ndim(value):
+      raise ValueError(
+        f'Given a schedule whose value has the shape {jnp.shape(value)}. One '
+        'number is needed at each step. Return a scalar.'
+      )
   return value if dtype is None else jnp.asarray(value, dtype)

@@ -2,6 +2,8 @@
 
 import optax
 
+from sam_optax._method import SharpnessAware
+
 # The keywords that a method's `update` takes for itself.
 _OWN = frozenset(
   {
@@ -40,6 +42,9 @@ def chain(
   Returns:
     A transformation that takes the keywords of all its members.
 
+  Raises:
+    ValueError: if a method is not first.
+
   Example:
     >>> import jax, jax.numpy as jnp, optax, sam_optax
     >>> params = jnp.array([1.0, -2.0])
@@ -63,6 +68,12 @@ def chain(
     >>> bool(loss(optax.apply_updates(params, updates)) < value)
     True
   """
+  if any(isinstance(other, SharpnessAware) for other in others):
+    raise ValueError(
+      'Given a method that is not first. What stands before it would change '
+      'the first gradient and not the second. Call sam_optax.chain(method, '
+      '*others), with a single method and its base optimizer after it.'
+    )
   return optax.chain(method, *map(_without_own, others))
 
 

@@ -1,15 +1,19 @@
 """Errors in three beats: what was given, why not, what would work.
 
-Of numbers, only what is known in Python is checked: a schedule passes, and so
-does a number traced by `optax.inject_hyperparams`.
+Of numbers, only what is known when a part is built is checked: a schedule
+passes, and so does a number traced by `optax.inject_hyperparams`.
 """
 
+import functools
 import numbers
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.core import Tracer
 
 
 def number(
@@ -21,8 +25,9 @@ def number(
   why: str,
   above: bool = False,
   static: bool = False,
+  whole: bool = False,
 ) -> None:
-  """Raises ValueError if `value` is a Python number out of its range.
+  """Raises ValueError if `value` is known to be no number in its range.
 
   Args:
     name: the argument's name.
@@ -32,29 +37,118 @@ def number(
     why: what the number is, to end "because ...".
     above: whether `minimum` itself is out of range.
     static: whether it shapes arrays, so that a schedule cannot serve.
+    whole: whether it counts something, so that a fraction cannot serve.
   """
   if static and callable(value):
     raise ValueError(
       f'Given a schedule for {name}. It cannot change over the steps because '
       'the shapes of arrays depend on it. Pass a number.'
     )
-  if isinstance(value, str) or value is None:
+  if static and isinstance(value, Tracer):
     raise ValueError(
-      f'Given {name}={value!r}. A number or an optax.Schedule is needed '
-      f'because {why}. Pass a float.'
+      f'Given a traced {name}. It must be known when the step is compiled '
+      'because the shapes of arrays depend on it. Pass a Python number; to '
+      f"optax.inject_hyperparams, static_args=('{name}',)."
     )
-  if not isinstance(value, numbers.Real):
+  if callable(value) and not isinstance(value, type):
     return
-  low = float(value) > minimum if above else float(value) >= minimum
-  if low and float(value) <= maximum:  # NaN fails both.
+  is_array = isinstance(value, jax.Array | np.ndarray)
+  if is_array and value.ndim:
+    raise ValueError(
+      f'Given {name} of shape {value.shape}. One number is needed because '
+      f'{why}. Pass a scalar.'
+    )
+  if isinstance(value, Tracer):
+    return
+  known: Any = np.asarray(value)[()] if is_array else value
+  if isinstance(known, bool | np.bool_) or not isinstance(known, numbers.Real):
+    known_as = f'{name}={value!r}'
+    if isinstance(value, optax.GradientTransformation):
+      known_as = f'an optimizer as {name}'
+    raise ValueError(
+      f'Given {known_as}. A number or an optax.Schedule is needed because '
+      f'{why}. Pass a float; the base optimizer follows in optax.chain('
+      'method, optimizer).'
+    )
+  low = float(known) > minimum if above else float(known) >= minimum
+  kind, is_whole = 'value', True
+  if whole:
+    kind, is_whole = 'whole number', float(known) == np.floor(float(known))
+  if static and whole:
+    is_whole = isinstance(known, numbers.Integral)
+  if low and float(known) <= maximum and is_whole:  # NaN fails both bounds.
     return
   bounds = f'{"above" if above else "at least"} {minimum:g}'
   if maximum != float('inf'):
     bounds += f' and at most {maximum:g}'
   raise ValueError(
     f'Given {name}={value!r}. This cannot work because {why}. '
-    f'Use a value {bounds}.'
+    f'Use a {kind} {bounds}.'
   )
+
+
+def span(
+  names: tuple[str, str], start: Any, stop: Any, *, never: bool = False
+) -> None:
+  """Raises ValueError if a span is known to end before it starts.
+
+  Args:
+    names: the names of the two arguments.
+    start: where it starts; a schedule or a traced number passes.
+    stop: where it ends; None for no end.
+    never: whether a stop of 0 says that there is no span at all.
+  """
+  known = numbers.Real | jax.Array | np.ndarray
+  for value in (start, stop):
+    if not isinstance(value, known) or isinstance(value, Tracer):
+      return
+  if stop < start and not (never and stop == 0):
+    raise ValueError(
+      f'Given {names[0]}={start!r} and {names[1]}={stop!r}. The span ends '
+      f'before it starts, and would be empty. Use a {names[1]} of at least '
+      f'{names[0]}, or None for no end.'
+    )
+
+
+def key(name: str, value: Any) -> None:
+  """Raises ValueError if `value` is neither a seed nor one PRNG key."""
+  if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+    return
+  given, is_key = f'{name}={value!r}', False
+  if isinstance(value, jax.Array | np.ndarray):
+    dtype, shape = value.dtype, value.shape
+    given = f'{name} of dtype {dtype} and shape {shape}'
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+      is_key = shape == ()
+    elif len(shape) == 1:
+      # An old-style key, as long as those of JAX's default generator.
+      default = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0)))
+      is_key = dtype == jnp.uint32 and shape == default.shape
+    else:
+      is_key = shape == () and jnp.issubdtype(dtype, jnp.integer)
+  if not is_key:
+    raise ValueError(
+      f'Given {given}. Each draw comes from one PRNG key. Pass an int as a '
+      'seed, or one key: jax.random.key(0). Of several, pass one, keys[i].'
+    )
+
+
+def no_optimizer(constructor: Callable[..., Any]) -> Callable[..., Any]:
+  """Decorates `sam`: explains a call in the manner of `optax.contrib.sam`."""
+
+  @functools.wraps(constructor)
+  def checked(*arguments, **options):
+    given = (*arguments, *options.values())
+    if any(isinstance(x, optax.GradientTransformation) for x in given):
+      raise ValueError(
+        'Given an optimizer, as optax.contrib.sam takes two. Here a method '
+        'turns a gradient into another, and needs only its radius. Call '
+        'optax.chain(sam_optax.sam(rho=0.05), optimizer), without an '
+        'adversarial optimizer: the learning rate of that one is rho.'
+      )
+    return constructor(*arguments, **options)
+
+  return checked
 
 
 def one_of(name: str, value: Any, choices: Sequence[Any]) -> None:

@@ -6,21 +6,23 @@ plan covers many steps in one call.
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_optax import _base, _tree
+from sam_optax import _base, _given, _step, _tree
 
 # The most steps that a plan covers.
 _LENGTH = 64
 
 
 def make_decide(
-  cadence: _base.Cadence, choice: _base.Choice | None
+  cadence: _base.Cadence, selection: _base.Selection
 ) -> Callable[..., dict[str, bool]]:
   """`SharpnessAware.decide` of a method with these parts."""
+  choice = selection.choice
 
   @jax.jit
   def ask(step, cadence_state, selection_state, ids, gradient):
@@ -34,9 +36,12 @@ def make_decide(
     return answers
 
   def decide(state, example_ids=None, first=None):
+    _given.state(state, _step.SharpnessAwareState)
     decisions = {}
     if isinstance(cadence.decide, bool):
       decisions['perturb'] = cadence.decide
+    if choice is not None:
+      example_ids = _ids(selection, example_ids)
     if choice is not None or not decisions:
       answers = ask(
         state.step,
@@ -51,10 +56,24 @@ def make_decide(
   return decide
 
 
+def _ids(selection: _base.Selection, example_ids: Any) -> jax.Array:
+  """The ids of one step or of several."""
+  if example_ids is None:
+    raise ValueError(
+      'Given no example_ids. This method takes the full batch where one of its '
+      'examples was never seen. Pass the ids of the coming step: '
+      'method.decide(state, example_ids).'
+    )
+  shape = np.shape(example_ids)
+  ids = np.reshape(np.asarray(example_ids), -1)
+  return _given.example_ids(ids, selection.num_examples).reshape(shape)
+
+
 def make_plan(
-  cadence: _base.Cadence, choice: _base.Choice | None
+  cadence: _base.Cadence, selection: _base.Selection
 ) -> Callable[..., list[dict[str, bool]]] | None:
   """`SharpnessAware.plan` of a method with these parts."""
+  choice = selection.choice
   is_known = isinstance(cadence.decide, bool) and choice is None
   if is_known or cadence.by_gradient:
     return None
@@ -81,7 +100,10 @@ def make_plan(
     return answers, known
 
   def plan(state, example_ids):
+    _given.state(state, _step.SharpnessAwareState)
     count = len(example_ids)
+    if choice is not None:
+      example_ids = _ids(selection, example_ids)
     # Always of one shape, so that one compiled program serves.
     ids = np.resize(example_ids, (_LENGTH, *np.shape(example_ids)[1:]))
     answers, known = jax.device_get(

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sam_optax import _base, _collectives, _tree
+from sam_optax import _base, _collectives, _given, _tree
 
 
 class Evaluation(NamedTuple):
@@ -51,11 +51,13 @@ def from_grad_fn(
   collectives: _collectives.Collectives,
 ) -> Evaluator:
   """The evaluations of a gradient function; no losses are known."""
-  gradient = _gradient(grad_fn, collectives)
+  gradient = _gradient(
+    'grad_fn', grad_fn, 'jax.grad(lambda p: loss(p, batch))', collectives
+  )
   return Evaluator(
     at=lambda point: Evaluation(gradient(point)),
     at_perturbed=lambda point, first: Evaluation(gradient(point)),
-    reference=reference_grad_fn and _gradient(reference_grad_fn, collectives),
+    reference=_reference(reference_grad_fn, collectives),
   )
 
 
@@ -66,6 +68,7 @@ def from_loss_fn(
   reference_grad_fn: _base.GradFn | None,
   between: Callable[[jax.Array, jax.Array], jax.Array] | None,
   collectives: _collectives.Collectives,
+  number: int | None = None,
 ) -> Evaluator:
   """The evaluations of a loss function on a step's examples.
 
@@ -78,11 +81,13 @@ def from_loss_fn(
       the second gradient; None for all. The perturbed losses then cost one
       more forward pass.
     collectives: the devices that take part.
+    number: the number of examples, where each must have a loss.
   """
+  _given.function('loss_fn', loss_fn, _given.LOSS_FN)
 
-  def evaluate(point, examples, weights):
+  def evaluate(point, examples, weights, number=number):
     def objective(point):
-      losses, aux = loss_fn(point, examples)
+      losses, aux = _given.losses_and_aux(loss_fn(point, examples), number)
       weighted = _tree.promote(losses)
       if weights is not None:
         weighted = weights.astype(weighted.dtype) * weighted
@@ -101,13 +106,15 @@ def from_loss_fn(
     if between is None:
       return at(point)
     own_point = _collectives.vary(collectives, point)
-    losses = loss_fn(own_point, examples)[0]
+    losses, _ = _given.losses_and_aux(loss_fn(own_point, examples), number)
     positions = _collectives.choose(collectives, between, first.losses, losses)
-    kept = _collectives.rows(collectives, positions, (examples, weights))
-    return evaluate(point, *kept)._replace(losses=losses)
+    kept, kept_weights = _collectives.rows(
+      collectives, positions, (examples, weights)
+    )
+    second = evaluate(point, kept, kept_weights, number=None)
+    return second._replace(losses=losses)
 
-  reference = reference_grad_fn and _gradient(reference_grad_fn, collectives)
-  return Evaluator(at, at_perturbed, reference)
+  return Evaluator(at, at_perturbed, _reference(reference_grad_fn, collectives))
 
 
 def shared(
@@ -128,13 +135,27 @@ def shared(
   )
 
 
+def _reference(
+  grad_fn: _base.GradFn | None, collectives: _collectives.Collectives
+) -> Callable[[_base.PyTree], _base.PyTree] | None:
+  if grad_fn is None:
+    return None
+  call = 'jax.grad(lambda p: loss(p, other_batch))'
+  return _gradient('reference_grad_fn', grad_fn, call, collectives)
+
+
 def _gradient(
-  grad_fn: _base.GradFn, collectives: _collectives.Collectives
+  name: str,
+  grad_fn: _base.GradFn,
+  call: str,
+  collectives: _collectives.Collectives,
 ) -> Callable[[_base.PyTree], _base.PyTree]:
   """A gradient function on the examples of this device, as others see it."""
+  _given.function(name, grad_fn, call)
 
   def gradient(point):
-    own_point = _collectives.vary(collectives, point)
-    return shared(Evaluation(grad_fn(own_point)), collectives).gradient
+    own = grad_fn(_collectives.vary(collectives, point))
+    own = _given.gradient(f'a gradient by {name}', own, point)
+    return shared(Evaluation(own), collectives).gradient
 
   return gradient

@@ -6,10 +6,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sam_optax import _base, _collectives, _evaluate, _step, _tree, _update
-
-# No table has such a row, and JAX drops what is written there.
-NOWHERE = jnp.iinfo(jnp.int32).max
+from sam_optax import (
+  _base,
+  _collectives,
+  _evaluate,
+  _given,
+  _step,
+  _tree,
+  _update,
+)
 
 
 class ExampleLosses(NamedTuple):
@@ -21,7 +26,7 @@ class ExampleLosses(NamedTuple):
   Attributes:
     losses: [batch], in the first pass.
     perturbed_losses: [batch], in the second.
-    ids: int32 [batch]; `NOWHERE` for no example.
+    ids: int32 [batch]; `_given.NOWHERE` for no example.
   """
 
   losses: jax.Array
@@ -39,7 +44,9 @@ class _Outcome(NamedTuple):
 
 
 def make_value_and_grad(
-  parts: _step.Parts, collectives: _collectives.Collectives
+  parts: _step.Parts,
+  check_state: Callable[..., None],
+  collectives: _collectives.Collectives,
 ) -> Callable[..., Any]:
   """`SharpnessAware.value_and_grad` of a method with these parts."""
   selection = parts.selection
@@ -59,9 +66,11 @@ def make_value_and_grad(
     first=None,
     dtypes_of=None,
   ):
+    _given.function('loss_fn', loss_fn, _given.LOSS_FN)
     _check_examples(selection, batch, example_ids)
-    if example_ids is not None:
-      example_ids = jnp.asarray(example_ids)
+    params = _given.params(params)
+    check_state(state, params)
+    example_ids, size = _examples_of(selection, batch, example_ids)
     if first is not None:  # of the caller's making, perhaps
       first = _evaluate.shared(first, collectives)
 
@@ -73,6 +82,7 @@ def make_value_and_grad(
       if pruning is not None:
         table = pruning.weights(state.selection)
         weights = table.at[ids].get(mode='fill', fill_value=1)
+      number = size if ids is None else len(ids)
       evaluator = _evaluate.from_loss_fn(
         loss_fn,
         prepared(examples),
@@ -80,6 +90,7 @@ def make_value_and_grad(
         reference_grad_fn,
         selection.between,
         collectives,
+        number if selection.reads_losses else None,
       )
       result = _step.take_step(
         parts,
@@ -107,7 +118,9 @@ def make_value_and_grad(
         collectives,
         state,
         step_on,
-        lambda examples: loss_fn(params, prepared(examples))[1],
+        lambda examples: _given.losses_and_aux(
+          loss_fn(params, prepared(examples))
+        )[1],
         (batch, example_ids),
         full_batch,
       )
@@ -132,6 +145,23 @@ def _check_examples(
       'Given no example_ids. This method keeps a history of each example. '
       "Pass each example's position in the data set, int32 [batch]."
     )
+
+
+def _examples_of(
+  selection: _base.Selection, batch: _base.PyTree, example_ids: Any
+) -> tuple[jax.Array | None, int | None]:
+  """The ids that the caller passed, and the number of rows where it counts.
+
+  Raises:
+    ValueError: if the ids are none, or a leaf of the batch has other rows.
+  """
+  ids, size = None, None
+  if example_ids is not None:
+    ids = _given.example_ids(example_ids, selection.num_examples)
+  if selection.choice is not None or selection.between is not None:
+    why = 'This method takes the rows of some examples from every leaf'
+    size = _given.rows(batch, None if ids is None else len(ids), why)
+  return ids, size
 
 
 def _on_full_batch_or_chosen(
@@ -197,7 +227,7 @@ def _gathered(
   rows = (
     _tree.promote(result.first.losses),
     result.perturbed_losses,
-    ids.astype(jnp.int32),
+    ids,
   )
   return ExampleLosses(*_collectives.gather(collectives, rows))
 
@@ -209,7 +239,7 @@ def _padded(recorded: ExampleLosses | None, size: int) -> ExampleLosses | None:
   pad = lambda x, value: jnp.concatenate(
     [x, jnp.full([size - x.shape[0]], value, x.dtype)]
   )
-  return ExampleLosses(*map(pad, recorded, (0, 0, NOWHERE)))
+  return ExampleLosses(*map(pad, recorded, (0, 0, _given.NOWHERE)))
 
 
 def _record(
@@ -220,9 +250,11 @@ def _record(
   if recorded is None or selection.update is None:
     return state._replace(selection=before)
   losses, perturbed_losses, ids = recorded
+  # A loss that is not finite would stay in a table; its example is left out.
+  finite = jnp.isfinite(losses) & jnp.isfinite(perturbed_losses)
   # `perturbed` may be traced, so both records are made. For the kind of step
   # that this was not, every id is NOWHERE, and JAX drops what is written.
-  where = lambda condition: jnp.where(condition, ids, NOWHERE)
+  where = lambda condition: jnp.where(finite & condition, ids, _given.NOWHERE)
   after = selection.update(
     losses, perturbed_losses, before, where(state.perturbed)
   )

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sam_optax import _base
+from sam_optax import _base, _check_chain, _given, _tree
 from sam_optax._method import SharpnessAware
 
 
@@ -75,12 +75,16 @@ def if_finite(method: SharpnessAware) -> SharpnessAware:
     )
 
   def update(updates, state, params=None, **extra_args) -> Any:
+    _check_chain.answer(extra_args.get('grad_fn'), updates)
+    _given.state(state, IfFiniteState)
+    updates = _tree.arrays(updates)
     direction, new = method.update(
       _nan_if_any(updates), state.method, params, **_watched(extra_args)
     )
     return judged(direction, new, state)
 
   def value_and_grad(loss_fn, params, state, *arguments, **options):
+    _given.state(state, IfFiniteState)
     value, direction, new = method.value_and_grad(
       _watched_loss(loss_fn),
       params,
@@ -91,6 +95,7 @@ def if_finite(method: SharpnessAware) -> SharpnessAware:
     return value, *judged(direction, new, state)
 
   def decide(state, *arguments):
+    _given.state(state, IfFiniteState)
     return method.decide(state.method, *arguments)
 
   def first_pass(loss_fn, params, batch, inner: Any = method.first_pass):
@@ -153,6 +158,7 @@ _watch.defvjp(lambda params: (params, None), lambda _, g: (_nan_if_any(g),))
 
 
 def _watched_loss(loss_fn):
+  _given.function('loss_fn', loss_fn, _given.LOSS_FN)
   return lambda params, batch: loss_fn(_watch(params), batch)
 
 

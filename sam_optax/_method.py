@@ -14,6 +14,7 @@ from sam_optax import (
   _decide,
   _evaluate,
   _examples,
+  _given,
   _multi_steps,
   _step,
   _update,
@@ -223,8 +224,13 @@ def sharpness_aware(
   Every published method in `sam_optax` is one call of this function; so is a
   combination that no paper has.
 
-  The result turns a gradient into a sharpness-aware gradient; the base
-  optimizer follows it in `optax.chain`. It branches with `jax.lax.cond`, so a
+  The result turns a gradient into a sharpness-aware gradient. It comes first in
+  `optax.chain`, and clipping, weight decay and the base optimizer follow it:
+  ``optax.chain(method, optax.clip_by_global_norm(1.0), optax.sgd(0.1))``. What
+  stood before it would change the first gradient and not the second; the chain
+  cannot tell, but `check_chain` does.
+
+  It branches with `jax.lax.cond`, so a
   plain step pays for one gradient. On CPU, XLA runs the gradient of a
   convolution inside `cond` 40 to 60 times slower than outside. There, choose
   the branch in Python: jit the step with `perturb` and `full_batch` static, and
@@ -259,16 +265,21 @@ def sharpness_aware(
     ...   )
     ...   params = optax.apply_updates(params, updates)
     ...   print(f'Objective: {loss(params):.2f}')
-    Objective: 9.22
+    Objective: 4.43
+    Objective: 3.34
+    Objective: 3.13
+    Objective: 2.48
     >>> int(optax.tree.get(state, 'gradient_evaluations'))
     6
   """
-  parts = _step.Parts(
-    _ascent.as_ascent(ascent),
+  given = _step.Parts(
+    ascent,
     _cadence.every(1) if cadence is None else cadence,
     _descent.perturbed() if descent is None else descent,
     _selection.full_batch() if selection is None else selection,
   )
+  _check_parts(given)
+  parts = given._replace(ascent=_ascent.as_ascent(ascent))
   if parts.ascent.offset is not None and parts.cadence.by_gradient:
     raise ValueError(
       'Given an ascent that moves the point of the first gradient, and a '
@@ -277,6 +288,34 @@ def sharpness_aware(
       'before it, such as cadence.bernoulli.'
     )
   return _from_parts(parts, _collectives.SINGLE_DEVICE)
+
+
+# The type of each part, in the order of the arguments.
+_KINDS = _step.Parts(
+  optax.GradientTransformation,
+  _base.Cadence,
+  _base.Descent,
+  _base.Selection,
+)
+
+
+def _check_parts(given: _step.Parts) -> None:
+  """Raises ValueError if a part is of another kind than its place."""
+  for place, part, kind in zip(given._fields, given, _KINDS, strict=True):
+    if isinstance(part, kind) and not isinstance(part, SharpnessAware):
+      continue
+    what = f'a {type(part).__name__}'
+    why = 'The four parts differ in kind, and each has its place'
+    if isinstance(part, SharpnessAware):
+      what, why = 'a whole method', 'It is made of four parts already'
+    elif callable(part):
+      what = getattr(part, '__name__', what)
+      why = 'It is the function that makes a part, not the part'
+    raise ValueError(
+      f'Given {what} as the {place}. {why}. Call sharpness_aware('
+      'ascent.gradient(rho), cadence.every(k), descent.perturbed(), '
+      'selection.full_batch()), or name the parts: cadence=cadence.every(2).'
+    )
 
 
 def _from_parts(
@@ -288,29 +327,35 @@ def _from_parts(
   def init(params):
     _multi_steps.check()
     _check.not_masked(params)
-    return _step.initial_state(parts, params)
+    return _step.initial_state(parts, _given.params(params))
 
   def first_pass(loss_fn, params, batch):
     evaluator = _evaluate.from_loss_fn(
       loss_fn, batch, None, None, None, collectives
     )
-    return evaluator.at(params)
+    return evaluator.at(_given.params(params))
 
   pruning: Any = selection.pruning
 
   def start_epoch(state):
+    _given.state(state, _step.SharpnessAwareState)
     chosen = pruning.start_epoch(state.selection, state.step)
     return state._replace(selection=chosen), pruning.weights(chosen)
 
-  value_and_grad = _examples.make_value_and_grad(parts, collectives)
+  check_state = _given.make_check_state(
+    functools.partial(_step.initial_state, parts), _step.SharpnessAwareState
+  )
+  value_and_grad = _examples.make_value_and_grad(
+    parts, check_state, collectives
+  )
   # The gradient that decides is then of the whole batch, without weights.
   is_plain_mean = selection.choice is None and pruning is None
   return SharpnessAware(
     init=init,
-    update=_update.make_update(parts, value_and_grad, collectives),
+    update=_update.make_update(parts, value_and_grad, check_state, collectives),
     value_and_grad=value_and_grad,
-    decide=_decide.make_decide(cadence, selection.choice),
-    plan=_decide.make_plan(cadence, selection.choice),
+    decide=_decide.make_decide(cadence, selection),
+    plan=_decide.make_plan(cadence, selection),
     first_pass=first_pass if cadence.by_gradient and is_plain_mean else None,
     start_epoch=None if pruning is None else start_epoch,
     for_collectives=functools.partial(_from_parts, parts),

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sam_optax import _base, _check, _collectives
+from sam_optax import _base, _check, _check_chain, _collectives
 from sam_optax._method import SharpnessAware
 
 
@@ -103,6 +103,7 @@ def parallel(
       1,
       static=True,
       why='it is a number of examples',
+      whole=True,
     )
     if perturbation == 'synced':
       raise ValueError(
@@ -123,6 +124,7 @@ def parallel(
   on_devices = method.for_collectives(collectives)
 
   def update(updates, state, params=None, **extra_args) -> Any:
+    _check_chain.answer(extra_args.get('grad_fn'), updates)
     _check_bound(axes)
     if size is None:
       return on_devices.update(updates, state, params, **extra_args)

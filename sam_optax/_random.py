@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_optax import _base, _tree
+from sam_optax import _base, _check, _tree
 
 
 def make_key(key: _base.Key) -> jax.Array:
@@ -17,6 +17,7 @@ def make_key(key: _base.Key) -> jax.Array:
   The copy matters: a state that held the caller's key would delete it when
   the state is donated.
   """
+  _check.key('key', key)
   if not isinstance(key, jax.Array | np.ndarray):
     return jax.random.key(key)
   if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from sam_optax import _ascent, _base, _collectives, _tree
@@ -28,9 +29,11 @@ class SharpnessAwareState(NamedTuple):
     sam_fraction: float, the fraction of SAM steps so far (the papers' "%SAM").
     gradient_evaluations: int32, gradients evaluated so far.
     direction_norm: float, the norm that scaled the perturbation of the last
-      SAM step (the mean over devices, of the last draw); None for an ascent
-      that computes none.
-    ascent: state of the part that says where to perturb to.
+      SAM step where it was finite (the mean over devices, of the last draw);
+      None for an ascent that computes none.
+    ascent: state of the part that says where to perturb to. This state and the
+      next three stay as they are where a step would leave in them a number
+      that is not finite.
     cadence: state of the part that says on which steps.
     descent: state of the part that says along what to descend.
     selection: state of the part that says on which examples.
@@ -144,8 +147,9 @@ def take_step(
     )
     new_state = updated(mean_of_own(second.gradient), second.evaluations)
     if ascent.has_norm:
-      norm = mean_of_own(second.norm)
-      norm = norm.astype(jnp.asarray(state.direction_norm).dtype)
+      old = jnp.asarray(state.direction_norm)
+      norm = mean_of_own(second.norm).astype(old.dtype)
+      norm = jnp.where(jnp.isfinite(norm), norm, old)
       new_state = new_state._replace(direction_norm=norm)
     return optax.tree.cast_like(direction, dtypes_of), new_state, second.losses
 
@@ -156,11 +160,14 @@ def take_step(
     return optax.tree.cast_like(direction, dtypes_of), new_state, losses
 
   def updated(mean_perturbed, evaluations):
+    # A number that is not finite would stay in a state for ever.
+    kept = lambda new, name: _tree.kept(new, getattr(state, name))
+    both = mean, mean_perturbed
     return state._replace(
       gradient_evaluations=state.gradient_evaluations + evaluations,
-      ascent=ascent.remember(mean, state.ascent, params, step),
-      cadence=cadence.update(mean, mean_perturbed, state.cadence, step),
-      descent=descent.update(mean, mean_perturbed, state.descent, step),
+      ascent=kept(ascent.remember(mean, state.ascent, params, step), 'ascent'),
+      cadence=kept(cadence.update(*both, state.cadence, step), 'cadence'),
+      descent=kept(descent.update(*both, state.descent, step), 'descent'),
     )
 
   direction, new_state, losses = branch(perturb, on_perturbed, on_plain)
@@ -173,8 +180,13 @@ def branch(
   if_false: Callable[[], Any],
 ) -> Any:
   """One of two functions: in Python where that is known, else on device."""
-  if isinstance(condition, bool):
+  if isinstance(condition, bool | np.bool_):
     return if_true() if condition else if_false()
+  if not isinstance(condition, jax.Array) or condition.shape:
+    raise ValueError(
+      f'Given {condition!r} as `perturb` or `full_batch`. It fixes a branch of '
+      'the step. Pass True or False, or None to let the method decide.'
+    )
   return jax.lax.cond(condition, if_true, if_false)
 
 

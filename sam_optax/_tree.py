@@ -14,11 +14,24 @@ from sam_optax import _base
 # above about 1e-5.
 EPS = 1e-12
 
+_NUMBERS = bool | int | float | complex | np.ndarray | np.generic
+
 
 def wide(dtype: Any) -> Any:
   """float32 for a narrower float, else the dtype itself."""
   narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
   return jnp.float32 if narrow else dtype
+
+
+def arrays(tree: _base.PyTree) -> _base.PyTree:
+  """The tree with Python's and NumPy's numbers as arrays; others stay."""
+
+  def array(x):
+    if isinstance(x, jax.Array) or not isinstance(x, _NUMBERS):
+      return x
+    return jnp.asarray(x, jnp.result_type(x))  # of no weak type
+
+  return jax.tree.map(array, tree)
 
 
 def promote(tree: _base.PyTree) -> _base.PyTree:
@@ -61,7 +74,7 @@ def _one_dtype(tree: _base.PyTree) -> _base.PyTree:
 
 
 def sqrt(squared: jax.Array) -> jax.Array:
-  """The root, with slope 0 at 0: else a gradient through it would be NaN."""
+  """The roots, with slope 0 at 0: else a gradient through it would be NaN."""
   zero = squared == 0
   return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squared)))
 
@@ -108,13 +121,39 @@ def above_rounding(
 ) -> _base.PyTree:
   """A difference; zero where its norm is at most `share` of ‖of‖.
 
-  There it is the rounding error of what was subtracted.
+  There it is the rounding error of what was subtracted. NaN stays: as a zero it
+  would pass for one.
   """
   # A quotient, not a product: XLA repeats a scalar without a division or a
   # root, sums over all leaves included, in the update of every leaf, and what
   # it compiles would grow with the square of their number.
-  kept = norm(difference) / (norm(of) + EPS) > share
+  length = norm(difference)
+  # Two norms beyond the dtype would give NaN too.
+  length = jnp.minimum(length, jnp.finfo(length.dtype).max)
+  kept = ~(length / (norm(of) + EPS) <= share)
   return optax.tree.where(kept, difference, optax.tree.zeros_like(difference))
+
+
+def kept(new: _base.PyTree, old: _base.PyTree) -> _base.PyTree:
+  """The new state; the old one if an entry of the new is no longer finite.
+
+  Any average would keep such a number for ever. An entry that was not finite
+  before does not count: some states of Optax begin with an infinity. Leaves
+  that are the old ones cost nothing.
+  """
+  pairs = list(zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True))
+  lost = [
+    jnp.sum(~jnp.isfinite(x) & jnp.isfinite(y), dtype=jnp.float32)
+    for x, y in pairs
+    if x is not y and jnp.issubdtype(x.dtype, jnp.inexact)
+  ]
+  if not lost:
+    return new
+  # The root is for XLA, as the quotient in `above_rounding` is.
+  finite = jnp.sqrt(sum(lost)) == 0
+  return jax.tree.map(
+    lambda x, y: x if x is y else jnp.where(finite, x, y), new, old
+  )
 
 
 def mean(trees: Sequence[_base.PyTree]) -> _base.PyTree:

@@ -3,9 +3,14 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
-
-from sam_optax import _check, _collectives, _evaluate, _step
+from sam_optax import (
+  _check,
+  _check_chain,
+  _collectives,
+  _evaluate,
+  _given,
+  _step,
+)
 
 CALL = (
   'updates, opt_state = tx.update(grad_fn(params), opt_state, params, '
@@ -21,6 +26,7 @@ CALL_WITH_EXAMPLES = (
 def make_update(
   parts: _step.Parts,
   value_and_grad: Callable[..., Any],
+  check_state: Callable[..., None],
   collectives: _collectives.Collectives,
 ) -> Callable[..., tuple[Any, _step.SharpnessAwareState]]:
   """`SharpnessAware.update` of a method with these parts."""
@@ -44,12 +50,15 @@ def make_update(
     **extra_args,
   ):
     del extra_args
+    _check_chain.answer(grad_fn, updates)
     if params is None:
       raise ValueError(
         'Given no params. The second gradient is taken at params + '
         f'perturbation. Call {CALL}.'
       )
     _check.not_masked(params)
+    params = _given.params(params)
+    updates = _given.gradient('`updates`', updates, params)
     if loss_fn is not None and (needs_examples or grad_fn is None):
       # The first gradient is evaluated with the losses, and `updates` is left
       # alone; under jit its computation is dropped.
@@ -70,8 +79,9 @@ def make_update(
         'Given no loss_fn. This method chooses examples by their losses, '
         f'which grad_fn does not show. Call {CALL_WITH_EXAMPLES}.'
       )
+    check_state(state, params)
     evaluator = _evaluate.from_grad_fn(
-      _checked(grad_fn, updates), reference_grad_fn, collectives
+      _missing if grad_fn is None else grad_fn, reference_grad_fn, collectives
     )
     first = None
     # In jax.shard_map with check_vma=True, jax.grad by replicated params sums
@@ -87,23 +97,10 @@ def make_update(
   return update
 
 
-def _checked(grad_fn: Any, updates: Any) -> Callable[[Any], Any]:
-  """A gradient function whose results are like `updates`."""
-
-  def checked(point):
-    if grad_fn is None:
-      raise ValueError(
-        'Given no grad_fn. A second gradient is needed, and `updates` holds '
-        f'only the first. Call {CALL}.'
-      )
-    gradient = grad_fn(point)
-    if jax.tree.structure(gradient) != jax.tree.structure(updates):
-      raise ValueError(
-        f'Given a grad_fn that returns {jax.tree.structure(gradient)}. It '
-        'must return a tree of the same structure as `updates`: '
-        f'{jax.tree.structure(updates)}. Use jax.grad(loss), or '
-        'lambda p: jax.value_and_grad(loss)(p)[1].'
-      )
-    return gradient
-
-  return checked
+def _missing(point: Any) -> Any:
+  """Stands for a grad_fn that the caller left out."""
+  del point
+  raise ValueError(
+    'Given no grad_fn. A second gradient is needed, and `updates` holds '
+    f'only the first. Call {CALL}.'
+  )

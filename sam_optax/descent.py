@@ -88,7 +88,9 @@ def reuse_psf(
     A `Descent`.
   """
   if horizon is not None:
-    _check.number('horizon', horizon, why='horizon is a number of steps')
+    _check.number(
+      'horizon', horizon, why='horizon is a number of steps', whole=True
+    )
   _check.number('decay', decay, 0, 1, why='decay weighs a PSF that is reused')
   inner = perturbed() if of is None else of
   decays = not isinstance(decay, int | float) or decay != 1
@@ -306,8 +308,13 @@ def decoupled(weight: _base.ScalarOrSchedule) -> _base.Descent:
     return DecoupledState(_tree.zeros_like(params))
 
   def on_perturbed(gradient, perturbed_gradient, state, step):
-    del perturbed_gradient, state, step
-    return gradient
+    del state, step
+    # A correction that is not finite is not stored, so the direction shows it.
+    return jax.tree.map(
+      lambda g, p: jnp.where(jnp.isfinite(p), g, p),
+      _tree.promote(gradient),
+      _tree.promote(perturbed_gradient),
+    )
 
   def on_plain(gradient, state, step):
     del state, step

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sam_optax import _base, _check, _tree, ascent, descent
+from sam_optax import _base, _check, _given, _tree, ascent, descent
 from sam_optax._alias.descent import sharpness_weight
 from sam_optax._method import SharpnessAware, sharpness_aware
 
@@ -44,27 +44,32 @@ def _optimizer(
   """
 
   def init(params):
+    params = _given.params(params)
     return OptimizerState(method.init(params), init_base(params))
 
   def finished(direction, state, method_state, params):
+    params = _tree.arrays(params)
     step, base = finish(direction, state, method_state, params)
     return optax.tree.cast_like(step, direction), OptimizerState(
-      method_state, base
+      method_state, _tree.kept(base, state.base)
     )
 
   def update(updates, state, params=None, **extra_args) -> Any:
+    _given.state(state, OptimizerState)
     direction, method_state = method.update(
       updates, state.method, params, **extra_args
     )
     return finished(direction, state, method_state, params)
 
   def value_and_grad(loss_fn, params, state, *arguments, **options):
+    _given.state(state, OptimizerState)
     value, direction, method_state = method.value_and_grad(
       loss_fn, params, state.method, *arguments, **options
     )
     return value, *finished(direction, state, method_state, params)
 
   def decide(state, *arguments):
+    _given.state(state, OptimizerState)
     return method.decide(state.method, *arguments)
 
   return method._replace(

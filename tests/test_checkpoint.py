@@ -15,6 +15,7 @@ import pytest
 from tests.test_program import ROOT, make_dataset, npz, tiny  # noqa: F401
 from train import config as train_config
 from train import run, workdir
+from train.checks import ConfigError
 from train.engine import checkpoint, log, loop
 from train.engine.preemption import Stopped
 from train.engine.step import TrainState
@@ -223,7 +224,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(
   go(program, tmp_path)
   said = capfd.readouterr().err
   assert f'warning: cannot use {last}: ' in said
-  assert f'going on after step {before.name}' in said
+  assert f'resuming after step {before.name}' in said
   assert_equal(final(tmp_path), final(folder))
 
 
@@ -289,12 +290,12 @@ def test_a_run_of_another_config_is_refused_with_the_differences(unfinished):
 def test_a_run_without_checkpoints_is_left_alone(unfinished):
   config, folder = unfinished
   config.checkpoint.every = 0
-  with pytest.raises(train_config.ConfigError, match='without checkpoints'):
+  with pytest.raises(ConfigError, match='no checkpoints to resume from'):
     run.run(config, folder)
-  # Neither may a run that cannot go on be overwritten by one that could.
+  # Neither may a run that cannot be resumed be overwritten by one that could.
   workdir.write(folder / 'config.json', workdir._json(config))
   config.checkpoint.every = 5
-  with pytest.raises(train_config.ConfigError, match='without checkpoints'):
+  with pytest.raises(ConfigError, match='no checkpoints to resume from'):
     run.run(config, folder)
 
 
@@ -351,7 +352,7 @@ def test_processes_killed_at_random_end_as_one_that_was_not(npz, tmp_path):  # n
   last = start(killed, npz, cache, every=10)
   said.append(last.communicate(timeout=300)[1])
   assert last.returncode == 0
-  assert sum('going on after step' in text for text in said) == 3
+  assert sum('resuming after step' in text for text in said) == 3
   assert_equal(final(killed, 600), final(plain, 600))
   one, two = (
     json.loads((folder / 'result.json').read_text())

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy import io as matlab
 
 from train.checks import DataError
-from train.data import mpii, voc
+from train.data import dense, mpii, voc
 
 MASK = np.array([[0, 1, 20], [255, 5, 0]], np.uint8)
 
@@ -190,3 +190,47 @@ def test_mpii_that_cannot_be_read(tmp_path, changes):
   path = _write(tmp_path, _mpii(_people(**changes)))
   with pytest.raises(DataError, match='no list of people'):
     mpii.find(path, 'valid')
+
+
+def test_images_of_many_sizes_in_one_array(tmp_path):
+  files = _voc()
+  wide = np.full((1, 5, 3), 200, np.uint8)
+  files['JPEGImages/c.jpg'] = _encoded(wide, 'JPEG')
+  files['SegmentationClass/c.png'] = _encoded(wide[..., 0] // 50, 'PNG')
+  files['ImageSets/Segmentation/val.txt'] = b'c\n'
+  dataset = dense.segmentation(_write(tmp_path, files))
+  assert dataset.fields == ('mask', 'extent')
+  assert dataset.image_shape == (2, 5, 3)
+  assert dataset.num_examples == 2 and dataset.num_tested == 1
+  assert dataset.facts['num_classes'] == 21
+  np.testing.assert_array_equal(dataset.train['extent'], [[3, 2]] * 2)
+  np.testing.assert_array_equal(dataset.test['extent'], [[5, 1]])
+  np.testing.assert_array_equal(dataset.train['mask'][1, :, :3], MASK)
+  np.testing.assert_array_equal(dataset.train['mask'][:, :, 3:], 255)
+  np.testing.assert_array_equal(dataset.test['mask'][0, 0], 4)
+  np.testing.assert_array_equal(dataset.test['mask'][0, 1], 255)
+  # The rest has the mean colour of the training images.
+  inside = dataset.train['image'][:, :, :3].reshape(-1, 3)
+  for rest in (dataset.train['image'][:, :, 3:], dataset.test['image'][:, 1]):
+    assert len(np.unique(rest.reshape(-1, 3), axis=0)) == 1
+    np.testing.assert_allclose(rest.reshape(-1, 3)[0], inside.mean(0), atol=0.6)
+
+
+def test_the_augmented_split_is_the_default(tmp_path):
+  files = _voc()
+  files['ImageSets/Segmentation/train_aug.txt'] = b'a\nb\na\n'
+  path = _write(tmp_path, files)
+  assert dense.segmentation(path).num_examples == 3
+  assert dense.segmentation(path, 'train').num_examples == 2
+
+
+def test_people_as_rows(tmp_path):
+  files = _mpii(_people())
+  files['annot/train.json'] = files['annot/valid.json']
+  dataset = dense.pose(_write(tmp_path / 'a', files))
+  assert dataset.image_shape == (4, 5, 3) and dataset.facts['joints'] == 16
+  assert set(dataset.fields) == set(mpii.People._fields)
+  assert dataset.train['visible'].shape == (2, 16)
+  files['images/b.jpg'] = _encoded(np.zeros((9, 9, 3), np.uint8), 'JPEG')
+  with pytest.raises(DataError, match='They have 2 sizes'):
+    dense.pose(_write(tmp_path / 'b', files))

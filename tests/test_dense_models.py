@@ -443,3 +443,53 @@ def test_convnorm_keeps_the_size_whatever_its_dilation():
   layer = _seeded(functools.partial(layers.ConvNorm, 3, 4, dilation=3))
   assert layer(jnp.ones((1, 9, 7, 3))).shape == (1, 9, 7, 4)
   assert layer(jnp.ones((1, 9, 7, 3))).min() >= 0
+
+
+@pytest.mark.parametrize(
+  ('name', 'outputs', 'options'),
+  [
+    ('pspnet', {'num_classes': 3}, {'head_width': 8, 'auxiliary_width': 4}),
+    ('deeplabv3plus', {'num_classes': 3}, {'head_width': 8, 'rates': [1, 2]}),
+    ('simcc_hrnet', {'joints': 5}, {}),
+  ],
+)
+def test_dense_models_by_name(name, outputs, options):
+  small = (
+    {'width': 4, 'modules': [1], 'blocks': 1, 'stem_width': 4}
+    if 'joints' in outputs
+    else {'widths': [4, 6], 'blocks': [1, 1], 'output_stride': 4}
+  )
+  model = models.create(
+    name, **outputs, image_shape=(16, 24, 3), seed=0, **small, **options
+  )
+  view = models.functional(model)
+  images = jnp.zeros((2, 16, 24, 3))
+  logits, _ = jax.eval_shape(
+    lambda images: view.apply(view.params, view.statistics, images, True),
+    images,
+  )
+  shapes = [x.shape for x in jax.tree.leaves(logits)]
+  assert (
+    shapes
+    == {
+      'pspnet': [(2, 16, 24, 3)] * 2,
+      'deeplabv3plus': [(2, 16, 24, 3)],
+      'simcc_hrnet': [(2, 5, 48), (2, 5, 32)],
+    }[name]
+  )
+  with pytest.raises(ValueError, match='Its options are'):
+    models.create(name, **outputs, image_shape=(16, 24, 3), seed=0, depth=1)
+
+
+@pytest.mark.parametrize(
+  ('name', 'outputs'),
+  [
+    ('pspnet', {'joints': 5}),
+    ('simcc_hrnet', {'num_classes': 3}),
+    ('resnet', {'joints': 5}),
+    ('resnet', {}),
+  ],
+)
+def test_a_model_of_another_task_is_refused(name, outputs):
+  with pytest.raises(ValueError, match='the task asks for'):
+    models.create(name, **outputs, image_shape=(16, 24, 3), seed=0)

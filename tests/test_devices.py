@@ -230,7 +230,7 @@ def test_another_number_of_devices_goes_on_with_a_warning(tmp_path, capsys):
     with opened(num_devices) as saved:
       assert saved.restore(state, logged=1) is not None
     said = capsys.readouterr().err
-    assert ('saved on 2 devices and going on with 4' in said) == warned
+    assert ('saved on 2 devices and resumed on 4' in said) == warned
 
 
 def test_without_a_word_a_cpu_is_one_device_and_accelerators_are_all():

@@ -25,6 +25,8 @@ SMALL = {
   ),
   'wrn': (models.WideResNet, {'depth': 10, 'width': 1, 'dropout': 0.3}),
 }
+# Those whose outputs are not one row of logits: see test_dense_models.py.
+DENSE = ('deeplabv3plus', 'pspnet', 'simcc_hrnet')
 # One without statistics and one with them.
 VIEWED = ['mlp', 'resnet']
 # JAX's attention promotes bfloat16 by itself.
@@ -81,7 +83,7 @@ def _assert_trees_close(actual, expected, **tolerances):
 
 
 def test_every_model_is_tested():
-  assert models.names() == tuple(sorted(SMALL))
+  assert models.names() == tuple(sorted([*SMALL, *DENSE]))
 
 
 @pytest.mark.parametrize('name', VIEWED)
@@ -307,16 +309,16 @@ def test_the_seed_decides():
   ('name', 'options', 'message'),
   [
     ('resnt', {}, "Did you mean 'resnet'"),
-    ('nothing', {}, "The models are 'mlp', 'mobilenet'"),
+    ('nothing', {}, 'Use one of deeplabv3plus, mlp, mobilenet'),
     ('resnet', {'width': (4,)}, "Did you mean 'widths'"),
-    ('mlp', {'rngs': 0}, "Its options are 'dtype', 'hidden'"),
+    ('mlp', {'rngs': 0}, 'Use one of dtype, hidden'),
     ('resnet', {'widths': (4,)}, 'two sequences of one length'),
     ('mlp', {'image_shape': (8, 8)}, 'Give .height, width, channels.'),
     ('vit', {'patch': 4}, 'Give a divisor of height and width'),
     ('vit', {'patch': 2, 'heads': 7}, 'Give a multiple of heads as width'),
-    ('vit', {'patch': 2, 'pool': 'map'}, "pool='map'.*Give one of 'token'"),
-    ('resnet', {'block': 'wide'}, "Give one of 'basic', 'bottleneck'"),
-    ('resnet', {'stem': '7x7'}, "Give one of 'cifar', 'tiny', 'imagenet'"),
+    ('vit', {'patch': 2, 'pool': 'map'}, "pool='map'.*Use one of token"),
+    ('resnet', {'block': 'wide'}, 'Use one of basic, bottleneck'),
+    ('resnet', {'stem': '7x7'}, 'Use one of cifar, tiny, imagenet'),
     ('wrn', {'depth': 27}, 'Give depth=28'),
     ('pyramidnet', {'depth': 1}, 'Give depth=8'),
     ('vgg', {}, 'images of at least 32 pixels'),

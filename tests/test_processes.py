@@ -143,7 +143,7 @@ def test_two_processes_are_one_run(npz, tmp_path):  # noqa: F811
     two[1].send_signal(signal.SIGTERM)
     (first, _, said), (second, *_) = ends(two)
   assert (first, second) == (143, 143)
-  assert 'going on after step' in said
+  assert 'resuming after step' in said
   assert 'which is saved. Run the same command again' in said
   assert not (broken / 'result.json').exists()
 

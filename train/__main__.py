@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Reads the flags, trains, and says what came out.
 
   Args:
-    argv: the arguments; those of the process by default.
+    argv: the arguments; the process's by default.
 
   Returns:
     The exit status.
@@ -93,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     required=True,
     type=pathlib.Path,
     metavar='FOLDER',
-    help='the folder of the run: a new one, or that of a run to resume',
+    help='the folder of the run: a new one, or a stopped run to resume',
   )
   several = parser.add_argument_group('several processes as one run')
   several.add_argument(

@@ -44,7 +44,7 @@ def pick(name: str, value: str, known: Mapping[str, Any]) -> Any:
 
 
 def nearest(given: str, known: Sequence[str]) -> str:
-  """What to use in place of an unknown name."""
+  """Advice after an unknown name: the nearest one, and all of them."""
   match = difflib.get_close_matches(given, known, n=1)
   hint = f'Did you mean {match[0]!r}? ' if match else ''
   return f'{hint}Use one of {", ".join(known)}.'

@@ -47,7 +47,7 @@ def parse(
 
   Args:
     parser: of the flags that are the command's own.
-    argv: the arguments; those of the process by default.
+    argv: the arguments; the process's by default.
 
   Returns:
     The flags, and the settings: ``--config.KEY=VALUE`` each.

@@ -133,7 +133,7 @@ def pick_variant(variant: str, variants: dict[str, Any]) -> Any:
 
 
 def compute_dtype(dtype: str, backend: str) -> str:
-  """What 'auto' is on a backend: CPUs are slower in bfloat16."""
+  """Resolves the dtype 'auto': float32 on CPUs, as bfloat16 is slower there."""
   if dtype != 'auto':
     return dtype
   return 'float32' if backend == 'cpu' else 'bfloat16'

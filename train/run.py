@@ -33,8 +33,8 @@ def run(
 
   Args:
     config: the config of the run.
-    folder: where the run goes: a new folder, made once the config has proved
-      good, or that of a run of the same config which was stopped.
+    folder: where the run goes: a new folder, made once the config has been
+      checked, or the folder of a run of the same config that was stopped.
     program: of the same config but for its seed, to compile only once.
     bar: whether to show the progress.
 

@@ -15,7 +15,7 @@ from train.checks import Config, ConfigError
 
 
 def read(name: str) -> Mapping[str, Any]:
-  """What a config defines, by name.
+  """Reads the names that a config file defines.
 
   Args:
     name: the path of its file, or the name of a module.
@@ -52,7 +52,7 @@ def choose(module: Mapping[str, Any], methods: str | None) -> list[str]:
       for all of them.
 
   Returns:
-    The variants, those of a pattern in the order of the file.
+    The variants; those that match a pattern are in the order of the file.
 
   Raises:
     ConfigError: if there is no such variant.

@@ -1,4 +1,4 @@
-"""A run's folder: whether a run may begin or go on in it."""
+"""A run's folder: whether a run may begin or be resumed in it."""
 
 import contextlib
 import fcntl
@@ -10,7 +10,7 @@ from typing import Any
 
 from train.checks import Config, ConfigError
 
-# What may differ when a run goes on: it changes nothing that is computed.
+# May differ when a run is resumed: it changes nothing that is computed.
 MAY_DIFFER = ('checkpoint', 'log_every', 'data.workers')
 # What a sweep leaves in the folder of a run that failed.
 FAILURE = 'failure.json'
@@ -26,7 +26,7 @@ class Busy(ConfigError):
 
 
 def check(folder: pathlib.Path, config: Config) -> None:
-  """Refuses a folder in which this run may neither begin nor go on.
+  """Refuses a folder in which this run may neither begin nor be resumed.
 
   Args:
     folder: the folder, which need not exist.
@@ -52,9 +52,9 @@ def check(folder: pathlib.Path, config: Config) -> None:
   saved = _saved(folder).get('checkpoint', {})
   if not (saved.get('every') and config.checkpoint.every):
     raise ConfigError(
-      f'{given}, which cannot go on without checkpoints and would be '
+      f'{given}, which has no checkpoints to resume from and would be '
       'overwritten. Give another folder, or delete this one; with '
-      'checkpoint.every above 0, a run can go on.'
+      'checkpoint.every above 0, a run can be resumed.'
     )
   check_same(folder, config)
 
@@ -78,7 +78,7 @@ def check_same(folder: pathlib.Path, config: Config) -> None:
     raise ConfigError(
       f'Given workdir={folder}. It already holds a run of another config: '
       f'{"; ".join(differences)}. What came out would be of neither. Give the '
-      'same config to go on, or another folder; '
+      'same config to resume, or another folder; '
       f'only {", ".join(MAY_DIFFER)} may differ.'
     )
 
@@ -119,7 +119,7 @@ def is_busy(folder: pathlib.Path) -> bool:
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path, config: Config) -> Iterator[None]:
-  """Makes the folder, and keeps it from a second run at the same time.
+  """Makes the folder, and locks it against a second run.
 
   Args:
     folder: the folder.
@@ -129,7 +129,7 @@ def locked(folder: pathlib.Path, config: Config) -> Iterator[None]:
     Nothing.
 
   Raises:
-    Busy: if a run goes on in it.
+    Busy: if another process trains in it.
     ConfigError: see `check`.
   """
   folder.mkdir(parents=True, exist_ok=True)
@@ -155,7 +155,7 @@ def write_config(folder: pathlib.Path, config: Config) -> None:
 def write_task(
   folder: pathlib.Path, name: str, main: Mapping[str, Any]
 ) -> None:
-  """Writes a run's task into its folder, for who reads the results.
+  """Writes a run's task into its folder, for reports.
 
   Args:
     folder: of the run.
@@ -166,7 +166,7 @@ def write_task(
 
 
 def write(path: pathlib.Path, text: str) -> None:
-  """Writes a file that is there whole or not at all."""
+  """Writes a file in one piece: it is complete or not there."""
   part = path.with_name(path.name + '.part')
   part.write_text(text + '\n')
   os.replace(part, path)

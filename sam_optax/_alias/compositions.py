@@ -39,9 +39,9 @@ def fasam(
     eta: added to the size of each weight, at least 0 (the released code: 0).
     variant: 'code' follows the released code, as above; 'paper' follows the
       printed Algorithm 1 of F-SAM (see `fsam`).
-    adapt_all: whether leaves of at most one dimension (biases, normalization
-      scales) are adapted too, as in the released code; otherwise :math:`T = 1`
-      there.
+    adapt_all: whether leaves that hold no kernels (biases, normalization
+      scales; see `sam_optax.kernels`) are adapted too, as in the released code;
+      otherwise :math:`T = 1` there.
 
   Returns:
     A `SharpnessAware` transformation.

@@ -165,6 +165,7 @@ def random_mask(
     An ascent from gradient to direction.
   """
   _check.number('beta', beta, 0, 1, above=True, why='beta is a probability')
+  _check.key('key', key)
 
   def init(params):
     del params

@@ -6,18 +6,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sam_optax import _base, _check, _random, _tree
+from sam_optax import _base, _check, _random, _tree, kernels
 from sam_optax._ascent import Ascent, Perturbation, as_ascent
 
 
-def kernel_norm(
-  leaf: jax.Array, axis: int | tuple[int, ...] = (-1,)
-) -> jax.Array:
+def kernel_norm(leaf: jax.Array, axes: tuple[int, ...]) -> jax.Array:
   """The norm of each kernel, of the leaf's rank: see `kernel_noise`."""
-  kept = axis if isinstance(axis, tuple) else (axis,)
-  kept = {a % leaf.ndim for a in kept} if leaf.ndim > 1 else set()
-  reduced = tuple(a for a in range(leaf.ndim) if a not in kept)
-  return jnp.sqrt(jnp.sum(jnp.abs(leaf) ** 2, axis=reduced, keepdims=True))
+  reduced = tuple(a for a in range(leaf.ndim) if a not in axes)
+  return _tree.sqrt(jnp.sum(jnp.abs(leaf) ** 2, axis=reduced, keepdims=True))
 
 
 def kernel_noise(
@@ -25,13 +21,13 @@ def kernel_noise(
   params: _base.PyTree,
   gamma: _base.Number,
   variant: str = 'code',
-  axis: int | tuple[int, ...] = (-1,),
+  axis: kernels.Axes | None = None,
 ) -> _base.PyTree:
   r"""Noise in proportion to the norm of each kernel (R-SAM).
 
   A kernel is the slice at one index of `axis`: with the default, one output
-  channel of a convolution (h, w, in, out), one column of a dense layer. A leaf
-  of at most one dimension is one kernel.
+  channel of a convolution (h, w, in, out), one column of a dense layer. A bias,
+  and any leaf of at most one dimension, is one kernel.
 
   Args:
     normal: standard normal draws, shaped as the params.
@@ -39,19 +35,22 @@ def kernel_noise(
     gamma: scale, at least 0.
     variant: `'code'` for a standard deviation of :math:`\gamma \|w_j\|`,
       `'paper'` for :math:`\gamma \sqrt{\|w_j\|}`.
-    axis: the axis or axes that number the kernels.
+    axis: the axis or axes that number the kernels of each leaf with two or
+      more, or a function (path, leaf) -> axes; None for the rule of
+      `sam_optax.kernels`.
 
   Returns:
     The noise, shaped as the params, in float32 or wider; 0 where a kernel is.
   """
 
-  def scaled(draw, weight):
-    size = kernel_norm(weight.astype(draw.dtype), axis)
+  def scaled(path, draw, weight):
+    axes = kernels.axes_of(axis, path, weight)
+    size = kernel_norm(weight.astype(draw.dtype), axes)
     if variant == 'paper':
-      size = jnp.sqrt(size)
+      size = _tree.sqrt(size)
     return draw * size * jnp.asarray(gamma, draw.dtype)
 
-  return jax.tree.map(scaled, normal, params)
+  return jax.tree_util.tree_map_with_path(scaled, normal, params)
 
 
 class RandomState(NamedTuple):
@@ -73,7 +72,7 @@ def random(
   key: _base.Key = 0,
   *,
   variant: str = 'code',
-  axis: int | tuple[int, ...] = (-1,),
+  axis: kernels.Axes | None = None,
   normalize: bool = False,
   project: bool = True,
 ) -> Ascent:
@@ -105,6 +104,7 @@ def random(
   _check.number('gamma', gamma, why='gamma scales the noise')
   _check.number('lam', lam, why='lam weighs the gradient against the noise')
   _check.one_of('variant', variant, ('code', 'paper'))
+  _check.key('key', key)
   wrapped = as_ascent(inner)
 
   def init(params):
@@ -146,7 +146,7 @@ def gaussian(
   draws: int = 1,
   key: _base.Key = 0,
   *,
-  axis: int | tuple[int, ...] = (-1,),
+  axis: kernels.Axes | None = None,
 ) -> Ascent:
   """Kernel-wise noise alone, no ascent (LPF-SGD).
 
@@ -161,8 +161,14 @@ def gaussian(
   """
   _check.number('gamma', gamma, why='gamma scales the noise')
   _check.number(
-    'draws', draws, 1, static=True, why='draws is how many are averaged'
+    'draws',
+    draws,
+    1,
+    static=True,
+    why='draws is how many are averaged',
+    whole=True,
   )
+  _check.key('key', key)
 
   def init(params):
     del params
@@ -226,6 +232,7 @@ def posterior(
   _check.number('beta', beta, 0, 1, why='beta weighs a moving average')
   _check.number('damping', damping, why='damping is part of a precision')
   _check.number('prior_precision', prior_precision, why='it is a precision')
+  _check.key('key', key)
 
   def init(params):
     # In float32 or wider: 1 - beta is lost in anything narrower.
@@ -257,7 +264,7 @@ def posterior(
     floor = at(damping) + at(prior_precision) / at(num_examples)
 
     def grown(s, g):
-      target = jnp.sqrt(s) * jnp.abs(g) + jnp.asarray(floor, s.dtype)
+      target = _tree.sqrt(s) * jnp.abs(g) + jnp.asarray(floor, s.dtype)
       # inf - inf would be NaN from the next step on.
       target = jnp.minimum(target, jnp.finfo(s.dtype).max)
       return s + weight.astype(s.dtype) * (target - s)

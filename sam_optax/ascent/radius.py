@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from sam_optax import _base, _check, _tree
+from sam_optax import _base, _check, _tree, kernels
 from sam_optax._ascent import Ascent, Perturbation, stateless
 
 
@@ -54,6 +54,7 @@ def adaptive(
   rho: _base.ScalarOrSchedule,
   eta: _base.ScalarOrSchedule = 0.01,
   adapt_all: bool = False,
+  adapted: _base.Mask | None = None,
 ) -> Ascent:
   r"""A perturbation whose size follows the size of each weight (ASAM).
 
@@ -65,8 +66,11 @@ def adaptive(
     rho: radius, at least 0, measured by :math:`\|T^{-1}\epsilon\|`.
     eta: added to each :math:`|w|`, at least 0. At 0 a weight that is exactly
       0 is never perturbed.
-    adapt_all: whether leaves of at most one dimension (biases, normalisation
+    adapt_all: whether leaves that hold no kernels (biases, normalisation
       scales) are adapted too; otherwise :math:`T = 1` there.
+    adapted: the leaves that are adapted, instead of adapt_all: a tree of bools
+      with the params' structure, or a function from the params to it, such as
+      `sam_optax.kernels.weights`.
 
   Returns:
     An ascent from direction to perturbation; it needs params.
@@ -83,15 +87,21 @@ def adaptive(
       )
     offset = _base.value_at(eta, context.step)
 
-    def stretch(weight, value):
-      if weight.ndim <= 1 and not adapt_all:
+    def stretch(is_adapted, weight, value):
+      if not is_adapted:
         return value
       return (jnp.abs(weight) + jnp.asarray(offset, weight.dtype)) * value
 
+    if adapted is not None:
+      mask = adapted(params) if callable(adapted) else adapted
+    elif adapt_all:
+      mask = jax.tree.map(lambda leaf: True, params)
+    else:
+      mask = kernels.mask(params)
     params = _tree.promote(params)
-    stretched = jax.tree.map(stretch, params, _tree.promote(gradient))
+    stretched = jax.tree.map(stretch, mask, params, _tree.promote(gradient))
     norm = _tree.norm(stretched)
-    direction = jax.tree.map(stretch, params, stretched)
+    direction = jax.tree.map(stretch, mask, params, stretched)
     return _scaled(rho, context.step, direction, norm)
 
   return Ascent(stateless, perturb, has_norm=True)
@@ -198,7 +208,12 @@ def multi_step(
   """
   _check_rho(rho)
   _check.number(
-    'steps', steps, 1, static=True, why='steps is a number of ascent steps'
+    'steps',
+    steps,
+    1,
+    static=True,
+    why='steps is a number of ascent steps',
+    whole=True,
   )
   if step_size is not None:
     _check.number('step_size', step_size, why='step_size is a length')

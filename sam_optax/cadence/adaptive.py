@@ -73,9 +73,15 @@ def autoregressive(
   """
   _check.number('alpha', alpha, why='alpha scales the growth of a probability')
   _check.number('beta', beta, 0, 1, why='beta weighs a moving average')
-  _check.number('segment', segment, 1, why='segment is a number of steps')
   _check.number(
-    'warmup_steps', warmup_steps, why='warmup_steps is a number of steps'
+    'segment', segment, 1, why='segment is a number of steps', whole=True
+  )
+  _check.key('key', key)
+  _check.number(
+    'warmup_steps',
+    warmup_steps,
+    why='warmup_steps is a number of steps',
+    whole=True,
   )
   _check.number('p_max', p_max, 0, 1, above=True, why='p_max is a probability')
 
@@ -110,7 +116,8 @@ def autoregressive(
     dtype = state.ratio.dtype
     norms = _psf.norms(gradient, perturbed_gradient, norm_mask)
     psf_length, length = (norm.astype(dtype) for norm in norms)
-    ratio = psf_length / length
+    # Divided by a number that is not 0, or a gradient through it is NaN.
+    ratio = psf_length / jnp.where(length > 0, length, 1)
     usable = (length > 0) & jnp.isfinite(ratio)
     comparable = usable & (state.ratio > _tree.EPS)
     last = jnp.where(comparable, state.ratio, 1)

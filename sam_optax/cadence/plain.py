@@ -38,7 +38,7 @@ def every(k: _base.ScalarOrSchedule = 1) -> _base.Cadence:
   Returns:
     A `Cadence`.
   """
-  _check.number('k', k, 1, why='k is a period in steps')
+  _check.number('k', k, 1, why='k is a period in steps', whole=True)
 
   if isinstance(k, int) and k == 1:
     return _constant(optax.EmptyState, decide=True)
@@ -69,6 +69,7 @@ def bernoulli(
     A `Cadence`.
   """
   _check.number('p', p, 0, 1, why='p is a probability')
+  _check.key('key', key)
 
   def decide(state, step):
     draw = _random.uniform(state.key, step)
@@ -87,14 +88,16 @@ def between(
   Args:
     cadence: what decides within the span.
     start: the first step of the span, from 0 (a late start).
-    stop: the first step after it (an early stop); None for no end.
+    stop: the first step after it (an early stop), at least start; None for no
+      end, 0 for no span at all.
 
   Returns:
     A `Cadence`.
   """
-  _check.number('start', start, why='start is a step')
+  _check.number('start', start, why='start is a step', whole=True)
   if stop is not None:
-    _check.number('stop', stop, why='stop is a step')
+    _check.number('stop', stop, why='stop is a step', whole=True)
+    _check.span(('start', 'stop'), start, stop, never=True)
 
   def decide(state, step, *gradient):
     inner = cadence.decide

@@ -61,13 +61,17 @@ def quota(
   and the draw of exactly :math:`\lfloor s \rfloor` of its M steps. Each step
   perturbs with probability p until the quota is filled; when only as many
   steps are left as are missing, all of them perturb. All steps of a segment
-  are drawn at its beginning, so that a host knows them ahead.
+  are drawn when it begins, so a host can plan them (`SharpnessAware.plan`).
 
-  All of this is the released code, whose warm-up fills the records. Our choice
-  is what holds before: a change that is not known yet is left out of the mean
-  (0 if there is none), and v is not known before the M-th SAM step. As in the
-  code, the last step of the warm-up is the sample of the segment after it,
-  whose M - 1 steps are plain.
+  Steps that a caller decides with `perturb=` do not count towards the quota of
+  the segment. The last step of the warm-up counts as the sample of the
+  first segment, which is one step shorter, and plain.
+
+  These rules are read from the released code, whose warm-up of three epochs
+  fills the records. Our choice, where they are not full: a change that is not
+  known is left out of the mean (0 if none is known), and v is not known before
+  the M-th SAM step. Our choice, too: a SAM step with a ratio of 0, or one that
+  is not finite, is not recorded.
 
   Args:
     alpha: how strongly the quota follows the ratio, at least 0 (the released
@@ -84,7 +88,7 @@ def quota(
     p_max: cap of the probability, in (0, 1] (0.8).
     norm_mask: a tree of bools with the params' structure, or a function from
       a tree to it: the leaves that both norms are measured on (the released
-      program: the last 10 tensors). None for all.
+      program: the last 10 tensors). None for all, which is our choice.
 
   Returns:
     A `Cadence`.

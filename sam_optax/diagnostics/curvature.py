@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sam_optax import _base, _check, _random, _tree
+from sam_optax import _base, _check, _given, _random, _tree
 
 
 def _product(grad_fn: _base.GradFn, params: _base.PyTree):
@@ -124,10 +124,18 @@ def top_eigenvalues(
     >>> [round(float(value), 3) for value in top]
     [10.0, 3.0]
   """
+  params = _given.params(params)
   size = _num_params(params)
-  _check.number('count', count, 1, size, static=True, why='it counts')
   _check.number(
-    'iterations', iterations, count, static=True, why='it must find them all'
+    'count', count, 1, size, static=True, why='it counts', whole=True
+  )
+  _check.number(
+    'iterations',
+    iterations,
+    count,
+    static=True,
+    why='it must find them all',
+    whole=True,
   )
   found = _tridiagonal(
     _product(grad_fn, params),
@@ -166,7 +174,10 @@ def hessian_trace(
     >>> print(round(float(trace), 3))
     14.0
   """
-  _check.number('draws', draws, 1, static=True, why='they are averaged')
+  _check.number(
+    'draws', draws, 1, static=True, why='they are averaged', whole=True
+  )
+  params = _given.params(params)
   key, product = _random.make_key(key), _product(grad_fn, params)
 
   def one(number):
@@ -214,8 +225,13 @@ def spectrum(
     Ghorbani et al., `An Investigation into Neural Net Optimization via Hessian
     Eigenvalue Density <https://arxiv.org/abs/1901.10159>`_, 2019.
   """
-  _check.number('draws', draws, 1, static=True, why='they are averaged')
-  _check.number('iterations', iterations, 1, static=True, why='it counts')
+  _check.number(
+    'draws', draws, 1, static=True, why='they are averaged', whole=True
+  )
+  _check.number(
+    'iterations', iterations, 1, static=True, why='it counts', whole=True
+  )
+  params = _given.params(params)
   product = _product(grad_fn, params)
   size = min(iterations, _num_params(params))
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from sam_optax import _base, _random, _tree
+from sam_optax import _base, _given, _random, _tree, kernels
 from sam_optax.ascent import noise
 
 
@@ -13,15 +13,15 @@ def filter_normalized(
   params: _base.PyTree,
   key: _base.Key = 0,
   *,
-  axis: int | tuple[int, ...] = (-1,),
+  axis: kernels.Axes | None = None,
 ) -> _base.PyTree:
   r"""A random direction, each kernel of which is as long as that of the params.
 
   .. math:: d_j = \frac{n_j}{\|n_j\|} \|w_j\|, \quad n \sim \mathcal N(0, 1)
 
-  for each kernel j, and 0 for leaves of at most one dimension (biases,
-  normalisation). So that networks that differ in the scale of their weights
-  can be compared.
+  for each kernel j, and 0 for leaves that hold none (biases, normalisation;
+  see `sam_optax.kernels`). So that networks that differ in the scale of their
+  weights can be compared.
 
   Args:
     params: the parameters.
@@ -44,17 +44,19 @@ def filter_normalized(
     Li et al., `Visualizing the Loss Landscape of Neural Nets
     <https://arxiv.org/abs/1712.09913>`_, 2018, section 4.
   """
+  params = _given.params(params)
   draws = _random.normal_like(
     _random.make_key(key), jnp.zeros([], jnp.int32), params
   )
 
-  def normalized(draw, weight):
-    if weight.ndim <= 1:
+  def normalized(path, draw, weight):
+    if not kernels.is_kernel(path, weight):
       return jnp.zeros_like(draw)
-    length = noise.kernel_norm(draw, axis) + jnp.asarray(_tree.EPS, draw.dtype)
-    return draw * noise.kernel_norm(weight.astype(draw.dtype), axis) / length
+    axes = kernels.axes_of(axis, path, weight)
+    length = noise.kernel_norm(draw, axes) + jnp.asarray(_tree.EPS, draw.dtype)
+    return draw * noise.kernel_norm(weight.astype(draw.dtype), axes) / length
 
-  return jax.tree.map(normalized, draws, params)
+  return jax.tree_util.tree_map_with_path(normalized, draws, params)
 
 
 def along(
@@ -87,6 +89,7 @@ def along(
     >>> print(diagnostics.along(bowl, w, [jnp.array([1.0, 0.0])], line))
     [0.   0.25 1.   2.25 4.  ]
   """
+  params = _given.params(params)
   coordinates = jnp.asarray(coordinates)
   if coordinates.shape[-1:] != (len(directions),):
     raise ValueError(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sam_optax import _base, _tree
+from sam_optax import _base, _given, _tree
 from sam_optax._ascent import Context, as_ascent
 
 
@@ -52,6 +52,7 @@ def sharpness(
     Generalization <https://arxiv.org/abs/2010.01412>`_, 2020, sections 2 and
     4.3.
   """
+  params = _given.params(params)
   part = as_ascent(ascent)
   grad_fn = jax.grad(loss_fn)
   state, point, offset = part.init(params), params, None

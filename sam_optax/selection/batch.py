@@ -98,8 +98,14 @@ def by_loss_rise(
     A `Selection`.
   """
   _check.number(
-    'num_examples', num_examples, 1, static=True, why='it sizes a table'
+    'num_examples',
+    num_examples,
+    1,
+    static=True,
+    why='it sizes a table',
+    whole=True,
   )
+  _check.key('key', key)
   _check.number(
     'keep',
     keep,
@@ -155,7 +161,9 @@ def by_loss_rise(
     return LossRiseState(state.key, rise_sum, rise_count)
 
   choice = _base.Choice(full_batch=any_unseen, positions=draw)
-  return _base.Selection(init, choice, update=update)
+  return _base.Selection(
+    init, choice, update=update, num_examples=int(num_examples)
+  )
 
 
 class UniformState(NamedTuple):
@@ -183,6 +191,7 @@ def uniformly(keep: float = 0.5, key: _base.Key = 0) -> _base.Selection:
     static=True,
     why='keep is a share of a batch',
   )
+  _check.key('key', key)
 
   def draw(state, example_ids, step, batch_size):
     del batch_size

@@ -85,8 +85,14 @@ def by_loss(
     A `Selection`.
   """
   _check.number(
-    'num_examples', num_examples, 1, static=True, why='it sizes a table'
+    'num_examples',
+    num_examples,
+    1,
+    static=True,
+    why='it sizes a table',
+    whole=True,
   )
+  _check.key('key', key)
   _check.number('share', share, 0, 0.99, why='some examples must stay')
   if stop is not None:
     _check.number('stop', stop, why='stop is a step')
@@ -124,4 +130,5 @@ def by_loss(
     init,
     pruning=_base.Pruning(start_epoch, lambda state: state.weight),
     update=update,
+    num_examples=int(num_examples),
   )

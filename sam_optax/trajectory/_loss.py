@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sam_optax import _base, _check, _tree
+from sam_optax import _base, _check, _check_chain, _given, _tree
 from sam_optax._method import SharpnessAware
 
 CALL = (
@@ -60,6 +60,8 @@ class Weighing(NamedTuple):
     _check.number('start_epoch', self.start_epoch, why='epochs count from 0')
     if self.stop_epoch is not None:
       _check.number('stop_epoch', self.stop_epoch, why='epochs count from 0')
+      names = 'start_epoch', 'stop_epoch'
+      _check.span(names, self.start_epoch, self.stop_epoch)
 
   def at(
     self, step: jax.Array, epoch: jax.Array
@@ -95,10 +97,13 @@ def as_method(
   init: Callable[[_base.PyTree], Any],
   value_and_grad: Callable[..., Any],
   for_collectives: Callable[..., SharpnessAware],
+  kind: type,
 ) -> SharpnessAware:
   """A `SharpnessAware` from value_and_grad; `decide` is the one of `method`."""
+  check_state = _given.make_check_state(init, kind)
 
   def update(updates, state, params=None, **extra_args) -> Any:
+    _check_chain.answer(extra_args.get('grad_fn'), updates)
     names = ('loss_fn', 'batch', 'example_ids')
     given = {name: extra_args.get(name) for name in names}
     if params is None or given['loss_fn'] is None or given['batch'] is None:
@@ -108,7 +113,9 @@ def as_method(
         f'{CALL}.'
       )
     _check.not_masked(params)
-    _, grads, state = value_and_grad(
+    params = _given.params(params)
+    updates = _given.gradient('`updates`', updates, params)
+    _, grads, state = checked(
       given['loss_fn'],
       params,
       state,
@@ -117,13 +124,24 @@ def as_method(
     )
     return optax.tree.cast_like(grads, updates), state
 
+  def checked(loss_fn, params, state, batch, *arguments, **options):
+    params = _given.params(params)
+    check_state(state, params)
+    _given.function('loss_fn', loss_fn, _given.LOSS_FN)
+
+    def pair_fn(params, batch):
+      return _given.losses_and_aux(loss_fn(params, batch))
+
+    return value_and_grad(pair_fn, params, state, batch, *arguments, **options)
+
   def decide(state, *arguments):
+    _given.state(state, kind)
     return method.decide(state.method, *arguments)
 
   return method._replace(
     init=init,
     update=update,
-    value_and_grad=value_and_grad,
+    value_and_grad=checked,
     decide=decide,
     for_collectives=for_collectives,
     reads_logits=True,

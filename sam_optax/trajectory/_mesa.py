@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sam_optax import _base, _check, _collectives, _tree
+from sam_optax import _base, _check, _collectives, _given, _tree
 from sam_optax._alias.cadence.plain import identity
 from sam_optax._method import SharpnessAware
 from sam_optax.trajectory._loss import (
@@ -123,6 +123,7 @@ def mesa(
     method = identity().for_collectives(collectives)
 
     def init(params):
+      params = _given.params(params)
       average = jax.tree.map(jnp.copy, _tree.promote(params))
       return MesaState(method.init(params), average)
 
@@ -142,6 +143,7 @@ def mesa(
       weight = 1 - _base.value_at(decay, step)
       average = _tree.add(state.average, _tree.scale(weight, change))
       average = optax.tree.cast_like(average, state.average)
+      average = _tree.kept(average, state.average)
       averaged = optax.tree.cast_like(average, params)
       per_epoch = 1 if steps_per_epoch is None else steps_per_epoch
       epoch = step // _base.value_at(per_epoch, step, step.dtype)
@@ -179,6 +181,6 @@ def mesa(
       )
       return value, grads, MesaState(method_state, average)
 
-    return as_method(method, init, value_and_grad, on_devices)
+    return as_method(method, init, value_and_grad, on_devices, MesaState)
 
   return on_devices(_collectives.SINGLE_DEVICE)

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sam_optax import _base, _check, _collectives
+from sam_optax import _base, _check, _collectives, _given
 from sam_optax._alias.cadence.plain import identity
 from sam_optax._method import SharpnessAware
 from sam_optax.trajectory._loss import (
@@ -127,7 +127,9 @@ def saf(
     ('num_classes', num_classes),
     ('epochs_ago', epochs_ago),
   ):
-    _check.number(name, size, 1, static=True, why='it sizes a table')
+    _check.number(
+      name, size, 1, static=True, why='it sizes a table', whole=True
+    )
   weighing = Weighing(lam, tau, start_epoch, stop_epoch)
   weighing.check()
 
@@ -151,17 +153,19 @@ def saf(
           "Given no example_ids. SAF reads each example's earlier logits. Call "
           f'{CALL}.'
         )
-      example_ids = jnp.asarray(example_ids)
+      example_ids = _given.example_ids(example_ids, num_examples)
       batch_size = example_ids.shape[0] * _collectives.count(collectives)
       per_epoch = max(1, num_examples // batch_size)
       epoch = state.method.step // per_epoch
       write, read = slots(epoch, epochs_ago)
       weight, temperature = weighing.at(state.method.step, epoch)
-      earlier = state.bank[example_ids, read]
+      rows = state.bank.at[example_ids, read]
+      earlier = rows.get(mode='fill', fill_value=0)
 
       def with_divergence(params, batch):
         losses, aux = loss_fn(params, batch)
         logits = logits_of(aux)
+        _check_logits(logits, earlier)
         return add(
           losses, weight, divergence(logits, earlier, temperature)
         ), aux
@@ -177,9 +181,23 @@ def saf(
       ids, logits = _collectives.gather(
         collectives, (example_ids, logits_of(value[1]).astype(jnp.float32))
       )
-      bank = state.bank.at[ids, write].set(logits, mode='drop')
+      # Logits that are not finite would come back some epochs later.
+      finite = jnp.all(jnp.isfinite(logits), axis=1)
+      rows = state.bank.at[jnp.where(finite, ids, _given.NOWHERE), write]
+      bank = rows.set(logits, mode='drop')
       return value, grads, SafState(method_state, bank)
 
-    return as_method(method, init, value_and_grad, on_devices)
+    return as_method(method, init, value_and_grad, on_devices, SafState)
 
   return on_devices(_collectives.SINGLE_DEVICE)
+
+
+def _check_logits(logits: jax.Array, earlier: jax.Array) -> None:
+  """Raises ValueError unless they fit the rows of the bank."""
+  if logits.shape != earlier.shape:
+    raise ValueError(
+      f'Given logits of shape {logits.shape}, where the recorded ones are '
+      f'{earlier.shape}: [batch, num_classes]. The divergence is between the '
+      'two. Build saf() with the num_classes of the network, and return one '
+      "row of logits for each example: {'logits': logits}."
+    )

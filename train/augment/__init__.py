@@ -1,1 +1,1 @@
-"""What happens to a batch of images before the network sees them."""
+"""Augmentation of a batch of images, on the device."""

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 def mixup(
   key: jax.Array, images: jax.Array, targets: jax.Array, alpha: float
 ) -> tuple[jax.Array, jax.Array]:
-  """Blends each image and its target with those of another of the batch.
+  """Blends each image and its target with another image and its target.
 
   The weight is one for the batch, as in the authors' code and in big_vision;
   the partners are a permutation of the batch, so that every example counts as

@@ -1,6 +1,6 @@
 """Batched augmentation on the device, from uint8 images to model inputs.
 
-The order is that of the PyTorch programs: pad and crop, flip, RandAugment,
+The order is the usual one of PyTorch programs: pad and crop, flip, RandAugment,
 normalise, cut out. Every image has its own draw.
 """
 
@@ -16,6 +16,10 @@ from train.augment import geometry
 from train.augment.geometry import PAD_MODES, Fill
 from train.augment.randaugment import randaugment
 from train.checks import ConfigError
+
+# Of each channel, as torchvision normalises for networks of ImageNet.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @functools.partial(
@@ -100,7 +104,7 @@ def from_options(
 
   Args:
     options: the arguments of `augment`; where mean and std are None or left
-      out, those of the data set's images.
+      out, they are computed from the data set's images.
     dataset: the data set.
 
   Returns:

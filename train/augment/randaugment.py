@@ -1,7 +1,7 @@
 """RandAugment on the device: each image draws its own operations.
 
-The 14 operations are those of the paper, their ranges, signs and fill those of
-torchvision's ``RandAugment``, their pixels those of Pillow. An operation moves
+The 14 operations are the paper's. Ranges, signs and fill follow torchvision's
+``RandAugment``, pixels follow Pillow. An operation moves
 pixels, replaces values or blends the image with a duller one. A layer does all
 three to every image, where two of them change nothing, so that no image
 branches and the shapes stay static.
@@ -139,7 +139,7 @@ def _warp(x: jax.Array, matrices: jax.Array) -> jax.Array:
 
 
 def _tables(x: jax.Array, operations: jax.Array, magnitude: int) -> jax.Array:
-  """What a value becomes: int32 [batch, 256, c]."""
+  """The new value of each value: int32 [batch, 256, c]."""
   share = magnitude / MAX_MAGNITUDE
   values = np.arange(256)
   fixed = np.tile(values, (len(OPERATIONS), 1))
@@ -245,7 +245,7 @@ def _check(
   if images.dtype != jnp.uint8 or len(shape) != 4 or shape[-1] not in (1, 3):
     raise ValueError(
       f'Cannot apply RandAugment to {images.dtype} images of shape {shape}: '
-      'its operations are those of grey and of RGB pixels from 0 to 255. Give '
+      'its operations are for grey and RGB pixels from 0 to 255. Give '
       'uint8 [batch, h, w, 1 or 3].'
     )
   if num_layers < 0:

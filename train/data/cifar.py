@@ -158,7 +158,7 @@ def _check_labels(
   if low < 0 or high >= len(label.classes):
     raise DataError(
       f'Cannot read {path!r}. Its labels run from {low} to {high}, where'
-      f' those of {published.title} run from 0 to {len(label.classes) - 1}.'
+      f' in {published.title} they run from 0 to {len(label.classes) - 1}.'
       ' Download the archive again.'
     )
 
@@ -229,13 +229,12 @@ def _check_cifar100(records: Records) -> str:
         ' or give data of your own as an .npz file or a folder of images.'
       )
     digest = hashlib.sha256()
-    # As bytes, whose order is that of the numbers.
     for record in sorted(map(bytes, records[split])):
       digest.update(record)
     if digest.hexdigest() != CIFAR100_SHA256[split]:
       note += (
         f' Its {split} records have the sorted sha256 {digest.hexdigest()} and'
-        f' not {CIFAR100_SHA256[split]}, that of the copy known here.'
+        f' not {CIFAR100_SHA256[split]}, as the copy that is known here has.'
       )
   return note
 

@@ -2,8 +2,8 @@
 
 Read are `train/CLASS/*` and `test/CLASS/*`, `val` in place of `test` as
 ImageNet is often unpacked, and Tiny-ImageNet as its archive unpacks: there the
-images of a class are in `train/CLASS/images`, and those of `val/images` have
-their classes in `val/val_annotations.txt`.
+images of a class are in `train/CLASS/images`, and `val/val_annotations.txt`
+lists the classes of the images in `val/images`.
 """
 
 import dataclasses

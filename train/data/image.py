@@ -12,8 +12,8 @@ from train.checks import DataError
 if TYPE_CHECKING:
   from PIL import Image
 
-# Pillow's modes, and what each is read as. Absent are those of more than 8
-# bits a channel, which Pillow would clip.
+# Pillow's modes, and the mode that each is read as. Modes of more than 8 bits
+# a channel are left out: Pillow would clip them.
 _MODES = {
   '1': 'L',
   'L': 'L',

@@ -28,8 +28,8 @@ class Dataset(NamedTuple):
     train: the training examples by name: 'image', uint8 [n, height, width,
       channels], and others, such as 'label', int32 [n].
     test: the test examples, of the same names.
-    facts: what else is known, such as 'num_classes', and 'class_names' where
-      the classes have names.
+    facts: about the set, such as 'num_classes', and 'class_names' where the
+      classes have names.
   """
 
   train: Mapping[str, np.ndarray]
@@ -38,7 +38,7 @@ class Dataset(NamedTuple):
 
   @property
   def fields(self) -> tuple[str, ...]:
-    """What an example has beside its image."""
+    """The names of an example's values beside its image."""
     return tuple(name for name in self.train if name != 'image')
 
   @property

@@ -21,6 +21,7 @@ JOINTS = (
   'left ankle', 'pelvis', 'thorax', 'upper neck', 'head top', 'right wrist',
   'right elbow', 'right shoulder', 'left shoulder', 'left elbow', 'left wrist',
 )  # fmt: skip
+PEOPLE = 'annot/train.json'
 # The side of the box of a person at scale 1, and how much more is cut out.
 _SIDE, _MARGIN = 200.0, 1.25
 # Of the diagonal of a head's box.

@@ -1,13 +1,15 @@
 """Opens a config's data set: in memory, or streamed from disk."""
 
 import math
+import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from train import checks
 from train.checks import DataError
-from train.data import digits, folder, image, memory, stream, tfds
+from train.data import dense, digits, folder, image, memory, stream, tfds
 
 CROPS = ('none', 'inception')
 
@@ -30,6 +32,9 @@ def open_set(options: Any) -> memory.Dataset | stream.Streamed:
   _check(options)
   if options.name.endswith('.npz'):
     return memory.load(options.name, options.dir, options.first)
+  dense_reader = dense.find(os.path.expanduser(options.name))
+  if dense_reader is not None:
+    return _dense(options, dense_reader)
   found = memory.find(options.name, options.dir)
   shape = _shape(found, options.size)
   if isinstance(found, folder.Folder):
@@ -77,6 +82,20 @@ def open_set(options: Any) -> memory.Dataset | stream.Streamed:
   whole = memory.checked(options.name, train, test, found.num_classes)
   whole = memory.named(whole, found.class_names)
   return memory.first_of(options.name, whole, options.first)
+
+
+def _dense(
+  options: Any, read: Callable[[str], memory.Dataset]
+) -> memory.Dataset:
+  """Masks or people, which are kept in memory as they are."""
+  if options.stream or options.size:
+    raise DataError(
+      f'Cannot stream or resize {options.name!r}. Sets of masks and of people'
+      ' are kept in memory, where each image is moved with its mask or its'
+      ' joints. Leave out data.stream and data.size.'
+    )
+  dataset = read(os.path.expanduser(options.name))
+  return memory.first_of(options.name, dataset, options.first)
 
 
 def _shape(

@@ -1,7 +1,7 @@
 """Data sets that do not fit in memory: read, decoded and cropped as needed.
 
-What a batch holds follows from the ids of its examples and from (seed, epoch),
-whatever was read before and however many workers read. So a run goes on at any
+The content of a batch depends on the ids of its examples and on (seed, epoch),
+not on earlier batches or the number of workers. So a run resumes at any
 position of an epoch by starting there, and one of several processes asks for
 its own columns of the order.
 """
@@ -24,7 +24,7 @@ _CENTRAL_SHARE = 224 / 256
 _SAMPLE = 1000
 _READ_BATCH = 100
 
-# Parts the crops' draws from those of the order, which are of (seed, epoch).
+# Keeps the draws of crops apart from the order's, which use (seed, epoch).
 _CROP = 1
 
 # By name: 'image', uint8 [batch, height, width, channels], and 'label', int32.
@@ -40,7 +40,7 @@ class Source(Protocol):
 
 
 class ImageSpec(NamedTuple):
-  """What becomes of an image before it is in a batch."""
+  """How an image is read: cropped, resized, converted."""
 
   shape: tuple[int, int, int]
   resized: bool  # or else the images have this shape already
@@ -91,12 +91,12 @@ class Streamed(NamedTuple):
 
   @property
   def fields(self) -> tuple[str, ...]:
-    """What an example has beside its image."""
+    """The names of an example's values beside its image."""
     return ('label',)
 
   @property
   def facts(self) -> dict[str, Any]:
-    """What else is known."""
+    """Facts about the set."""
     names = {'class_names': self.class_names} if self.class_names else {}
     return {'num_classes': self.num_classes, **names}
 
@@ -160,7 +160,7 @@ def read_all(
 
   Args:
     source: the split.
-    spec: what becomes of its images.
+    spec: how its images are read.
     num_classes: number of classes.
     ids: which ones.
 

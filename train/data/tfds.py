@@ -180,7 +180,7 @@ def how_to_prepare(name: str, data_dir: str | None) -> str:
 
 
 def is_name(name: str) -> bool:
-  """Whether a name may be that of a TFDS set, and is that of no folder here."""
+  """Whether a name may name a TFDS set, and names no folder of images here."""
   path = os.path.expanduser(name)
   # A TFDS name may be the name of some folder here as well, the one that its
   # data are in for one. That has no folder `train`.

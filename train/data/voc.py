@@ -21,7 +21,7 @@ CLASSES = (
   'pottedplant', 'sheep', 'sofa', 'train', 'tvmonitor',
 )  # fmt: skip
 IGNORED = 255
-_SPLITS = 'ImageSets/Segmentation'
+LISTS = 'ImageSets/Segmentation'
 # The former has the labels of the latter where both have some.
 _MASKS = ('SegmentationClassAug', 'SegmentationClass')
 
@@ -83,14 +83,14 @@ def find(path: str, split: str, masks: str | None = None) -> Split:
   Raises:
     DataError: if there is no such layout, list or folder.
   """
-  store = Store(path).first(_SPLITS)
+  store = Store(path).first(LISTS)
   if store is None:
     raise DataError(
-      f'Cannot load {path!r}. It has no {_SPLITS}, at the top or up to two'
+      f'Cannot load {path!r}. It has no {LISTS}, at the top or up to two'
       ' folders below. Give the folder or the zip of a data set in the layout'
       ' of VOC.'
     )
-  listed = f'{_SPLITS}/{split}.txt'
+  listed = f'{LISTS}/{split}.txt'
   if not store.has(listed):
     raise DataError(
       f'Cannot load the split {split!r} of {store}. There is no {listed}. Name'

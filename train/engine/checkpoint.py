@@ -1,17 +1,16 @@
-"""A run's checkpoints: everything that it needs to go on as if never stopped.
+"""Checkpoints: everything that a run needs to resume as if never stopped.
 
 A checkpoint has the whole training state, and where the run stands in its data,
 its log and its time. Orbax writes it in the background and keeps the last few.
 
-Of several processes the first one alone writes and reads, so that no folder
-needs to be shared; what it read it tells the others. The first process has the
-whole state in memory then, also where it is split over devices.
+Of several processes only the first writes and reads, and it broadcasts what it
+read, so that no folder needs to be shared. It then has the whole state in
+memory, even where the state is split over devices.
 """
 
 import contextlib
 import json
 import pathlib
-import signal
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
@@ -21,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from train.engine.preemption import Stopped
+from train.engine.preemption import Preemption, Stopped
 from train.engine.records import Records
 from train.engine.step import TrainState
 from train.parallel import devices, processes
@@ -74,7 +73,7 @@ class Checkpoints:
     self._every, self._lag = every, min(lag, every)
     self._total_steps = total_steps
     self._pending: Any = None  # (state, progress) to be written
-    self._stopping = False
+    self._preemption = Preemption()
     self._manager: Any = None  # of the process that writes
     if folder is not None and processes.is_primary():
       # Imported here so that a run without checkpoints needs no Orbax.
@@ -105,19 +104,19 @@ class Checkpoints:
   def __enter__(self) -> 'Checkpoints':
     if self.folder is None:
       processes.end_at_sigterm()
-    elif not processes.are_several():
-      self._handler = signal.signal(signal.SIGTERM, self._stop)
+    else:
+      self._preemption.__enter__()
     return self
 
   def __exit__(self, *exception: Any) -> None:
-    if self.folder is not None and not processes.are_several():
-      signal.signal(signal.SIGTERM, self._handler)
+    if self.folder is not None:
+      self._preemption.__exit__(*exception)
     if self._manager is not None:
       with self._writing():
         self._manager.close()
-      # One that came with the last step is for who handles it outside.
-      if self._stopping and exception[0] is None and callable(self._handler):
-        self._handler(signal.SIGTERM, None)
+      # A signal that came with the last step is for the handler outside.
+      if exception[0] is None:
+        self._preemption.pass_on()
 
   def after_step(
     self, state: TrainState, progress: Progress, records: Records
@@ -127,8 +126,8 @@ class Checkpoints:
     Args:
       state: the training state.
       progress: where the run stands.
-      records: of the steps so far; those of a checkpoint are logged before it
-        is written.
+      records: of the steps so far; they are logged up to a checkpoint before
+        it is written.
 
     Raises:
       Stopped: if SIGTERM came; the run is saved.
@@ -137,8 +136,8 @@ class Checkpoints:
     if self.folder is None:
       return
     step = progress.step
-    self._stopping |= processes.are_to_stop(step)
-    now = self._stopping or step == self._total_steps
+    stopping = self._preemption.is_due(step)
+    now = stopping or step == self._total_steps
     if self._pending is not None and not now:
       late = step - self._pending[1].step >= self._lag
       if late and not self._is_busy():
@@ -153,16 +152,16 @@ class Checkpoints:
       if self._manager is not None:
         with self._writing():
           self._manager.wait_until_finished()
-    if self._stopping and step < self._total_steps:
+    if stopping and step < self._total_steps:
       raise Stopped(
         f'Stopped by SIGTERM after step {step} of {self._total_steps}, which '
-        'is saved. Run the same command again to go on.'
+        'is saved. Run the same command again to resume.'
       )
 
   def restore(
     self, state: TrainState, logged: int
   ) -> tuple[TrainState, Progress] | None:
-    """Reads the last checkpoint that is whole.
+    """Reads the last complete checkpoint.
 
     Later ones are deleted, for they would stand in the way of new ones.
 
@@ -186,7 +185,7 @@ class Checkpoints:
     return _from_arrays(arrays, state), progress
 
   def _find(self, state: Any, logged: int) -> tuple[Any, Progress] | None:
-    """The arrays of the last checkpoint that is whole, and its progress."""
+    """The arrays of the last complete checkpoint, and its progress."""
     assert self.folder is not None, 'restore() asks only where there is one'
     steps = sorted(self._manager.all_steps(), reverse=True)
     for index, step in enumerate(steps):
@@ -201,7 +200,7 @@ class Checkpoints:
         continue
       for damaged in steps[:index]:
         self._manager.delete(damaged)
-      _say(f'going on after step {step}, from {self.folder / str(step)}')
+      _say(f'resuming after step {step}, from {self.folder / str(step)}')
       return restored
     if steps:
       raise CheckpointError(
@@ -227,7 +226,7 @@ class Checkpoints:
       raise ValueError('its content is not what was written')
     if num_devices != self._num_devices:
       _say(
-        f'warning: saved on {num_devices} devices and going on with '
+        f'warning: saved on {num_devices} devices and resumed on '
         f'{self._num_devices}: the run will not be the one that was begun. '
         'Sums round otherwise, and where each device perturbs along its own '
         'gradient, that is now of other examples'
@@ -235,7 +234,7 @@ class Checkpoints:
     return arrays['state'], Progress(order=arrays['order'], **facts)
 
   def _is_busy(self):
-    """Whether the disk is not done with the last checkpoint.
+    """Whether the last checkpoint is still being written.
 
     One that is slower than the training gets fewer checkpoints. Several
     processes wait for it, since they must save after the same steps.
@@ -281,12 +280,8 @@ class Checkpoints:
       raise CheckpointError(
         f'Given {self.folder}. A checkpoint cannot be written there: {error}. '
         'Those before it are whole. Make room, and run the same command again '
-        'to go on after the last.'
+        'to resume after the last.'
       ) from error
-
-  def _stop(self, *signal_and_frame: Any) -> None:
-    del signal_and_frame
-    self._stopping = True
 
 
 @jax.jit

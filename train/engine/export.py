@@ -106,8 +106,7 @@ def read(folder: pathlib.Path) -> Exported:
         (height, width, channels),
         tuple(facts['fields']),
         facts['facts'],
-        tuple(facts['mean']),
-        tuple(facts['std']),
+        *(x and tuple(x) for x in (facts['mean'], facts['std'])),
       ),
       safetensors.numpy.load(content),
     )

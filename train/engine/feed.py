@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from train.data import memory, stream
-from train.parallel.devices import ONE, Devices
+from train.parallel.devices import SINGLE_DEVICE, Devices
 from train.tasks import Field, Rows
 
 # Batches that are on the devices, or on their way, before they are needed.
@@ -23,7 +23,7 @@ class FullSet(NamedTuple):
 
 
 class Batch(NamedTuple):
-  """What a step takes beside its state.
+  """The input of a step beside its state.
 
   Attributes:
     ids: of the examples, int32 ``[batch]``.
@@ -40,9 +40,9 @@ class Batch(NamedTuple):
 
   @property
   def candidates(self) -> Any:
-    """What a method selects from.
+    """The tree that a method selects examples from.
 
-    Ids where there is the full set, so that only what is selected is read.
+    Ids where there is the full set, so that only selected rows are read.
     """
     if isinstance(self.examples, FullSet):
       return self.ids
@@ -71,7 +71,7 @@ class InMemoryFeed:
     self,
     dataset: memory.Dataset,
     fields: Mapping[str, Field],
-    devices: Devices = ONE,
+    devices: Devices = SINGLE_DEVICE,
   ):
     self._devices = devices
     only = lambda rows: {name: rows[name] for name in ('image', *fields)}
@@ -80,7 +80,7 @@ class InMemoryFeed:
     self.num_tested = dataset.num_tested
 
   def like(self, size: int) -> FullSet:
-    """What `train` yields for batches of a size, for its shapes."""
+    """A stand-in, with its shapes, for what `train` yields."""
     del size
     return self.full_set
 
@@ -115,13 +115,13 @@ class PrefetchingFeed:
     self,
     dataset: stream.Streamed,
     fields: Mapping[str, Field],
-    devices: Devices = ONE,
+    devices: Devices = SINGLE_DEVICE,
   ):
     self._dataset, self._fields, self._devices = dataset, fields, devices
     self.num_tested = dataset.num_tested
 
   def like(self, size: int) -> Rows:
-    """What `train` yields for batches of a size, for its shapes."""
+    """A stand-in, with its shapes, for what `train` yields."""
     image = Field(self._dataset.image_shape, 'uint8', 0)
     return {
       name: jax.ShapeDtypeStruct((size, *field.shape), field.dtype)
@@ -165,7 +165,7 @@ def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
 def make(
   dataset: memory.Dataset | stream.Streamed,
   fields: Mapping[str, Field],
-  devices: Devices = ONE,
+  devices: Devices = SINGLE_DEVICE,
 ) -> InMemoryFeed | PrefetchingFeed:
   """Builds the feed of a data set.
 

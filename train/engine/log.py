@@ -120,7 +120,7 @@ class Log:
         self._board.add_scalar(f'test/{name}', value, step)
 
   def sync(self) -> None:
-    """Has the lines so far on the disk when it returns."""
+    """Writes the lines so far to the disk."""
     if self._lines is not None:
       self._lines.flush()
       os.fsync(self._lines.fileno())
@@ -137,7 +137,7 @@ class Log:
 
 
 def steps_logged(folder: pathlib.Path) -> int:
-  """The last step whose record is whole in a run's folder, 0 if none is."""
+  """The last step with a complete record in a run's folder, 0 for none."""
   return max((step for step, _ in _whole_lines(folder / LINES)), default=0)
 
 

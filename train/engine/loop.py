@@ -28,7 +28,7 @@ _TEST_BATCH = 500
 
 
 class Result(NamedTuple):
-  """What a run came to."""
+  """The result of a run."""
 
   scores: Mapping[str, float]  # of the last test, by name
   main: Score  # which of them is shown
@@ -48,7 +48,7 @@ class Result(NamedTuple):
 
 
 class Kind(NamedTuple):
-  """What is compiled once: a function, and the branches that a step takes."""
+  """The key of a compiled function: its name and the branches it takes."""
 
   function: str
   perturb: bool | None = None
@@ -61,7 +61,7 @@ class Program:
   Args:
     config: the config of the run, see `train/config.py`.
     dataset: the data set.
-    step: another step than the config's.
+    step: the step to take, if not the config's own.
 
   Raises:
     ConfigError: if the config cannot be run on this data set.
@@ -115,7 +115,7 @@ class Program:
       The result.
 
     Raises:
-      NotFinite: if the loss is no number any more.
+      NotFinite: if the loss is no longer finite.
       CheckpointError, Stopped: see `train/engine/checkpoint.py`.
     """
     state, progress = start or (self.init(seed), Progress())
@@ -269,7 +269,7 @@ class Program:
   def _decide(
     self, state: TrainState, ids: np.ndarray, batch: Batch
   ) -> tuple[dict[str, bool], Batch]:
-    """The branches that the host takes for a step; none leaves them to it."""
+    """The branches that the host chooses; without any the step chooses."""
     if not self.on_host:
       return {}, batch
     if self.devices.count > 1 or self.method.first_pass is None:
@@ -310,7 +310,7 @@ class Program:
     split: Sequence[Any] | None = None,
     donated: Sequence[int] = (),
   ) -> Any:
-    """Calls what is compiled for a kind, for all seeds alike."""
+    """Calls the function compiled for a kind; one serves all seeds."""
     if kind not in self._compiled:
       start = time.perf_counter()
       self._compiled[kind] = self.devices.compile(
@@ -357,7 +357,7 @@ class Program:
 
 
 class _Clock:
-  """Counts seconds on, but for those it is stopped."""
+  """Counts seconds, except while it is stopped."""
 
   def __init__(self, seconds: float):
     self._start = time.perf_counter() - seconds

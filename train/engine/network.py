@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from train import config as train_config
 from train import models
-from train.augment import pipeline
 from train.config import Config, ConfigError
+from train.tasks import Task
 
 
 class Described(NamedTuple):
@@ -22,44 +23,45 @@ class Described(NamedTuple):
     fields: what an example has beside its image.
     facts: what else is known, such as 'num_classes'.
     mean: each channel's, of pixels in [0, 1], to normalise with.
-    std: likewise.
+    std: likewise. None where nothing is normalised.
   """
 
   image_shape: tuple[int, int, int]
   fields: tuple[str, ...]
   facts: Mapping[str, Any]
-  mean: tuple[float, ...]
-  std: tuple[float, ...]
+  mean: tuple[float, ...] | None
+  std: tuple[float, ...] | None
 
   def normalising(self, config: Config) -> Config:
     """The config with these constants in place of those to be computed."""
     config = config.copy_and_resolve_references()
-    config.augment.mean, config.augment.std = self.mean, self.std
+    if self.mean is not None:
+      config.augment.mean, config.augment.std = self.mean, self.std
     return config
 
 
-def describe(config: Config, dataset: Any) -> Described:
+def describe(task: Task, dataset: Any) -> Described:
   """Describes a data set.
 
   Args:
-    config: the config of the run.
+    task: the task on it.
     dataset: the data set.
 
   Returns:
     Its description; the constants are float32 numbers.
-
-  Raises:
-    ConfigError: if the config's constants do not fit the images.
   """
-  options = config.augment
   height, width, channels = dataset.image_shape
-  mean, std = pipeline.normalisation(options.mean, options.std, dataset)
+  mean, std = None, None
+  if task.normalisation is not None:
+    mean, std = (
+      tuple(np.asarray(x, np.float32).tolist()) for x in task.normalisation
+    )
   return Described(
     image_shape=(height, width, channels),
     fields=tuple(dataset.fields),
     facts=dataset.facts,
-    mean=tuple(mean.tolist()),
-    std=tuple(std.tolist()),
+    mean=mean,
+    std=std,
   )
 
 

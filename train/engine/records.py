@@ -1,4 +1,4 @@
-"""Steps' scalars on their way to the log, and what stops a run."""
+"""The scalars of steps on their way to the log, and a check of them."""
 
 from collections.abc import Callable, Mapping
 
@@ -9,11 +9,11 @@ from train.engine.log import Log
 
 
 class NotFinite(RuntimeError):
-  """The loss is no number any more: what happened, why, and what to try."""
+  """The loss is no longer finite: what happened, why, and what to try."""
 
 
 class Records:
-  """Steps' scalars on their way to the log, which is some steps behind.
+  """The scalars of steps on their way to the log, which lags some steps.
 
   Fetching a step's scalars waits for the step. The device has work meanwhile
   if the steps fetched are not the last that were sent to it.

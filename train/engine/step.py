@@ -1,4 +1,4 @@
-"""One training step as pure functions: what `loop.py` compiles.
+"""One training step as pure functions, which `loop.py` compiles.
 
 A step is a function of the training state and the batch. Its randomness derives
 from the state's key and the step number. On many devices it is what each of
@@ -35,7 +35,7 @@ class TrainState(NamedTuple):
 
 
 class Step:
-  """A config's step on a data set, and what it is made of.
+  """The step of a config on a data set, and its parts.
 
   Args:
     config: the config of the run, see `train/config.py`.
@@ -54,9 +54,8 @@ class Step:
     self.config = config
     self.num_examples = dataset.num_examples
     self.total_steps = train_config.check(config, self.num_examples)
-    # Before the task, so that the images are gone through once.
-    self.described = network.describe(config, dataset)
-    self.task = tasks.create(self.described.normalising(config), dataset)
+    self.task = tasks.create(config, dataset)
+    self.described = network.describe(self.task, dataset)
     self.devices = mesh.choose(config)
     self.outputs = self.task.outputs(dataset)
     optimizer = train_config.build_optimizer(config, self.total_steps)

@@ -1,11 +1,10 @@
 """The models that the training program knows by name.
 
 A new model is one file beside this one and one row of ``_MODELS``: a class, or
-a function that returns a module, that takes ``num_classes``, ``image_shape``
-and ``rngs``, and its options by keyword.
+a function that returns a module, that takes ``image_shape``, ``rngs``, the
+outputs of its task, such as ``num_classes``, and its options by keyword.
 """
 
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,6 +13,8 @@ from typing import Any
 import jax
 from flax import nnx
 
+from train import checks
+from train.models import dense
 from train.models.backbones.mlp import MLP as MLP
 from train.models.backbones.mobilenet import MobileNet as MobileNet
 from train.models.backbones.pyramidnet import PyramidNet as PyramidNet
@@ -26,13 +27,22 @@ from train.models.functional import functional as functional
 from train.models.weights.timm import load_timm_vit as load_timm_vit
 
 _MODELS: Mapping[str, Callable[..., nnx.Module]] = {
+  'deeplabv3plus': dense.deeplabv3plus,
   'mlp': MLP,
   'mobilenet': MobileNet,
+  'pspnet': dense.pspnet,
   'pyramidnet': PyramidNet,
   'resnet': ResNet,
+  'simcc_hrnet': dense.simcc_hrnet,
   'vgg': VGG,
   'vit': ViT,
   'wrn': WideResNet,
+}
+
+# What tasks ask of a network.
+_OUTPUTS = {
+  'num_classes': 'classes',
+  'joints': 'joints',
 }
 
 
@@ -44,7 +54,6 @@ def names() -> tuple[str, ...]:
 def create(
   name: str,
   *,
-  num_classes: int,
   image_shape: Sequence[int],
   seed: int,
   pretrained: str | None = None,
@@ -54,48 +63,44 @@ def create(
 
   Args:
     name: one of :func:`names`.
-    num_classes: number of logits, at least 1.
     image_shape: ``(height, width, channels)`` of one image.
     seed: of the initialisation and of the model's random streams.
     pretrained: path of a file of weights for :func:`load_timm_vit` (``None``:
       no file).
-    **options: the model's own arguments, such as ``widths`` or ``dtype``.
+    **options: what the task asks for, ``num_classes`` (at least 1) or
+      ``joints``, and the model's own arguments, such as ``widths`` or
+      ``dtype``.
 
   Returns:
-    A module that maps float images ``[batch, h, w, c]`` to float32 logits
-    ``[batch, num_classes]``.
+    A module that maps float images ``[batch, h, w, c]`` to float32 logits: of
+    classification ``[batch, num_classes]``, of segmentation and pose see
+    `train/models/heads`.
 
   Raises:
     ValueError: if the name, an option, the image shape or the file cannot be
       used.
   """
-  if name not in _MODELS:
-    raise ValueError(
-      f'Cannot create the model {name!r}: no model has this name. '
-      f'{_nearest(name, _MODELS)}The models are {_listed(_MODELS)}.'
-    )
+  build = checks.pick('name', name, _MODELS)
   if len(image_shape) != 3 or min(image_shape) < 1:
     raise ValueError(
       f'Cannot create {name!r} for images of shape {tuple(image_shape)}: a '
       'model needs three positive sizes. Give (height, width, channels), such '
       'as (32, 32, 3).'
     )
-  build = _MODELS[name]
   # The metaclass of NNX hides the signature of a class itself.
   declared = build.__init__ if isinstance(build, type) else build
-  known = set(inspect.signature(declared).parameters)
-  known -= {'self', 'num_classes', 'image_shape', 'rngs'}
+  parameters = set(inspect.signature(declared).parameters)
+  _check_outputs(name, options, parameters)
+  known = parameters - {'self', 'image_shape', 'rngs', *_OUTPUTS}
   for option in options:
-    if option not in known:
+    if option not in parameters - {'self', 'image_shape', 'rngs'}:
       raise ValueError(
         f'Cannot create {name!r} with the option {option!r}: this model does '
-        f'not have it. {_nearest(option, known)}Its options are '
-        f'{_listed(known)}.'
+        f'not have it. {checks.nearest(option, sorted(known))}'
       )
   graphdef, state = _initialise(
     jax.random.key(seed),
     build,
-    num_classes,
     tuple(image_shape),
     tuple((option, _hashable(value)) for option, value in options.items()),
   )
@@ -113,19 +118,17 @@ def create(
 # parameter's draw by itself.
 @functools.partial(
   jax.jit,
-  static_argnums=(1, 2, 3, 4),
+  static_argnums=(1, 2, 3),
   compiler_options={'xla_backend_optimization_level': 0},
 )
 def _initialise(
   key: jax.Array,
   build: Callable[..., nnx.Module],
-  num_classes: int,
   image_shape: tuple[int, ...],
   options: tuple[tuple[str, Any], ...],
 ) -> tuple[Any, Any]:
   return nnx.split(
     build(
-      num_classes=num_classes,
       image_shape=image_shape,
       rngs=nnx.Rngs(key),
       **dict(options),
@@ -133,14 +136,23 @@ def _initialise(
   )
 
 
+def _check_outputs(
+  name: str, options: Mapping[str, Any], parameters: Iterable[str]
+) -> None:
+  """Refuses a model of another task."""
+  given = [output for output in _OUTPUTS if output in options]
+  needed = [output for output in _OUTPUTS if output in parameters]
+  if given != needed:
+    asked, has = (
+      ' and '.join(_OUTPUTS[output] for output in outputs) or 'nothing'
+      for outputs in (given, needed)
+    )
+    raise ValueError(
+      f'Cannot create {name!r} where the task asks for {asked}: this model '
+      f'gives {has}. Choose a model of the task, or the task of the model, and '
+      f'give {" and ".join(needed)}.'
+    )
+
+
 def _hashable(value: Any) -> Any:
   return tuple(value) if isinstance(value, list) else value
-
-
-def _nearest(given: str, known: Iterable[str]) -> str:
-  match = difflib.get_close_matches(given, list(known), n=1)
-  return f'Did you mean {match[0]!r}? ' if match else ''
-
-
-def _listed(known: Iterable[str]) -> str:
-  return ', '.join(repr(name) for name in sorted(known))

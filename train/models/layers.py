@@ -1,8 +1,7 @@
 """Convolutions, normalisation and pools as the published networks have them."""
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -104,28 +103,6 @@ def dropout(rate: float, rngs: nnx.Rngs) -> nnx.Dropout:
     The layer.
   """
   return nnx.Dropout(rate, rngs=rngs if rate > 0 else None)
-
-
-def pick(option: str, value: str, known: Mapping[str, Any]) -> Any:
-  """The row of a table that an option names.
-
-  Args:
-    option: name of the option.
-    value: what was given for it.
-    known: the table.
-
-  Returns:
-    The row.
-
-  Raises:
-    ValueError: if there is no such row.
-  """
-  if value not in known:
-    raise ValueError(
-      f'Cannot build a model with {option}={value!r}: there is no such choice. '
-      f'Give one of {", ".join(repr(name) for name in known)}.'
-    )
-  return known[value]
 
 
 def check_stages(

@@ -162,7 +162,8 @@ def lsq(
       'step. Give a scalar.'
     )
   # In bfloat16 the codes of 8 bits are no longer apart.
-  return _lsq(v.astype(s.dtype), s, low, high, scale).astype(v.dtype)
+  quantised: Any = _lsq(v.astype(s.dtype), s, low, high, scale)
+  return quantised.astype(v.dtype)
 
 
 def _positive(s: jax.Array) -> jax.Array:

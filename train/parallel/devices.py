@@ -1,8 +1,8 @@
-"""The devices of a run: who takes which rows, and what they average.
+"""The devices of a run: which rows each takes, and what they average.
 
 A batch's rows are split over a mesh of devices, in order. By the routes `pmap`
 and `shard_map` each device takes the step on its own rows, and what differs is
-averaged; by `jit` the step is that of one device, which XLA splits up.
+averaged; by `jit` the step is written for one device, and XLA splits it up.
 """
 
 import functools
@@ -41,7 +41,7 @@ class Devices(NamedTuple):
 
   @property
   def count(self) -> int:
-    """How many they are."""
+    """The number of devices."""
     return 1 if self.mesh is None else self.mesh.size
 
   @property
@@ -71,7 +71,7 @@ class Devices(NamedTuple):
     return jax.tree.map(fold, tree)
 
   def common(self, tree: Any, before: Any) -> Any:
-    """What a step made of the device's own rows, as one for all devices.
+    """Averages what each device computed from its own rows.
 
     Numbers are averaged: BatchNorm normalises by the rows at hand, a device's
     or a group's, and its running statistics are the means. By `jit` it
@@ -102,7 +102,7 @@ class Devices(NamedTuple):
     return jax.tree.map(one, tree, before)
 
   def spread(self, tree: Any) -> Any:
-    """Rows that were chosen from a batch, over the devices again.
+    """Spreads rows that were chosen from a batch over the devices again.
 
     By `jit` XLA would have every device take all of what was chosen. The rows
     of a group stay where they are, and so do those that cannot be split evenly.
@@ -171,7 +171,7 @@ class Devices(NamedTuple):
     arguments: Sequence[Any],
     split: Sequence[Any],
   ) -> None:
-    """Traces a function as `compile` would, for what it may raise."""
+    """Traces a function as `compile` would, so that its errors are raised."""
     if self._axes:
       function = self._mapped(function, split)
     jax.eval_shape(function, *arguments)
@@ -273,7 +273,7 @@ class Devices(NamedTuple):
     )
 
 
-ONE = Devices()
+SINGLE_DEVICE = Devices()
 
 
 def place(tree: Any, shardings: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Which devices a run takes: what its config asks for, and what cannot be."""
+"""Which devices a run takes, and which requests are refused."""
 
 import math
 from collections.abc import Sequence
@@ -46,10 +46,12 @@ def choose(config: Config) -> Devices:
   by_jit = route == 'jit' or single
   if by_jit and count > 1 and config.perturbation == 'local':
     raise ConfigError(
-      "Given perturbation='local' with parallel='jit'. There a step is that of "
-      "one device on the whole batch. Use 'pmap' or 'shard_map', or "
-      f'examples_per_perturbation={config.batch_size // count}, which is the '
-      'same without their number.'
+      "Given perturbation='local' with parallel='jit'. By jit a step treats "
+      'the whole batch as if on one device, so that no device has a gradient '
+      'of its own. '
+      "Use 'pmap' or 'shard_map', or "
+      f'examples_per_perturbation={config.batch_size // count}, which perturbs '
+      'alike whatever the number of devices.'
     )
   group = config.examples_per_perturbation
   if group is not None:

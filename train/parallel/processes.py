@@ -1,8 +1,8 @@
 """Several processes as one run.
 
-All of them take every step. The first one alone reads and writes the run's
-folder, and what it finds there it tells the others. What a branch depends on
-is equal in all of them: the replicated state, the seed, or what they were told.
+All of them take every step. Only the first reads and writes the run's folder,
+and it broadcasts what it finds there. Branches depend only on values that are
+equal in all processes: the replicated state, the seed, or a broadcast value.
 """
 
 import os
@@ -23,7 +23,7 @@ _PIECE = 2**28  # bytes
 
 
 class Failed(RuntimeError):
-  """What the first process alone does has failed there."""
+  """Work that only the first process does has failed there."""
 
 
 def start(
@@ -108,12 +108,12 @@ def on_primary(function: Callable[[], Any]) -> Any:
   if error is not None:
     raise error
   if has_failed:
-    raise Failed('The first process could not go on, and says why.')
+    raise Failed('The first process could not continue, and says why.')
   return value
 
 
 def broadcast(value: _T) -> _T:
-  """What the first process has; it is pickled on the way."""
+  """Sends a value of the first process to all; it is pickled on the way."""
   if not are_several():
     return value
   tell = multihost_utils.broadcast_one_to_all
@@ -139,7 +139,7 @@ def are_to_stop(step: int) -> bool:
 
 
 def end_at_sigterm() -> None:
-  """Has SIGTERM end a process of several, where nothing is to be saved."""
+  """Has SIGTERM end one of several processes when nothing is to be saved."""
   if are_several():  # JAX waits for the signal to agree on a step
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 

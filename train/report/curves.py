@@ -1,4 +1,4 @@
-"""The pictures of runs: how they got where they are."""
+"""The pictures of runs: scores, losses and SAM steps over the steps."""
 
 import functools
 import json
@@ -48,7 +48,7 @@ def _records(path: pathlib.Path) -> Iterator[dict[str, Any]]:
       for line in lines:
         try:
           yield json.loads(line)
-        except ValueError:  # of a run that was killed, or that goes on
+        except ValueError:  # of a run that was killed, or is training
           return
 
 
@@ -123,12 +123,12 @@ def _panels(
 
 
 def axis_label(main: Score) -> str:
-  """What an axis of a score is called."""
+  """The label of an axis of scores."""
   return ', '.join(filter(None, (f'test {main.name}', main.unit)))
 
 
 def pyplot() -> Any:
-  """Matplotlib, imported by what draws only, and without a screen."""
+  """Imports Matplotlib, only when something is drawn, without a screen."""
   import matplotlib
 
   matplotlib.use('Agg')

@@ -13,7 +13,7 @@ _VERSIONS = ('sam_optax', 'jax', 'optax', 'flax')
 
 
 def text(found: Sequence[SavedRun], names: Names) -> str:
-  """The report in Markdown: title, tables, and what else there is to know."""
+  """The report in Markdown: title, tables, failures, changes, versions."""
   made, main = rows(found, names), main_of(found)
   swept = list(dict.fromkeys(row['overrides'] for row in made))
   parts = [names.title]
@@ -87,14 +87,14 @@ def _title(config: Mapping[str, Any]) -> str:
 def _curves(
   found: Sequence[SavedRun], kind: tuple[str, str]
 ) -> list[curves.Curves]:
-  """Those of the finished runs, or else what there is so far."""
+  """The curves of the finished runs, or else of those that have begun."""
   group = [run for run in found if run.kind == kind]
   done = [run for run in group if run.result is not None]
   return [curves.read(run.folder) for run in done or group]
 
 
 def _changes(found: Sequence[SavedRun], names: Names) -> str:
-  """In what the configs differ from those of the file, but for the grid."""
+  """How the configs differ from the file's, apart from the grid."""
   changed = {}
   if names.get_config is not None:
     for run in found:

@@ -56,5 +56,5 @@ def difference(
 
 
 def _block(number: Number | None) -> tuple[str, str] | None:
-  model = getattr(number, 'model', None)
-  return (model, number.dataset) if model else None
+  model, dataset = (getattr(number, key, '') for key in ('model', 'dataset'))
+  return (model, dataset) if model else None

@@ -1,4 +1,4 @@
-"""The runs in a folder, and the numbers that they come to."""
+"""The runs in a folder, and the numbers of a report."""
 
 import json
 import pathlib
@@ -15,7 +15,7 @@ from train.tasks import Score
 
 
 class SavedRun(NamedTuple):
-  """One run as its folder has it."""
+  """One run, read from its folder."""
 
   variant: str
   overrides: str  # of a sweep's --grid, see train/sweep/plan.py
@@ -28,12 +28,12 @@ class SavedRun(NamedTuple):
 
   @property
   def kind(self) -> tuple[str, str]:
-    """What it has in common with the runs that differ in the seed only."""
+    """Equal for the runs that differ in the seed only."""
     return self.overrides, self.variant
 
 
 class Names(NamedTuple):
-  """What the rows are called, and what is published about them."""
+  """The names of the rows, and the published numbers."""
 
   labels: Mapping[str, str] = {}  # by variant, in the order of the rows
   title: str = ''
@@ -52,7 +52,7 @@ def names_in(module: Mapping[str, Any]) -> Names:
 
 
 def read(folder: pathlib.Path) -> list[SavedRun]:
-  """Reads all runs in a folder, that of a sweep or that of one run."""
+  """Reads all runs in a folder, which may be one run's or a sweep's."""
   found = []
   for place in _folders(folder):
     config = _json(place / 'config.json') or {}
@@ -106,9 +106,10 @@ def rows(found: Sequence[SavedRun], names: Names) -> list[dict[str, Any]]:
 
   Returns:
     The rows, overrides by overrides, in the order of the config file, with
-    quoted rows where the paper prints them. Scores, in the unit of the main one, and speeds are
-    of the finished runs. A speed is relative to the row that the published
-    speed is relative to, or else to the first row with the same overrides.
+    quoted rows where the paper prints them. Scores, in the unit of the main
+    one, and speeds are of the finished runs. A speed is relative to the row
+    that the published speed is relative to, or else to the first row with the
+    same overrides.
   """
   trained = {run.variant for run in found}
   quoted = published.quoted(trained, names.published)
@@ -206,7 +207,7 @@ def _folders(folder: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def _name(place: pathlib.Path, folder: pathlib.Path, seed: str) -> Any:
-  """A run's variant and point: what its folder is called, but for the seed."""
+  """A run's variant and overrides, from the names of its folders."""
   parts = list(place.relative_to(folder).parts)
   if parts[-1:] == [seed]:
     parts.pop()

@@ -1,4 +1,4 @@
-r"""Trains several methods with several seeds, whatever of it is missing.
+r"""Trains several methods with several seeds, skipping finished runs.
 
 Examples:
   python -m train.sweep --config=configs/digits.py --workdir=runs/sweep \
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command.
 
   Args:
-    argv: its arguments; those of the process by default.
+    argv: its arguments; the process's by default.
 
   Returns:
     The exit status: 0 if every run is finished.

@@ -1,4 +1,4 @@
-"""Trains the runs of a sweep in this process, whatever of them is missing."""
+"""Trains the missing runs of a sweep in this process."""
 
 import functools
 import json
@@ -22,7 +22,7 @@ _FINAL = records.NotFinite.__name__
 
 
 def prepare(todo: Sequence[PlannedRun]) -> None:
-  """Makes the folders of the runs, after all of them have been looked at.
+  """Makes the folders of the runs, once all of them have been checked.
 
   Args:
     todo: the runs.
@@ -48,7 +48,7 @@ def prepare(todo: Sequence[PlannedRun]) -> None:
 
 
 def _forgive(run: PlannedRun) -> None:
-  """Has a run that failed tried again, unless the same would happen."""
+  """Lets a failed run be tried again, unless the same would happen."""
   failure = run.folder / workdir.FAILURE
   if not failure.exists() or (run.folder / 'result.json').exists():
     return
@@ -60,7 +60,7 @@ def _forgive(run: PlannedRun) -> None:
 
 
 def run_all(todo: Sequence[PlannedRun], bar: bool = False) -> None:
-  """Trains in this process what is missing, one run after another.
+  """Trains the missing runs in this process, one after another.
 
   Args:
     todo: the runs; those that differ in the seed only share what is compiled.

@@ -1,7 +1,7 @@
 """A sweep in several processes at once, each with a device of its own.
 
-All of them go through the same runs and pass over what another one trains, so
-the only thing that they share is the folders.
+All of them visit the same runs and skip those that another one trains, so they
+share nothing but the folders.
 """
 
 import itertools
@@ -58,7 +58,7 @@ def run(
 
 
 def environments(jobs: str) -> list[dict[str, str]]:
-  """What shows each process a device of its own.
+  """The environments in which each process sees one device.
 
   Args:
     jobs: how many processes, or 'all' for one on each device.
@@ -102,7 +102,7 @@ def _showing(platform: str, index: int) -> dict[str, str]:
 def share(
   todo: Sequence[PlannedRun], index: int, count: int
 ) -> list[PlannedRun]:
-  """The order in which one of several processes goes through the runs.
+  """The order in which one of several processes visits the runs.
 
   Args:
     todo: all the runs.
@@ -110,8 +110,8 @@ def share(
     count: how many processes there are.
 
   Returns:
-    All the runs: those of a variant one after another, since they share what
-    is compiled, and each process begins with other variants.
+    All the runs, grouped by variant, since the runs of one share what is
+    compiled. Each process begins with other variants.
   """
   kinds = dict.fromkeys(run.kind for run in todo)
   groups = [[run for run in todo if run.kind == kind] for kind in kinds]

@@ -1,4 +1,4 @@
-"""The runs of a sweep: what each one trains, and in which folder."""
+"""The runs of a sweep: their configs and their folders."""
 
 import itertools
 import pathlib
@@ -21,12 +21,12 @@ class PlannedRun(NamedTuple):
 
   @property
   def kind(self) -> tuple[str, str]:
-    """What it has in common with the runs that differ in the seed only."""
+    """Equal for the runs that differ in the seed only."""
     return self.overrides, self.variant
 
   @property
   def name(self) -> str:
-    """What to call it: the variant, its overrides, and the seed."""
+    """The variant, its overrides, and the seed."""
     return ' '.join(
       filter(None, (self.variant, self.overrides, f'seed {self.seed}'))
     )
@@ -78,7 +78,7 @@ def plan(
     module: what the config file defines.
     variants: of it.
     seeds: how many runs of each; they have the seeds from 0.
-    folder: that of the sweep; a run's own is VARIANT/OVERRIDES/SEED in it.
+    folder: of the sweep; each run is in VARIANT/OVERRIDES/SEED inside it.
     grid: what `combinations` returned.
     common: ``--config.KEY=VALUE``, of every run.
 

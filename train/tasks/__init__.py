@@ -9,6 +9,7 @@ from typing import Any
 
 from train import checks
 from train.checks import Config, ConfigError
+from train.tasks import pose, segmentation
 from train.tasks.classification import classification
 from train.tasks.task import Field as Field
 from train.tasks.task import Rows as Rows
@@ -17,6 +18,8 @@ from train.tasks.task import Task as Task
 
 TASKS: dict[str, Callable[[Config, Any], Task]] = {
   'classification': classification,
+  'pose': pose.pose,
+  'segmentation': segmentation.segmentation,
 }
 
 

@@ -9,7 +9,7 @@ from train import checks
 from train.augment import mixup, pipeline
 from train.checks import Config, ConfigError
 from train.tasks import label_noise, losses
-from train.tasks.task import Field, Rows, Score, Task
+from train.tasks.task import Field, Rows, Score, Task, fact
 
 # The key of the augmentation is folded with this one; what augmentation itself
 # draws splits from the rest.
@@ -34,9 +34,13 @@ def classification(config: Config, dataset: Any) -> Task:
     ConfigError: if an option cannot be used.
   """
   _check(config)
-  num_classes = dataset.facts['num_classes']
+  num_classes = fact(dataset, 'num_classes')
   options = config.augment.to_dict()
   alpha = options.pop('mixup', 0.0)
+  mean, std = pipeline.normalisation(
+    options.pop('mean', None), options.pop('std', None), dataset
+  )
+  options |= {'mean': mean, 'std': std}
   augment = pipeline.from_options(options, dataset)
   loss = losses.LOSSES[config.loss]
 
@@ -88,6 +92,7 @@ def classification(config: Config, dataset: Any) -> Task:
       'accuracy': float(sums['correct'] / sums['count']),
     },
     main=Score('accuracy', '%', higher_is_better=True),
+    normalisation=(mean, std),
     probabilities=losses.PROBABILITIES[config.loss],
   )
 

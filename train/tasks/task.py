@@ -1,9 +1,13 @@
-"""What a task is: a row of functions and facts, as a method is."""
+"""A task as a row of functions and facts, as a method is."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+
+from train import checks
+from train.checks import Config, ConfigError
 
 # The examples of a batch: arrays by name, each with the examples as its first
 # axis. Raw rows have 'image' (uint8), 'id' and the task's fields; a batch that
@@ -12,7 +16,7 @@ Rows: TypeAlias = Mapping[str, Any]
 
 
 class Field(NamedTuple):
-  """What a task needs of an example beside its image.
+  """A value that a task needs of each example, beside the image.
 
   Attributes:
     shape: of one example's value.
@@ -61,9 +65,13 @@ class Task(NamedTuple):
     scalars: (outputs, batch) -> scalars by name, the log's of a training step.
     sums: (outputs, batch, valid) -> a tree of numbers that are added up over
       the test set; ``valid`` is 0 for a row that only fills up its batch.
-    scores: the sums, as NumPy arrays -> floats by name: the loss as 'loss',
-      and that of `main`.
+    scores: the sums, as NumPy arrays -> floats by name: 'loss', the score of
+      `main`, and any others.
     main: the score that is shown.
+    normalisation: the mean and the standard deviation, each float32 ``[c]`` of
+      pixels in [0, 1], that images are normalised with; as the config's
+      `augment.mean` and `augment.std` they give the same task. None where
+      nothing is normalised.
     probabilities: outputs -> float ``[batch, classes]``, where a greater output
       is a greater probability; None where the outputs are of no classes.
   """
@@ -76,4 +84,81 @@ class Task(NamedTuple):
   sums: Callable[[Any, Rows, jax.Array], Any]
   scores: Callable[[Any], dict[str, float]]
   main: Score
+  normalisation: tuple[Any, Any] | None = None
   probabilities: Callable[[Any], jax.Array] | None = None
+
+
+def fact(dataset: Any, name: str) -> Any:
+  """What is known of a data set.
+
+  Args:
+    dataset: the data set.
+    name: of the fact, such as 'num_classes'.
+
+  Returns:
+    Its value.
+
+  Raises:
+    ConfigError: if the data set does not have it.
+  """
+  if name not in dataset.facts:
+    known = ', '.join(dataset.facts) or 'nothing'
+    raise ConfigError(
+      f'Given a data set of which {known} is known. The task asks for {name}. '
+      'Use a data set of this task, or another task.'
+    )
+  return dataset.facts[name]
+
+
+# Of the config, and what leaves it out: what only classification uses.
+_CLASSIFICATION_ONLY = {
+  'loss': 'softmax',
+  'label_smoothing': 0,
+  'data.label_noise': 0,
+  'augment.pad': 0,
+  'augment.flip': False,
+  'augment.randaugment_layers': 0,
+  'augment.cutout': 0,
+  'augment.mixup': 0,
+}
+
+
+def build(row: Callable[..., Task], config: Config, dataset: Any) -> Task:
+  """Builds a task from the section of a config that has its name.
+
+  The channels' mean and standard deviation are those of the config's `augment`
+  where it has them. A value that only classification uses is refused.
+
+  Args:
+    row: (dataset, **options) -> task.
+    config: the config of the run.
+    dataset: the data set.
+
+  Returns:
+    The task.
+
+  Raises:
+    ConfigError: if an option cannot be used.
+  """
+  for name, off in _CLASSIFICATION_ONLY.items():
+    value = config
+    for part in name.split('.'):
+      value = value[part]
+    if value != off:
+      raise ConfigError(
+        f'Given {name}={value!r} with task={config.task!r}. Only '
+        'classification uses it. Leave it out, and see the section '
+        f'{config.task!r} of the config for what this task has.'
+      )
+  section = config.get(config.task)
+  options = section.to_dict() if section else {}
+  known = set(inspect.signature(row).parameters) - {'dataset', 'mean', 'std'}
+  for option in options:
+    checks.pick(f'the option of {config.task}', option, dict.fromkeys(known))
+  for name in ('mean', 'std'):
+    if config.augment[name] is not None:
+      options[name] = config.augment[name]
+  try:
+    return row(dataset, **options)
+  except ValueError as error:
+    raise ConfigError(f'In {config.task}: {error}') from error

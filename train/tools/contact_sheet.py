@@ -1,4 +1,4 @@
-"""Draws the augmentations of a data set's first images, to be looked at.
+"""Draws the augmentations of a data set's first images, for inspection.
 
 Examples:
   python -m train.tools.contact_sheet --data=cifar10 --workdir=runs/sheet
@@ -25,7 +25,7 @@ _CELL = 112  # pixels that a column is at least wide, for its name
 
 
 def columns(side: int) -> dict[str, Callable[..., np.ndarray]]:
-  """What is drawn, by name: functions of (key, images), uint8 both ways.
+  """The columns by name: functions of (key, images), uint8 both ways.
 
   Args:
     side: of the images, which the crop's padding and the cut go with.
@@ -128,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command.
 
   Args:
-    argv: its arguments; those of the process by default.
+    argv: its arguments; the process's by default.
 
   Returns:
     The exit status.

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Trains, prints the table, writes table and picture.
 
   Args:
-    argv: the arguments; those of the process by default.
+    argv: the arguments; the process's by default.
 
   Returns:
     The exit status.
@@ -47,8 +47,8 @@ def _demo(args: argparse.Namespace) -> int:
   labels = {variant: label for label, variant in module['DEMO'].items()}
   if args.methods is not None:
     labels = {name: name for name in variants.choose(module, args.methods)}
-  # Begun anew each time, so that there is nothing to go on from. On one device,
-  # since the methods are compared and not the machines.
+  # Trained anew each time, so there is nothing to resume. On one device, since
+  # the methods are compared and not the machines.
   overrides = ['--config.checkpoint.every=0', '--config.mesh=(1,)']
   if args.epochs is not None:
     overrides.append(f'--config.epochs={args.epochs}')

@@ -51,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
   """Runs the command.
 
   Args:
-    argv: its arguments; those of the process by default.
+    argv: its arguments; the process's by default.
 
   Returns:
     The exit status.

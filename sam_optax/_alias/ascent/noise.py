@@ -1,6 +1,6 @@
 """Methods whose new part is noise: R-SAM and LPF-SGD."""
 
-from sam_optax import _base, ascent
+from sam_optax import _base, ascent, kernels
 from sam_optax._method import SharpnessAware, sharpness_aware
 
 
@@ -11,7 +11,7 @@ def rsam(
   key: _base.Key = 0,
   *,
   variant: str = 'code',
-  axis: int | tuple[int, ...] = (-1,),
+  axis: kernels.Axes | None = None,
   normalize: bool = False,
   project: bool = True,
 ) -> SharpnessAware:
@@ -44,8 +44,9 @@ def rsam(
     variant: 'code' follows the released code, where the standard deviation is
       :math:`\gamma \|w_j\|`. 'paper' follows the printed variance,
       :math:`\gamma^2 \|w_j\|`.
-    axis: the axis, or axes, that number the kernels of a leaf. By default the
-      last one, the output channels of a convolution or dense layer.
+    axis: the axis, or axes, that number the kernels of each leaf, or a function
+      (path, leaf) -> axes. By default (see `sam_optax.kernels`) it is the last
+      one, the output channels of a convolution or dense layer.
     normalize: whether lam multiplies :math:`\hat g / \|\hat g\|` instead of
       :math:`\hat g` (the paper, section 4.6).
     project: whether the whole perturbation is scaled to norm rho. False gives

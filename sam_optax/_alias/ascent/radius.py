@@ -1,9 +1,10 @@
 """Methods whose new part is the size of the perturbation: SAM, ASAM, others."""
 
-from sam_optax import _base, ascent
+from sam_optax import _base, _check, ascent
 from sam_optax._method import SharpnessAware, sharpness_aware
 
 
+@_check.no_optimizer
 def sam(rho: _base.ScalarOrSchedule = 0.05) -> SharpnessAware:
   r"""Sharpness-aware minimization: the gradient at a nearby, higher point.
 
@@ -61,6 +62,7 @@ def asam(
   eta: _base.ScalarOrSchedule = 0.01,
   *,
   adapt_all: bool = False,
+  adapted: _base.Mask | None = None,
 ) -> SharpnessAware:
   r"""Adaptive SAM: each weight is perturbed in proportion to its size.
 
@@ -82,9 +84,14 @@ def asam(
       on CIFAR-10 and 1.0 on CIFAR-100.
     eta: added to the size of each weight, at least 0. The default is the
       released class default; the released script passes 0.
-    adapt_all: whether leaves of at most one dimension (biases, normalization
-      scales) are adapted too; otherwise :math:`T = 1` there. True with eta = 0
-      is the convention of the widespread PyTorch ports, which use rho = 2.0.
+    adapt_all: whether leaves that hold no kernels (biases, normalization
+      scales; see `sam_optax.kernels`) are adapted too; otherwise :math:`T = 1`
+      there. True with eta = 0 is the convention of the widespread PyTorch
+      ports, which use rho = 2.0.
+    adapted: the leaves that are adapted, instead of adapt_all: a tree of bools
+      with the structure of the parameters, or a function from the parameters to
+      it. `sam_optax.kernels.weights` is the rule of the authors: all but the
+      biases.
 
   Returns:
     A `SharpnessAware` transformation.
@@ -115,7 +122,7 @@ def asam(
     Scale-Invariant Learning of Deep Neural Networks
     <https://arxiv.org/abs/2102.11600>`_, 2021.
   """
-  return sharpness_aware(ascent.adaptive(rho, eta, adapt_all))
+  return sharpness_aware(ascent.adaptive(rho, eta, adapt_all, adapted))
 
 
 def fishersam(

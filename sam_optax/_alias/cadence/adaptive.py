@@ -146,7 +146,7 @@ def vsam(
       (0.8).
     norm_mask: the leaves whose norms are measured, a tree of bools or a
       function from a tree to it (the released program: the last 10 tensors);
-      None for all.
+      None for all, which is our choice.
 
   Returns:
     A `SharpnessAware` transformation.

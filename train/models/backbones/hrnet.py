@@ -1,6 +1,7 @@
 """High-resolution networks: branches of several strides side by side."""
 
 import functools
+import operator
 from collections.abc import Sequence
 
 import jax
@@ -60,15 +61,15 @@ class Fusion(nnx.Module):
     sums = []
     for target, paths in enumerate(self.paths):
       shape = branches[target].shape[:3]
-      total = None
+      terms = []
       for source, path in enumerate(paths):
         x = branches[source]
         for layer in path:
           x = layer(x)
         if source > target:
           x = jax.image.resize(x, (*shape, x.shape[-1]), 'nearest')
-        total = x if total is None else total + x
-      sums.append(nnx.relu(total))
+        terms.append(x)
+      sums.append(nnx.relu(functools.reduce(operator.add, terms)))
     return sums
 
 
@@ -108,9 +109,9 @@ class Stage(nnx.Module):
       fused = outputs if module == modules - 1 else len(widths)
       self.fusions.append(Fusion(widths, fused, dtype, rngs=rngs))
 
-  def __call__(self, xs: Sequence[jax.Array]) -> list[jax.Array]:
+  def __call__(self, inputs: Sequence[jax.Array]) -> list[jax.Array]:
     """Maps ``[batch, h, w, width]`` of each branch to the fused ones."""
-    xs = list(xs)
+    xs = list(inputs)
     for branches, fusion in zip(self.branches, self.fusions, strict=True):
       for index, branch in enumerate(branches):
         for block in branch:

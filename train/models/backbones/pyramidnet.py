@@ -62,7 +62,7 @@ class PyramidNet(nnx.Module):
   average pool, dense head. The default is PyramidNet-110 with alpha 270:
   28,485,477 parameters for 10 classes, 28,511,307 for 100.
 
-  Layers and initialisation are those of dyhan0920/PyramidNet-PyTorch, which
+  Layers and initialisation follow dyhan0920/PyramidNet-PyTorch, which
   F-SAM's code copies: convolutions He-normal (fan out) without bias. The head
   is LeCun-normal with zero bias, our choice.
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from train import checks
 from train.models import layers
 
 
@@ -71,8 +72,8 @@ class BasicBlock(nnx.Module):
 class Bottleneck(nnx.Module):
   """1x1, 3x3 and 1x1 convolutions and a shortcut, ReLU after the sum.
 
-  The stride is that of the 3x3 convolution, as in torchvision and in Google's
-  code of SAM; in He et al. 2015 it is that of the first.
+  The 3x3 convolution has the stride, as in torchvision and in Google's code of
+  SAM; in He et al. 2015 the first one has it.
 
   Args:
     in_width: number of input channels.
@@ -154,8 +155,8 @@ class ResNet(nnx.Module):
 
   Convolutions are He-normal (fan out) without bias, as in torchvision.
   BatchNorm keeps 0.9 of its running statistics per step with epsilon 1e-5; each
-  scale starts at one, also that of a block's last, which Google's code of SAM
-  starts at zero. The head is LeCun-normal with zero bias, our choice.
+  scale starts at one, in a block's last too, where Google's code of SAM starts
+  at zero. The head is LeCun-normal with zero bias, our choice.
   Parameters and statistics are float32.
 
   With an ``output_stride``, stages that would shrink the features further keep
@@ -207,9 +208,9 @@ class ResNet(nnx.Module):
     rngs: nnx.Rngs,
   ):
     layers.check_stages('ResNet', widths, blocks)
-    kind = layers.pick('block', block, _BLOCKS)
-    conv, stride, self.pools, deep = layers.pick('stem', stem, _STEMS)
-    at_once = layers.pick(
+    kind = checks.pick('block', block, _BLOCKS)
+    conv, stride, self.pools, deep = checks.pick('stem', stem, _STEMS)
+    at_once = checks.pick(
       'first_dilation', first_dilation, {'stage': True, 'previous': False}
     )
     self.stem_conv = conv(

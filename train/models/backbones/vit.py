@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from train import checks
 from train.models import layers
 
 _xavier = nnx.initializers.xavier_uniform()
@@ -70,7 +71,7 @@ class ViT(nnx.Module):
   - ViT-B/16: ``'patch': 16, 'width': 768, 'heads': 12``
   - ViT-Ti/4, for 32x32 images: ``'patch': 4, 'width': 192, 'heads': 3``
 
-  The layers are those of the paper and of timm: a learned position for the
+  The layers follow the paper and timm: a learned position for the
   class token too, exact GELU, LayerNorm with epsilon 1e-6. The initialisation
   is that of google-research/vision_transformer, on which R-SAM's code stands:
   Xavier uniform, query, key and value each by itself; LeCun-normal patches;
@@ -130,7 +131,7 @@ class ViT(nnx.Module):
   ):
     rows, columns, channels = image_shape
     _check(rows, columns, patch, width, heads)
-    self.pool = layers.pick('pool', pool, {'token': 'token', 'mean': 'mean'})
+    self.pool = checks.pick('pool', pool, {'token': 'token', 'mean': 'mean'})
     self.patches = nnx.Conv(
       channels,
       width,

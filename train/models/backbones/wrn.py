@@ -64,7 +64,7 @@ class WideResNet(nnx.Module):
   of 16, 32 and 64 times ``width`` channels, BatchNorm, ReLU, average pool,
   dense head. The default is WRN-28-10.
 
-  The initialisation is that of Google's code of SAM and of the common PyTorch
+  The initialisation follows Google's code of SAM and the common PyTorch
   implementation: convolutions He-normal (fan out) without bias. The head is
   LeCun-normal with zero bias, our choice. Google's shortcuts are zero-padded
   averages instead, without parameters. The networks that F-SAM's released code

@@ -32,7 +32,7 @@ _THIRDS = {'attention.query': 0, 'attention.key': 1, 'attention.value': 2}
 
 
 def load_timm_vit(params: Any, path: str | os.PathLike[str]) -> Any:
-  """Replaces a ViT's parameters by those of a file.
+  """Replaces a ViT's parameters by the weights in a file.
 
   The file is a ``.safetensors`` file of timm's ``vit_*`` or ``deit_*`` models
   with a class token and without distillation. A head of another number of
@@ -54,7 +54,7 @@ def load_timm_vit(params: Any, path: str | os.PathLike[str]) -> Any:
       "a vision transformer only. Create the model 'vit', or leave out "
       'pretrained.'
     )
-  tensors = _read(path)
+  tensors = read(path)
   if _shape(tensors, 'head.bias') != params['head']['bias'].shape:
     tensors = {k: v for k, v in tensors.items() if not k.startswith('head.')}
     body = {key: value for key, value in params.items() if key != 'head'}
@@ -71,8 +71,8 @@ def _replace(params: Any, tensors: Mapping[str, np.ndarray], path: Any) -> Any:
   missing, unexpected = shapes.keys() - tensors, tensors.keys() - shapes
   if missing or unexpected:
     raise ValueError(
-      f'Cannot load {str(path)!r} into this model: it lacks {_some(missing)}, '
-      f'and the model has no place for {_some(unexpected)}. Give a file of '
+      f'Cannot load {str(path)!r} into this model: it lacks {some(missing)}, '
+      f'and the model has no place for {some(unexpected)}. Give a file of '
       "timm's ViT or DeiT with a class token and without distillation, and "
       'create the model with its depth and pool.'
     )
@@ -83,7 +83,7 @@ def _replace(params: Any, tensors: Mapping[str, np.ndarray], path: Any) -> Any:
   }
   if wrong:
     raise ValueError(
-      f'Cannot load {str(path)!r} into this model: it has {_some(wrong)}. '
+      f'Cannot load {str(path)!r} into this model: it has {some(wrong)}. '
       'Create the model with the sizes of the file: its width, its mlp, its '
       'patch, and images as large as it was trained on, because positions are '
       'not resampled.'
@@ -134,7 +134,18 @@ def _convert(layer: str, tensor: np.ndarray, leaf: Any) -> jax.Array:
   return jax.numpy.asarray(tensor.reshape(leaf.shape), leaf.dtype)
 
 
-def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+  """Reads the tensors of a ``.safetensors`` file.
+
+  Args:
+    path: of the file.
+
+  Returns:
+    The tensors by name.
+
+  Raises:
+    ValueError: if it is no such file.
+  """
   try:
     return safetensors.numpy.load_file(path)
   except (OSError, safetensors.SafetensorError) as error:
@@ -148,7 +159,7 @@ def _shape(tensors: Mapping[str, np.ndarray], name: str) -> tuple[int, ...]:
   return tensors[name].shape if name in tensors else ()
 
 
-def _some(names: Iterable[str], at_most: int = 6) -> str:
+def some(names: Iterable[str], at_most: int = 6) -> str:
   """Lists names, or the first of them and how many more there are."""
   listed = sorted(names)
   if not listed:

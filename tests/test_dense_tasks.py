@@ -1,0 +1,183 @@
+"""The rows of segmentation and pose: from examples to losses and scores."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from train.augment.pipeline import IMAGENET_MEAN, IMAGENET_STD
+from train.data.memory import Dataset
+from train.tasks import metrics, pose, segmentation
+
+
+class Maps(NamedTuple):
+  """What a network of segmentation gives."""
+
+  logits: jax.Array
+  auxiliary: Any = None
+
+
+def _scenes():
+  rng = np.random.default_rng(0)
+  masks = rng.integers(0, 4, (6, 3, 4)).astype(np.uint8)
+  masks = masks.repeat(4, 1).repeat(4, 2)
+  masks[:, :1] = 255
+  images = np.stack([masks * 40, masks * 30, 255 - masks], -1)
+  extent = np.tile(np.array([16, 12], np.int32), (6, 1))
+  rows = {'image': images, 'mask': masks, 'extent': extent}
+  return Dataset(rows, rows, {'num_classes': 4})
+
+
+def _people():
+  rng = np.random.default_rng(0)
+  joints = rng.uniform(8, 24, (5, 16, 2)).astype(np.float32)
+  visible = rng.random((5, 16)) < 0.8
+  rows = {
+    'image': rng.integers(0, 256, (5, 32, 32, 3)).astype(np.uint8),
+    'joints': joints,
+    'visible': visible,
+    'center': np.full((5, 2), 16, np.float32),
+    'side': np.full(5, 32, np.float32),
+    'head_size': np.full(5, 6, np.float32),
+  }
+  return Dataset(rows, rows, {'joints': 16})
+
+
+def _checked(task, dataset):
+  """What the engine takes for granted of every row of the table."""
+  assert set(task.fields) <= set(dataset.fields)
+  for name, field in task.fields.items():
+    assert dataset.train[name].shape[1:] == field.shape
+    assert dataset.train[name].dtype == field.dtype
+  rows = {name: jnp.asarray(x) for name, x in dataset.train.items()}
+  key = jax.random.key(3)
+  prepare = jax.jit(task.prepare)
+  return rows, prepare(key, rows), prepare(None, rows)
+
+
+def _perfect(masks, num_classes=4):
+  known = jnp.where(masks == 255, 0, masks).astype(jnp.int32)
+  return 20 * jax.nn.one_hot(known, num_classes)
+
+
+def test_segmentation_from_rows_to_scores():
+  dataset = _scenes()
+  task = segmentation.row(dataset, crop=9, rotation=10.0)
+  rows, batch, test = _checked(task, dataset)
+  assert task.outputs(dataset) == {'num_classes': 4}
+  assert batch['image'].shape == (6, 9, 9, 3)
+  assert batch['mask'].shape == (6, 9, 9) and batch['mask'].dtype == jnp.uint8
+  # The test sees whole images as they are.
+  np.testing.assert_array_equal(test['mask'], rows['mask'])
+  pixels = test['image'] * jnp.array(IMAGENET_STD).reshape(1, 1, 1, 3)
+  pixels = 255 * (pixels + jnp.array(IMAGENET_MEAN).reshape(1, 1, 1, 3))
+  np.testing.assert_allclose(pixels, rows['image'], atol=1e-3)
+  # Its outside is the mean, and so zero.
+  outside = np.asarray(batch['mask']) == 255
+  assert outside.any() and not outside.all()
+
+  losses = task.losses(Maps(_perfect(batch['mask'])), batch)
+  assert losses.shape == (6,) and losses.max() < 1e-6
+  scalars = task.scalars(Maps(_perfect(batch['mask'])), batch)
+  np.testing.assert_allclose(scalars['pixel_accuracy'], 1)
+
+  valid = jnp.array([1.0, 1, 1, 1, 0, 0])
+  sums = jax.jit(task.sums)(Maps(_perfect(test['mask'])), test, valid)
+  scores = task.scores(jax.tree.map(np.asarray, sums))
+  assert scores['miou'] == 1 and scores['loss'] < 1e-6
+  # Four images, without their first row.
+  assert sums['matrix'].sum() == 4 * 11 * 16 and sums['count'] == 4
+  # Everything is predicted to be class 1.
+  constant = jnp.zeros((6, 12, 16, 4)).at[..., 1].set(1.0)
+  sums = task.sums(Maps(constant), test, jnp.ones(6))
+  scores = task.scores(jax.tree.map(np.asarray, sums))
+  counted = rows['mask'][rows['mask'] != 255]
+  share = float(np.mean(np.asarray(counted) == 1))
+  assert scores['iou_1'] == pytest.approx(share)
+  assert scores['miou'] == pytest.approx(share / 4)
+  chosen = segmentation.row(dataset, crop=9, classes=(0, 1))
+  scores = chosen.scores(jax.tree.map(np.asarray, sums))
+  assert scores[task.main.name] == pytest.approx(share / 2)
+
+
+def test_the_auxiliary_head_counts_in_training_alone():
+  dataset = _scenes()
+  task = segmentation.row(dataset, crop=9)
+  _, batch, test = _checked(task, dataset)
+  wrong = -_perfect(batch['mask'])
+  losses = task.losses(Maps(_perfect(batch['mask']), wrong), batch)
+  expected = segmentation.pixel_losses(wrong, batch['mask'])
+  np.testing.assert_allclose(losses, 0.4 * expected, rtol=1e-4, atol=1e-6)
+  maps = Maps(_perfect(test['mask']), -_perfect(test['mask']))
+  sums = task.sums(maps, test, jnp.ones(6))
+  assert task.scores(jax.tree.map(np.asarray, sums))['loss'] < 1e-6
+
+
+@pytest.mark.parametrize('sigma', [None, 3.0])
+@pytest.mark.parametrize('flip_test', [False, True])
+def test_pose_from_rows_to_scores(sigma, flip_test):
+  dataset = _people()
+  task = pose.row(dataset, sigma=sigma, flip_test=flip_test)
+  rows, batch, test = _checked(task, dataset)
+  assert task.outputs(dataset) == {'joints': 16}
+  assert batch['image'].shape == (5, 32, 32, 3)
+  assert batch['x'].shape == batch['y'].shape == (5, 16, 64)
+  assert batch['weight'].shape == (5, 16)
+  assert test['image'].shape == ((10 if flip_test else 5), 32, 32, 3)
+
+  def perfect(batch):
+    return pose.Axes(jnp.log(batch['x'] + 1e-9), jnp.log(batch['y'] + 1e-9))
+
+  losses = task.losses(perfect(batch), batch)
+  assert losses.shape == (5,)
+  # As good as it can be: a Gaussian at the border does not sum to one.
+  uniform = pose.Axes(jnp.zeros((5, 16, 64)), jnp.zeros((5, 16, 64)))
+  assert np.all(losses < 0.3 * task.losses(uniform, batch))
+  distance = task.scalars(perfect(batch), batch)['distance']
+  np.testing.assert_allclose(distance, 0, atol=1e-6)
+
+  logits = perfect(test)
+  if flip_test:
+    # What a network that is perfect says of the mirror images.
+    order = pose.swapped(16, pose.MPII_PAIRS)
+    mirrored = np.asarray(rows['joints'])[:, order]
+    mirrored[..., 0] = 31 - mirrored[..., 0]
+    spread = sigma or 1.0
+    others = [
+      jnp.log(pose.simcc_targets(jnp.asarray(mirrored[..., i]), 32, 2, spread))
+      for i in (0, 1)
+    ]
+    logits = pose.Axes(
+      *(jnp.concatenate([a, b]) for a, b in zip(logits, others, strict=True))
+    )
+  valid = jnp.array([1.0, 1, 1, 0, 1])
+  sums = jax.jit(task.sums)(logits, test, valid)
+  scores = task.scores(jax.tree.map(np.asarray, sums))
+  assert scores[task.main.name] == scores['pckh_0.5'] == 1
+  assert {'pckh_0.1', 'pckh_0.11', *metrics.MPII_PARTS} <= set(scores)
+  assert scores['pckh_0.1'] <= scores['pckh_0.11']
+  visible = np.asarray(rows['visible'])[np.array([0, 1, 2, 4])]
+  np.testing.assert_array_equal(sums['pckh_0.5'].labelled, visible.sum(0))
+
+
+def test_a_mirrored_person_has_other_lefts_and_rights():
+  dataset = _people()
+  task = pose.row(dataset, scale=0.0, rotation=0.0)
+  rows, batch, test = _checked(task, dataset)
+  mirrored = np.asarray(batch['move'].mirrored)
+  assert mirrored.any() and not mirrored.all()
+  order = pose.swapped(16, pose.MPII_PAIRS)
+  for number, flipped in enumerate(mirrored):
+    visible = np.asarray(rows['visible'][number])
+    expected = visible[order] if flipped else visible
+    np.testing.assert_array_equal(batch['weight'][number] > 0, expected)
+    if not flipped:
+      np.testing.assert_allclose(batch['x'][number], test['x'][number])
+    else:
+      # Down from the middle of the image: 32 - x, two bins a pixel.
+      place = pose.decode(pose.Axes(batch['x'], batch['y']), 2)[number]
+      truth = np.asarray(rows['joints'][number])[order]
+      np.testing.assert_allclose(place[:, 0], 32 - truth[:, 0], atol=0.26)
+      np.testing.assert_allclose(place[:, 1], truth[:, 1], atol=0.26)

@@ -1,0 +1,278 @@
+"""Segmentation: a class for each pixel."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from train.augment import affine, pipeline
+from train.augment.pipeline import IMAGENET_MEAN, IMAGENET_STD
+from train.checks import Config
+from train.tasks import metrics, task
+from train.tasks.task import Field, Rows, Score, Task
+
+_OVER = ('batch', 'image')
+
+
+def pixel_losses(
+  logits: jax.Array,
+  labels: jax.Array,
+  *,
+  over: str = 'batch',
+  ignore: int = 255,
+) -> jax.Array:
+  """Computes the cross entropy of each image.
+
+  Pixels with the label to ignore have neither a loss nor a gradient.
+
+  Args:
+    logits: float ``[batch, h, w, classes]``.
+    labels: integers ``[batch, h, w]``, in ``[0, classes)`` or ``ignore``.
+    over: which mean of the pixels the mean over the batch is: ``'batch'``, all
+      of them alike, as in the codes of PSPNet and DeepLab; or ``'image'``, that
+      of the images' means, in which a pixel of an image with few of them counts
+      more. A method that chooses examples compares images, so it needs the
+      latter.
+    ignore: the label of pixels that do not count.
+
+  Returns:
+    float32 ``[batch]``; 0 for an image without pixels that count.
+  """
+  if over not in _OVER:
+    raise ValueError(
+      f'Cannot average pixels with over={over!r}: there are two means. Give '
+      f'one of {", ".join(map(repr, _OVER))}.'
+    )
+  counts = labels != ignore
+  known = jnp.where(counts, labels, 0).astype(jnp.int32)
+  losses = optax.softmax_cross_entropy_with_integer_labels(
+    logits.astype(jnp.float32), known
+  )
+  total = jnp.sum(jnp.where(counts, losses, 0.0), axis=(1, 2))
+  pixels = jnp.sum(counts, axis=(1, 2), dtype=jnp.float32)
+  if over == 'batch':
+    pixels = jnp.broadcast_to(jnp.mean(pixels), pixels.shape)
+  return total / jnp.where(pixels > 0, pixels, 1.0)
+
+
+def segmentation_losses(
+  logits: jax.Array,
+  auxiliary: jax.Array | None,
+  labels: jax.Array,
+  *,
+  auxiliary_weight: float = 0.4,
+  over: str = 'batch',
+  ignore: int = 255,
+) -> jax.Array:
+  """Computes the loss of each image, with the auxiliary head's.
+
+  Args:
+    logits: float ``[batch, h, w, classes]``.
+    auxiliary: likewise, of the auxiliary head (``None``: none).
+    labels: as :func:`pixel_losses` takes them.
+    auxiliary_weight: of the auxiliary head's loss.
+    over: as :func:`pixel_losses` takes it.
+    ignore: likewise.
+
+  Returns:
+    float32 ``[batch]``.
+  """
+  losses = pixel_losses(logits, labels, over=over, ignore=ignore)
+  if auxiliary is None:
+    return losses
+  others = pixel_losses(auxiliary, labels, over=over, ignore=ignore)
+  return losses + auxiliary_weight * others
+
+
+def window_starts(length: int, window: int, share: float = 2 / 3) -> list[int]:
+  """Where the windows of an axis start.
+
+  Args:
+    length: pixels of the axis, at least those of a window.
+    window: pixels of a window.
+    share: of a window that the next one is moved by, at most; in (0, 1].
+
+  Returns:
+    The first pixels; the last window ends with the axis.
+  """
+  if not 0 < share <= 1:
+    raise ValueError(
+      f'Cannot move windows by share={share} of their size: 0 would never end, '
+      'and above 1 there would be gaps. Give a number above 0 and up to 1.'
+    )
+  stride = int(np.ceil(window * share))
+  count = int(np.ceil((length - window) / stride)) + 1
+  return [min(index * stride, length - window) for index in range(count)]
+
+
+def sliding_scores(
+  score: Callable[[jax.Array], jax.Array],
+  images: jax.Array,
+  window: int,
+  *,
+  share: float = 2 / 3,
+  mirror: bool = True,
+) -> jax.Array:
+  """Averages the probabilities of a network over windows of the images.
+
+  Images that are smaller than a window are padded with 0, the mean colour of
+  normalised images, as much on either side.
+
+  Args:
+    score: from images ``[batch, window, window, c]`` to logits of each pixel
+      ``[batch, window, window, classes]``.
+    images: float ``[batch, h, w, c]``, normalised.
+    window: side of a window.
+    share: of a window that the next one is moved by, at most.
+    mirror: whether the mean is also over the mirrored windows.
+
+  Returns:
+    float32 ``[batch, h, w, classes]``; ``argmax`` predicts.
+  """
+  batch, height, width, _ = images.shape
+  spare = [max(window - size, 0) for size in (height, width)]
+  sides = [(x // 2, x - x // 2) for x in spare]
+  images = jnp.pad(images, ((0, 0), *sides, (0, 0)))
+  padded = images.shape[1:3]
+
+  def probabilities(part: jax.Array) -> jax.Array:
+    found = jax.nn.softmax(score(part).astype(jnp.float32))
+    if mirror:
+      other = jax.nn.softmax(score(part[:, :, ::-1]).astype(jnp.float32))
+      found = (found + other[:, :, ::-1]) / 2
+    return found
+
+  classes = jax.eval_shape(score, images[:, :window, :window]).shape[-1]
+  total = jnp.zeros((batch, *padded, classes), jnp.float32)
+  times = np.zeros((1, *padded, 1), np.float32)
+  for top in window_starts(padded[0], window, share):
+    for left in window_starts(padded[1], window, share):
+      rows, columns = slice(top, top + window), slice(left, left + window)
+      found = probabilities(images[:, rows, columns])
+      total = total.at[:, rows, columns].add(found)
+      times[:, rows, columns] += 1
+  mean = total / times
+  (top, _), (left, _) = sides
+  return mean[:, top : top + height, left : left + width]
+
+
+def segmentation(config: Config, dataset: Any) -> Task:
+  """A class for each pixel, with the options of :func:`row`.
+
+  Args:
+    config: the config of the run; its section 'segmentation' has the options.
+    dataset: the data set.
+
+  Returns:
+    The task.
+
+  Raises:
+    ConfigError: if an option cannot be used.
+  """
+  return task.build(row, config, dataset)
+
+
+def row(
+  dataset: Any,
+  *,
+  crop: int | None = None,
+  scale: Sequence[float] = (0.5, 2.0),
+  rotation: float = 0.0,
+  mean: Sequence[float] = IMAGENET_MEAN,
+  std: Sequence[float] = IMAGENET_STD,
+  over: str = 'batch',
+  auxiliary_weight: float = 0.4,
+  classes: Sequence[int] | None = None,
+) -> Task:
+  """A class for each pixel; scored by the mean intersection over union.
+
+  Trained on crops of the scaled, turned and mirrored images; tested on whole
+  images.
+
+  Args:
+    dataset: rows with 'mask' and 'extent', whose facts have 'num_classes'.
+    crop: side of the crops in pixels (``None``: the images' shorter side).
+    scale: least and greatest factor on an image's sides.
+    rotation: greatest angle in degrees, of every second image.
+    mean: of each channel, of pixels in [0, 1].
+    std: likewise.
+    over: as :func:`pixel_losses` takes it.
+    auxiliary_weight: of the auxiliary head's loss, where there is one.
+    classes: those whose mean is the score (``None``: those that occur).
+
+  Returns:
+    The task.
+  """
+  num_classes = task.fact(dataset, 'num_classes')
+  crop = crop or min(dataset.image_shape[:2])
+  size = (crop, crop)
+  fill = tuple(255 * value for value in mean)
+
+  def prepare(key: jax.Array | None, rows: Rows) -> Rows:
+    images, masks = rows['image'].astype(jnp.float32), rows['mask']
+    if key is not None:
+      move = affine.draw_crops(
+        key, rows['extent'], size, scale=scale, rotation=rotation
+      )
+      images = affine.move_images(move, images, size, fill)
+      masks = affine.move_masks(move, masks, size)
+    return {'image': pipeline.normalise(images, mean, std), 'mask': masks}
+
+  def losses(maps: Any, batch: Rows) -> jax.Array:
+    return segmentation_losses(
+      maps.logits,
+      maps.auxiliary,
+      batch['mask'],
+      auxiliary_weight=auxiliary_weight,
+      over=over,
+    )
+
+  def scalars(maps: Any, batch: Rows) -> dict[str, jax.Array]:
+    counts = batch['mask'] != 255
+    right = jnp.argmax(maps.logits, axis=-1) == batch['mask'].astype(jnp.int32)
+    found = jnp.sum(right & counts, dtype=jnp.float32)
+    pixels = jnp.sum(counts, dtype=jnp.float32)
+    return {'pixel_accuracy': found / jnp.maximum(pixels, 1)}
+
+  def sums(maps: Any, batch: Rows, valid: jax.Array) -> Any:
+    kept = valid[:, None, None] > 0
+    labels = jnp.where(kept, batch['mask'], jnp.asarray(255, jnp.uint8))
+    predictions = jnp.argmax(maps.logits, axis=-1)
+    image_losses = pixel_losses(maps.logits, batch['mask'], over='image')
+    return {
+      'loss': jnp.sum(image_losses * valid),
+      'count': jnp.sum(valid),
+      'matrix': metrics.confusion_matrix(labels, predictions, num_classes),
+    }
+
+  def scores(sums: Any) -> dict[str, float]:
+    each = metrics.iou(sums['matrix'])
+    chosen = each if classes is None else each[list(classes)]
+    return {
+      'loss': float(sums['loss'] / sums['count']),
+      'miou': float(np.nanmean(chosen)),
+      # A class that does not occur has no score.
+      **{
+        f'iou_{number}': float(value)
+        for number, value in enumerate(each)
+        if not np.isnan(value)
+      },
+    }
+
+  return Task(
+    fields={
+      'mask': Field(dataset.image_shape[:2], 'uint8', 255),
+      'extent': Field((2,), 'int32', 0),
+    },
+    outputs=lambda dataset: {'num_classes': num_classes},
+    prepare=prepare,
+    losses=losses,
+    scalars=scalars,
+    sums=sums,
+    scores=scores,
+    main=Score('miou', '%', higher_is_better=True),
+    normalisation=(mean, std),
+  )
