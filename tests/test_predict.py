@@ -320,6 +320,19 @@ def test_a_task_without_classes_gives_its_outputs(
     next(predict.lines(predictor, ['any.png']))
 
 
+def test_a_task_that_tests_on_several_versions_is_refused(pictures):
+  predictor = predict.load(pictures[0] / 'kept')
+  task = predictor._task
+
+  def twice(key, rows):
+    batch = task.prepare(key, rows)
+    return {**batch, 'image': batch['image'].repeat(2, axis=0)}
+
+  predictor._task = task._replace(prepare=twice)
+  with pytest.raises(ConfigError, match='more than once'):
+    predictor(np.zeros((3, 8, 8, 3), np.uint8))
+
+
 def test_somebody_elses_model_is_not_overwritten(npz, tmp_path):  # noqa: F811
   (tmp_path / 'model').mkdir()
   (tmp_path / 'model' / export.ARRAYS).write_text('precious')

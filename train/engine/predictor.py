@@ -75,6 +75,7 @@ class Predictor:
 
     Raises:
       DataError: if they are no such images.
+      ConfigError: if the task tests on several versions of each image.
     """
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.shape[1:] != self.image_shape:
@@ -147,6 +148,13 @@ class Predictor:
       },
     }
     batch = self._task.prepare(None, rows)
+    if len(batch['image']) != count:
+      raise ConfigError(
+        f'Given a model of task={self.config.task!r}, whose test passes each'
+        ' image to the network more than once. Its outputs are not one for each'
+        ' image. Train with the option of the task that asks for it off, such'
+        ' as flip_test.'
+      )
     outputs, _ = self._apply(params, statistics, batch['image'], False)
     if self._task.probabilities is None:
       return Predictions(outputs, None)
