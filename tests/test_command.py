@@ -3,7 +3,7 @@
 import pytest
 
 from train import __main__ as train_command
-from train import command, variants
+from train import command, predict, variants
 from train.checks import ConfigError
 from train.report import __main__ as report_command
 from train.sweep import __main__ as sweep_command
@@ -14,6 +14,7 @@ COMMANDS = {
   'train.sweep': sweep_command,
   'train.report': report_command,
   'train.prepare': prepare,
+  'train.predict': predict,
   'train.tools.demo': demo,
   'train.tools.contact_sheet': contact_sheet,
 }

@@ -313,7 +313,7 @@ def prepared(tmp_path):
 
 def test_a_prepared_set_is_read_by_its_name(prepared):
   read = memory.load('tiles', prepared)
-  assert read.facts == {'num_classes': 2}
+  assert read.facts == {'num_classes': 2, 'class_names': ('0', '1')}
   np.testing.assert_array_equal(read.train['image'], tiles('train'))
   np.testing.assert_array_equal(read.test['image'], tiles('test'))
   assert read.train['label'].tolist() == [0, 1] * 6

@@ -1,18 +1,24 @@
 """Every command and every block of code in the documents runs."""
 
+import json
+import os
 import pathlib
 import re
 import subprocess
 import sys
 
 import jax
+import numpy as np
 import optax
 import pytest
+from PIL import Image
 
 import sam_optax
+from configs import digits
 from tests import driving, methods
 from tests.methods import BATCH_SIZE, METHODS, NUM_EXAMPLES
 from tests.test_processes import free_port
+from train import run as one_run
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCUMENTS = [
@@ -61,6 +67,36 @@ def test_the_documents_have_commands():
   assert len(commands()) >= 6
 
 
+def predict_in(folder: pathlib.Path, words: list[str]) -> None:
+  """Runs a command of train.predict, after the run that it is about."""
+  (workdir,) = (
+    word.partition('=')[2] for word in words if word.startswith('--workdir=')
+  )
+  config = digits.get_config()
+  config.model, config.steps = {'name': 'mlp', 'hidden': (8,)}, 2
+  with jax.numpy_dtype_promotion('standard'):
+    one_run.run(config, folder / workdir, bar=False)
+  flags = [word for word in words[3:] if word.startswith('--')]
+  side = 20 if '--resize' in flags else 8
+  for word in words[3:]:
+    if word not in flags:
+      path = folder / word
+      path = path / 'one.png' if word.endswith('/') else path
+      path.parent.mkdir(parents=True, exist_ok=True)
+      Image.fromarray(np.zeros((side, side), np.uint8)).save(path)
+  command = subprocess.run(
+    [sys.executable, *words[1:]],
+    cwd=folder,
+    env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    capture_output=True,
+    text=True,
+  )
+  assert command.returncode == 0, command.stderr
+  lines = [json.loads(line) for line in command.stdout.splitlines()]
+  assert len(lines) == len(words) - 3 - len(flags)
+  assert all(line['class'] in '0123456789' for line in lines)
+
+
 @pytest.mark.parametrize('command', commands())
 def test_command(command, tmp_path):
   words = command.split()
@@ -84,6 +120,8 @@ def test_command(command, tmp_path):
     # The reader replaces this word by a folder.
     assert run.returncode == 1
     assert 'FOLDER' in run.stderr
+  elif words[:3] == ['python', '-m', 'train.predict']:
+    predict_in(tmp_path, words)
   elif words[:3] == ['python', '-m', 'train.report']:
     # There are no such runs here.
     run = subprocess.run(

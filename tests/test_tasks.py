@@ -27,6 +27,10 @@ def brightness(config, dataset):
   """Regression: how bright an image is, from its normalised pixels."""
   options = config.augment.to_dict()
   options.pop('mixup')
+  normalisation = pipeline.normalisation(
+    options.pop('mean'), options.pop('std'), dataset
+  )
+  options['mean'], options['std'] = normalisation
   augment = pipeline.from_options(options, dataset)
 
   def prepare(key, rows):
@@ -58,6 +62,7 @@ def brightness(config, dataset):
       name: float(sums[name] / sums['count']) for name in ('loss', 'error')
     },
     main=Score('error', 'levels', higher_is_better=False),
+    normalisation=normalisation,
   )
 
 

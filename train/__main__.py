@@ -6,8 +6,8 @@ Examples:
       --config.epochs=5 --config.method.rho=0.1
 
 The workdir gets the config, a line for each step (metrics.jsonl), TensorBoard
-files, checkpoints and the result. Run the same command again to resume a run
-that was stopped from its last checkpoint.
+files, checkpoints, the trained model and the result. Run the same command again
+to resume a run that was stopped from its last checkpoint.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """One run in its folder: begun, resumed, finished."""
 
 import contextlib
+import functools
 import json
 import pathlib
 
@@ -12,14 +13,14 @@ import sam_optax
 from train import workdir
 from train.checks import Config
 from train.data.open import open_set
-from train.engine import log, loop
+from train.engine import export, log, loop
 from train.engine.checkpoint import Checkpoints
 from train.parallel import processes
 
 # What a result depends on besides its config.
 _VERSIONS = (sam_optax, jax, optax, flax)
 _RESULT = 'result.json'
-_FILES = ('config.json', log.LINES, log.BOARD, _RESULT)
+_FILES = ('config.json', log.LINES, log.BOARD, workdir.MODEL, _RESULT)
 
 
 def run(
@@ -64,7 +65,13 @@ def run(
       workdir.write_task(folder, config.task, main._asdict())
       lines = log.Log(folder, total_steps, keep, main)
     with lines:
-      result = program.run(config.seed, lines, checkpoints, start)
+      # Before the result, which says that the run is finished.
+      keep_model = functools.partial(
+        export.write, folder / workdir.MODEL, config, program.step
+      )
+      result = program.run(
+        config.seed, lines, checkpoints, start, finished=keep_model
+      )
   record = {
     **result.record(),
     'device': jax.devices()[0].device_kind,

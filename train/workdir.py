@@ -16,6 +16,8 @@ MAY_DIFFER = ('checkpoint', 'log_every', 'data.workers')
 FAILURE = 'failure.json'
 # The name of a run's task and its main score.
 TASK = 'task.json'
+# The folder of a finished run's model, see train/engine/export.py.
+MODEL = 'model'
 _OF_A_RUN = ('metrics.jsonl', 'checkpoints')
 
 
@@ -41,6 +43,11 @@ def check(folder: pathlib.Path, config: Config) -> None:
       'folder, or delete this one.'
     )
   if not is_begun(folder):
+    if (folder / MODEL).exists():
+      raise ConfigError(
+        f'Given workdir={folder}. It holds {MODEL!r} and no run, and what is '
+        'there could be overwritten. Give another folder, or move that away.'
+      )
     return
   saved = _saved(folder).get('checkpoint', {})
   if not (saved.get('every') and config.checkpoint.every):

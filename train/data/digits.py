@@ -1,6 +1,7 @@
 """The digits of scikit-learn: 1,797 images of 8x8 pixels, in the package."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +35,7 @@ class Digits(NamedTuple):
   train: Split
   test: Split
   num_classes: int = 10
+  class_names: Sequence[str] = tuple('0123456789')
   shape: tuple[int, int, int] = (8, 8, 1)
 
   def records(self) -> tuple[Split, Split]:

@@ -16,7 +16,7 @@ import numpy as np
 from train.checks import DataError
 from train.data.image import Encoded
 
-_SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp')
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp')
 _ANNOTATIONS = 'val_annotations.txt'
 _LAYOUT = (
   'Give one folder of images for each class under train, and the same under'
@@ -46,6 +46,7 @@ class Folder(NamedTuple):
   train: Files
   test: Files
   num_classes: int
+  class_names: Sequence[str] = ()
 
 
 def find(path: str) -> Folder:
@@ -73,7 +74,7 @@ def find(path: str) -> Folder:
     test = _annotated(annotations, numbers)
   else:
     test = _test_split(path, numbers)
-  return Folder(_files(train), _files(test), len(classes))
+  return Folder(_files(train), _files(test), len(classes), classes)
 
 
 def _test_split(path: str, numbers: dict[str, int]) -> list[tuple[str, int]]:
@@ -108,7 +109,7 @@ def _by_class(
     if not images:
       raise DataError(
         f'Cannot load the folder {folder!r}. It has no'
-        f' {", ".join(_SUFFIXES)} images. Add images or remove it.'
+        f' {", ".join(SUFFIXES)} images. Add images or remove it.'
       )
     found += [(image, numbers[name]) for image in images]
   return found
@@ -144,7 +145,7 @@ def _images(path: str) -> list[str]:
   return [
     os.path.join(path, name)
     for name in names
-    if name.lower().endswith(_SUFFIXES)
+    if name.lower().endswith(SUFFIXES)
   ]
 
 

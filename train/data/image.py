@@ -29,7 +29,7 @@ _MODES = {
 class Encoded(NamedTuple):
   """An example as it is stored."""
 
-  image: bytes | np.ndarray  # a file's content, or pixels [h, w, c]
+  image: str | bytes | np.ndarray  # a path, its content, or pixels [h, w, c]
   label: int
   name: str  # for an error
 
@@ -74,7 +74,13 @@ def opened(
       yield image
   except DataError:
     raise
-  except (OSError, SyntaxError, TypeError, ValueError) as error:
+  except (
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    Image.DecompressionBombError,
+  ) as error:
     raise DataError(
       f'Cannot load {name}. It is not a whole image: {error}. Replace or'
       ' remove it.'

@@ -28,7 +28,8 @@ class Dataset(NamedTuple):
     train: the training examples by name: 'image', uint8 [n, height, width,
       channels], and others, such as 'label', int32 [n].
     test: the test examples, of the same names.
-    facts: about the set, such as 'num_classes'.
+    facts: about the set, such as 'num_classes', and 'class_names' where the
+      classes have names.
   """
 
   train: Mapping[str, np.ndarray]
@@ -124,14 +125,16 @@ def load(
   path = os.path.expanduser(name)
   if path.endswith('.npz'):
     train, test, num_classes = _read_npz(path)
+    names = ()
   else:
     found = find(name, data_dir)
     if isinstance(found, folder.Folder):
       train, test = map(_read_files, (found.train, found.test))
     else:
       train, test = (_Arrays(*arrays) for arrays in found.arrays())
-    num_classes = found.num_classes
-  return first_of(name, checked(name, train, test, num_classes), first)
+    num_classes, names = found.num_classes, found.class_names
+  whole = named(checked(name, train, test, num_classes), names)
+  return first_of(name, whole, first)
 
 
 def find(
@@ -199,6 +202,22 @@ def checked(
       ' shape.'
     )
   return labelled(*train, *test, num_classes)
+
+
+def named(dataset: Dataset, class_names: Sequence[str]) -> Dataset:
+  """A data set with the names of its classes, if they have names.
+
+  Args:
+    dataset: the data set.
+    class_names: by their numbers; none where there are numbers alone.
+
+  Returns:
+    The data set.
+  """
+  if not class_names:
+    return dataset
+  names = tuple(class_names)
+  return dataset._replace(facts={**dataset.facts, 'class_names': names})
 
 
 def first_of(

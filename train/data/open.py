@@ -66,7 +66,13 @@ def open_set(options: Any) -> memory.Dataset | stream.Streamed:
   spec = stream.ImageSpec(shape, resized, inception)
   if streams:
     return stream.Streamed(
-      options.name, train, test, found.num_classes, spec, options.workers
+      options.name,
+      train,
+      test,
+      found.num_classes,
+      spec,
+      options.workers,
+      found.class_names,
     )
   read = (
     stream.read_all(split, spec, found.num_classes, np.arange(len(split)))
@@ -74,6 +80,7 @@ def open_set(options: Any) -> memory.Dataset | stream.Streamed:
   )
   train, test = ((rows['image'], rows['label']) for rows in read)
   whole = memory.checked(options.name, train, test, found.num_classes)
+  whole = memory.named(whole, found.class_names)
   return memory.first_of(options.name, whole, options.first)
 
 

@@ -9,7 +9,7 @@ its own columns of the order.
 import dataclasses
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -87,6 +87,7 @@ class Streamed(NamedTuple):
   num_classes: int
   spec: ImageSpec
   workers: int = 0  # processes; 0 for threads of this one
+  class_names: Sequence[str] = ()
 
   @property
   def fields(self) -> tuple[str, ...]:
@@ -96,7 +97,8 @@ class Streamed(NamedTuple):
   @property
   def facts(self) -> dict[str, Any]:
     """Facts about the set."""
-    return {'num_classes': self.num_classes}
+    names = {'class_names': self.class_names} if self.class_names else {}
+    return {'num_classes': self.num_classes, **names}
 
   @property
   def num_examples(self) -> int:

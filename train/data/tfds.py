@@ -5,6 +5,7 @@ import difflib
 import importlib
 import os
 import re
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -59,6 +60,7 @@ class Prepared(NamedTuple):
   splits: tuple[str, str]
   num_classes: int
   shape: tuple[int | None, ...]  # of the images, None where they differ
+  class_names: Sequence[str] = ()
 
   def records(self) -> tuple[Records, Records]:
     """The two splits, undecoded."""
@@ -127,6 +129,7 @@ def find(name: str, data_dir: str | None) -> Prepared:
     chosen,
     features['label'].num_classes,
     tuple(features['image'].shape),
+    tuple(features['label'].names or ()),
   )
 
 

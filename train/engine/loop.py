@@ -100,6 +100,7 @@ class Program:
     log: Log | None = None,
     checkpoints: Checkpoints | None = None,
     start: tuple[TrainState, Progress] | None = None,
+    finished: Callable[[TrainState], None] | None = None,
   ) -> Result:
     """Trains and tests.
 
@@ -108,6 +109,7 @@ class Program:
       log: where the progress goes.
       checkpoints: where the run is saved, if it is.
       start: what `checkpoints` restored, None to train from scratch.
+      finished: is given the state after the last step.
 
     Returns:
       The result.
@@ -154,6 +156,8 @@ class Program:
           seconds=training(), compile_seconds=compiling()
         )
         checkpoints.after_step(state, progress, records)
+    if finished is not None:
+      finished(state)
     evaluations = int(optax.tree.get(state.method, 'gradient_evaluations'))
     return Result(
       scores=progress.scores,

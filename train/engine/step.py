@@ -15,6 +15,7 @@ import sam_optax
 from train import config as train_config
 from train import models, tasks
 from train.data import memory, stream
+from train.engine import network
 from train.engine.feed import Batch
 from train.parallel import mesh
 from train.parallel.devices import is_key
@@ -54,6 +55,7 @@ class Step:
     self.num_examples = dataset.num_examples
     self.total_steps = train_config.check(config, self.num_examples)
     self.task = tasks.create(config, dataset)
+    self.described = network.describe(self.task, dataset)
     self.devices = mesh.choose(config)
     self.outputs = self.task.outputs(dataset)
     optimizer = train_config.build_optimizer(config, self.total_steps)
@@ -81,23 +83,7 @@ class Step:
 
   def model(self, seed: int) -> models.Functional:
     """A freshly initialised model."""
-    options = self.config.model.to_dict()
-    name = options.pop('name')
-    backend = jax.default_backend()
-    dtype = train_config.compute_dtype(self.config.dtype, backend)
-    if dtype != 'float32':  # which is every model's own default
-      options.setdefault('dtype', dtype)
-    try:
-      model = models.create(
-        name,
-        **self.outputs,
-        image_shape=self.image_shape,
-        seed=seed,
-        **options,
-      )
-    except ValueError as error:
-      raise train_config.ConfigError(f'In model: {error}') from error
-    return models.functional(model)
+    return network.build(self.config, self.outputs, self.image_shape, seed)
 
   def build_method(self, key: Any) -> sam_optax.SharpnessAware:
     """The config's method, drawing from a key."""

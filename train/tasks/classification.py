@@ -37,6 +37,10 @@ def classification(config: Config, dataset: Any) -> Task:
   num_classes = fact(dataset, 'num_classes')
   options = config.augment.to_dict()
   alpha = options.pop('mixup', 0.0)
+  mean, std = pipeline.normalisation(
+    options.pop('mean', None), options.pop('std', None), dataset
+  )
+  options |= {'mean': mean, 'std': std}
   augment = pipeline.from_options(options, dataset)
   loss = losses.LOSSES[config.loss]
 
@@ -88,6 +92,8 @@ def classification(config: Config, dataset: Any) -> Task:
       'accuracy': float(sums['correct'] / sums['count']),
     },
     main=Score('accuracy', '%', higher_is_better=True),
+    normalisation=(mean, std),
+    probabilities=losses.PROBABILITIES[config.loss],
   )
 
 

@@ -46,4 +46,9 @@ LOSSES = {
   'softmax': optax.softmax_cross_entropy,
   'sigmoid': sigmoid_cross_entropy,
 }
+# From a network's outputs; those of sigmoid do not sum to 1.
+PROBABILITIES = {
+  'softmax': jax.nn.softmax,
+  'sigmoid': jax.nn.sigmoid,
+}
 SMOOTHED_OVER = ('all', 'wrong', 'each')

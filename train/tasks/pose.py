@@ -411,4 +411,5 @@ def row(
     sums=sums,
     scores=scores,
     main=Score('pckh_0.5', '%', higher_is_better=True),
+    normalisation=(mean, std),
   )

@@ -279,4 +279,5 @@ def row(
     sums=sums,
     scores=scores,
     main=Score('miou', '%', higher_is_better=True),
+    normalisation=(mean, std),
   )

@@ -68,6 +68,12 @@ class Task(NamedTuple):
     scores: the sums, as NumPy arrays -> floats by name: 'loss', the score of
       `main`, and any others.
     main: the score that is shown.
+    normalisation: the mean and the standard deviation, each float32 ``[c]`` of
+      pixels in [0, 1], that images are normalised with; as the config's
+      `augment.mean` and `augment.std` they give the same task. None where
+      nothing is normalised.
+    probabilities: outputs -> float ``[batch, classes]``, where a greater output
+      is a greater probability; None where the outputs are of no classes.
   """
 
   fields: Mapping[str, Field]
@@ -78,6 +84,8 @@ class Task(NamedTuple):
   sums: Callable[[Any, Rows, jax.Array], Any]
   scores: Callable[[Any], dict[str, float]]
   main: Score
+  normalisation: tuple[Any, Any] | None = None
+  probabilities: Callable[[Any], jax.Array] | None = None
 
 
 def fact(dataset: Any, name: str) -> Any:
