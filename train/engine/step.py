@@ -211,5 +211,5 @@ def _scalars(state: Any) -> dict[str, jax.Array]:
     for path, leaf in leaves
     if leaf.ndim == 0 and not is_key(leaf)
   }
-  del scalars['step']  # every part counts the same steps
+  del scalars['step']  # the record has the step already
   return scalars
