@@ -117,7 +117,7 @@ def default() -> Config:
         'warmup_steps': 0,
         'clip': config_dict.placeholder(float),  # the gradient's global norm
         'weight_decay': 5e-4,
-        'decayed': 'all',  # or 'kernels': parameters of more than one axis
+        'decayed': 'all',  # or 'kernels', as sam_optax.kernels tells them
         'momentum': 0.9,
         'nesterov': False,
       },

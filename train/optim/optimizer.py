@@ -2,9 +2,9 @@
 
 from typing import Any
 
-import jax
 import optax
 
+import sam_optax
 from train import checks
 
 
@@ -70,12 +70,7 @@ def build_optimizer(
   return optax.chain(optax.clip_by_global_norm(options.clip), optimizer)
 
 
-def _kernels(params: Any) -> Any:
-  """Which parameters are kernels, and not biases or scales."""
-  return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
-
-
-_MASKS = {'all': None, 'kernels': _kernels}
+_MASKS = {'all': None, 'kernels': sam_optax.kernels.mask}
 
 
 def _sgd(options, rate, mask):
