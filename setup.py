@@ -48,6 +48,7 @@ _TRAIN = [
   'pillow>=12.0.0',
   'safetensors>=0.8.0',
   'scikit-learn>=1.8.0',
+  'scipy>=1.17.1',
   'tensorboardX>=2.6.5',
   'tensorflow-datasets>=4.9.10',
   'tqdm>=4.67.1',
