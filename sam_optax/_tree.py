@@ -134,6 +134,17 @@ def above_rounding(
   return optax.tree.where(kept, difference, optax.tree.zeros_like(difference))
 
 
+def is_finite(tree: _base.PyTree) -> jax.Array:
+  """Whether every number in the tree is finite."""
+  lost = [
+    jnp.sum(~jnp.isfinite(x), dtype=jnp.float32)
+    for x in jax.tree.leaves(tree)
+    if jnp.issubdtype(x.dtype, jnp.inexact)
+  ]
+  # The root is for XLA, as the quotient in `above_rounding` is.
+  return jnp.sqrt(jnp.asarray(sum(lost), jnp.float32)) == 0
+
+
 def kept(new: _base.PyTree, old: _base.PyTree) -> _base.PyTree:
   """The new state; the old one if an entry of the new is no longer finite.
 

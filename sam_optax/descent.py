@@ -283,10 +283,12 @@ class DecoupledState(NamedTuple):
 
   Attributes:
     correction: the part of the direction that was left out, shaped as the
-      params.
+      params; zero where it was not finite.
+    finite: bool, whether the last correction was finite.
   """
 
   correction: _base.PyTree
+  finite: jax.Array
 
 
 def decoupled(weight: _base.ScalarOrSchedule) -> _base.Descent:
@@ -305,26 +307,24 @@ def decoupled(weight: _base.ScalarOrSchedule) -> _base.Descent:
   """
 
   def init(params):
-    return DecoupledState(_tree.zeros_like(params))
+    return DecoupledState(_tree.zeros_like(params), jnp.ones([], jnp.bool_))
 
   def on_perturbed(gradient, perturbed_gradient, state, step):
-    del state, step
-    # A correction that is not finite is not stored, so the direction shows it.
-    return jax.tree.map(
-      lambda g, p: jnp.where(jnp.isfinite(p), g, p),
-      _tree.promote(gradient),
-      _tree.promote(perturbed_gradient),
-    )
+    del perturbed_gradient, state, step
+    return gradient
 
   def on_plain(gradient, state, step):
     del state, step
     return gradient
 
   def update(gradient, perturbed_gradient, state, step):
+    zero = optax.tree.zeros_like(state.correction)
     if perturbed_gradient is None:
-      return DecoupledState(optax.tree.zeros_like(state.correction))
+      return DecoupledState(zero, jnp.ones([], jnp.bool_))
     psf = _tree.subtract(perturbed_gradient, gradient)
     correction = _tree.scale(_base.value_at(weight, step), psf)
-    return DecoupledState(optax.tree.cast_like(correction, state.correction))
+    correction = optax.tree.cast_like(correction, state.correction)
+    finite = _tree.is_finite(correction)
+    return DecoupledState(optax.tree.where(finite, correction, zero), finite)
 
   return _base.Descent(init, on_perturbed, on_plain, update)

@@ -157,9 +157,10 @@ def wsam_decoupled(
   def finish(direction, state, method_state, params):
     updates, base_state = base.update(direction, state.base, params)
     rate = _base.value_at(learning_rate, state.method.step)
-    correction = _tree.scale(
-      rate, _tree.promote(method_state.descent.correction)
-    )
+    stored = method_state.descent
+    # The state is zero where the correction was not finite; the step shows it.
+    rate = jnp.where(stored.finite, rate, jnp.nan)
+    correction = _tree.scale(rate, _tree.promote(stored.correction))
     return _tree.subtract(correction, updates), base_state
 
   return _optimizer(method, base.init, finish)
