@@ -161,9 +161,9 @@ def chain(*members: optax.GradientTransformation) -> Ascent:
     ...   )
     ...   params = params - 0.01 * grads
     ...   print(f'Objective: {loss(params):.2f}')
-    Objective: 10.48
-    Objective: 7.00
-    Objective: 5.02
+    Objective: 8.14
+    Objective: 5.01
+    Objective: 3.47
   """
   parts = tuple(map(as_ascent, members))
   if not parts or any(p.offset is not None or p.draws > 1 for p in parts[1:]):

@@ -133,13 +133,9 @@ def take_step(
     perturb = _decide(cadence, state.cadence, step, mean)
 
   def on_perturbed():
+    context = _ascent.Context(step=step, mean=mean_of_own, offset=offset)
     second = _evaluate_perturbed(
-      parts,
-      evaluator,
-      first,
-      params,
-      own_ascent_state,
-      _ascent.Context(step=step, mean=mean_of_own, offset=offset),
+      parts, evaluator, first, params, own_ascent_state, context
     )
     # A descent need not be linear, so each device combines its own gradients.
     direction = mean_of_own(
@@ -147,10 +143,7 @@ def take_step(
     )
     new_state = updated(mean_of_own(second.gradient), second.evaluations)
     if ascent.has_norm:
-      old = jnp.asarray(state.direction_norm)
-      norm = mean_of_own(second.norm).astype(old.dtype)
-      norm = jnp.where(jnp.isfinite(norm), norm, old)
-      new_state = new_state._replace(direction_norm=norm)
+      new_state = _with_norm(new_state, mean_of_own(second.norm))
     return optax.tree.cast_like(direction, dtypes_of), new_state, second.losses
 
   def on_plain():
@@ -280,6 +273,15 @@ def _recorded(parts: Parts, losses: jax.Array | None) -> jax.Array | None:
   if parts.selection.update is None or losses is None:
     return None
   return _tree.promote(losses)
+
+
+def _with_norm(
+  state: SharpnessAwareState, norm: jax.Array
+) -> SharpnessAwareState:
+  """The state with a new norm, unless that is not finite."""
+  old = jnp.asarray(state.direction_norm)
+  new = jnp.where(jnp.isfinite(norm), norm.astype(old.dtype), old)
+  return state._replace(direction_norm=new)
 
 
 def _advance(

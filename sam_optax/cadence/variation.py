@@ -101,9 +101,12 @@ def quota(
   _check.number(
     'alpha_variance', alpha_variance, why='it scales the growth of a quota'
   )
-  _check.number('segment', segment, 1, static=True, why='it sizes arrays')
-  _check.number('warmup_steps', warmup_steps, why='it is a number of steps')
-  _check.number('blocks', blocks, 1, static=True, why='it sizes arrays')
+  for name, size in (('segment', segment), ('blocks', blocks)):
+    _check.number(name, size, 1, static=True, whole=True, why='it sizes arrays')
+  _check.number(
+    'warmup_steps', warmup_steps, why='it is a number of steps', whole=True
+  )
+  _check.key('key', key)
   _check.number('p_max', p_max, 0, 1, above=True, why='p_max is a probability')
   if segment < 2 * blocks:
     raise ValueError(
