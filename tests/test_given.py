@@ -14,6 +14,16 @@ from tests import driving
 from tests.methods import METHODS, NUM_EXAMPLES, PERTURBING, build, method
 
 every_method = pytest.mark.parametrize('name', METHODS)
+
+
+def has_table(name):
+  """Whether the state of a method has a row for each example."""
+  state = jax.eval_shape(method(name).init, driving.start())
+  shapes = [leaf.shape for leaf in jax.tree.leaves(state)]
+  return any(shape[:1] == (NUM_EXAMPLES,) for shape in shapes)
+
+
+WITH_TABLE = list(filter(has_table, METHODS))
 BY_GRAD_FN = [n for n in PERTURBING if not METHODS[n].needs_examples]
 
 
@@ -124,19 +134,15 @@ LOSSES = {
 def test_losses_of_another_kind_are_refused(name, broken):
   tx = method(name)
   spoil, said = LOSSES[broken]
-  if broken == 'complex' and name == 'identity':
-    pytest.skip('strict promotion')
   losses = driving.losses_for(tx)
   with jax.numpy_dtype_promotion('standard'), refused(said, '. '):
     called(tx, loss_fn=lambda *at: spoil(*losses(*at)))
 
 
 @pytest.mark.parametrize(
-  'name', [n for n, r in METHODS.items() if r.needs_ids and not r.another_loss]
+  'name', [name for name in WITH_TABLE if not METHODS[name].another_loss]
 )
 def test_each_example_has_a_loss(name):
-  if name == 'sam_random':
-    pytest.skip('it records no losses')
   with refused('losses for 8 examples'):
     called(
       method(name),
@@ -472,7 +478,6 @@ def test_static_arguments_of_injected_hyperparams_are_named():
 
 # -- Examples -----------------------------------------------------------------
 
-WITH_TABLE = ['ausam', 'arsam_ausam', 'sam_infobatch', 'saf']
 IDS = {
   'negative': np.r_[-1, np.arange(7)],
   'too large': np.r_[NUM_EXAMPLES, np.arange(7)],
