@@ -16,7 +16,7 @@ import optax
 
 from train import config as train_config
 from train.data import memory, stream
-from train.engine import feed
+from train.engine import feed, seen
 from train.engine.checkpoint import Checkpoints, Progress
 from train.engine.feed import Batch
 from train.engine.log import Log
@@ -75,6 +75,7 @@ class Program:
   ):
     self.config = config
     self.step = step or Step(config, dataset)
+    self.seen = seen.see(self.step.task, dataset)
     self.method = self.step.method
     self.num_examples = self.step.num_examples
     self.total_steps = self.step.total_steps

@@ -57,11 +57,9 @@ def _demo(args: argparse.Namespace) -> int:
     shutil.rmtree(run.folder, ignore_errors=True)
   execute.prepare(todo)
   config = todo[0].config
-  dataset = execute.dataset(todo[0])
   print(
-    f'{config.data.name}: {dataset.num_examples:,} training and '
-    f'{dataset.num_tested:,} test images, model {config.model.name}, '
-    f'{args.seeds} seeds for each of {len(labels)} methods'
+    f'model {config.model.name} on {config.data.name}, {args.seeds} seeds for '
+    f'each of {len(labels)} methods'
   )
   with preemption.stoppable():
     execute.run_all(todo)
