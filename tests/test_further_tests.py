@@ -1,6 +1,8 @@
 """Further test sets: digits, corrupted digits, some of their classes."""
 
+import functools
 import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -8,12 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from configs import published, rsam_table4
 from tests import tiny_config
 from train import run
 from train.checks import ConfigError, DataError
 from train.data import digits, tests
 from train.data.open import open_set
 from train.engine import loop, testing
+from train.report import further, results
+from train.tasks import Score
 
 SHIFT = {'dim': lambda x: x // 4, 'turned': lambda x: x[:, ::-1]}
 
@@ -180,6 +185,43 @@ def test_the_result_has_the_scores(folders, tmp_path, capsys):
   assert saved['tests'] == result.further
   assert len(saved['tests']['corrupted']['parts']) == 3
   assert 'test accuracy, corrupted' in run.summary(result, tmp_path)
+
+
+def test_a_report_has_the_published_scores_of_the_sets():
+  row = functools.partial(published.Row, model='m', method='sam')
+  numbers = {
+    'm-own-sam': row(accuracy=90.0, dataset='own'),
+    'm-other-sgd': row(accuracy=1.0, dataset='other', method='sgd'),
+    'm-other-sam': row(accuracy=50.0, dataset='other'),
+  }
+  names = results.Names({'m-own-sam': 'm-own-sam'}, published=numbers)
+  main = Score('accuracy', '%', higher_is_better=True)
+  runs = [
+    results.SavedRun(
+      'm-own-sam',
+      '',
+      seed,
+      pathlib.Path(),
+      {},
+      {'tests': {'other': {'accuracy': accuracy, 'loss': 1.0}}},
+      None,
+      main,
+    )
+    for seed, accuracy in enumerate((0.5, 0.53))
+  ]
+  assert further.text(runs, names, main).splitlines()[-1] == (
+    '| m-own-sam | other | 2 | 51.50 % ± 2.12 | 50.00 % | +1.50 |'
+  )
+  assert further.text([runs[0]._replace(result={})], names, main) == ''
+
+
+def test_the_table_of_five_sets_is_published_set_by_set():
+  for variant in rsam_table4.VARIANTS:
+    config = rsam_table4.get_config(variant)
+    for name in config.data.tests:
+      number = further.of_set(variant, name, rsam_table4.PUBLISHED)
+      assert number is not None and number.dataset == name
+      assert variant == published.name(number._replace(dataset='imagenet'))
 
 
 @pytest.mark.parametrize(
