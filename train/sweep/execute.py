@@ -13,6 +13,7 @@ from train import run as one_run
 from train import tasks, workdir
 from train.data import memory, stream
 from train.data.open import open_set
+from train.data.tests import open_tests
 from train.engine import loop, records
 from train.engine.preemption import Preemption, Stopped
 from train.sweep.plan import PlannedRun
@@ -39,6 +40,7 @@ def prepare(todo: Sequence[PlannedRun]) -> None:
       workdir.check(run.folder, run.config)
       train_config.check(run.config, dataset(run).num_examples)
       tasks.create(run.config, dataset(run))
+      _check_tests(run.config.data.to_json())
   for run in todo:
     _forgive(run)
     # The config says which runs there are to be, before they begin.
@@ -111,6 +113,11 @@ def dataset(run: PlannedRun) -> memory.Dataset | stream.Streamed:
 @functools.cache
 def _open(options: str) -> memory.Dataset | stream.Streamed:
   return open_set(ml_collections.ConfigDict(json.loads(options)))
+
+
+@functools.cache
+def _check_tests(options: str) -> None:
+  open_tests(ml_collections.ConfigDict(json.loads(options)), _open(options))
 
 
 def missing(todo: Sequence[PlannedRun]) -> int:
