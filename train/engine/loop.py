@@ -24,8 +24,6 @@ from train.engine.records import Records
 from train.engine.step import Step, TrainState
 from train.tasks import Score
 
-_TEST_BATCH = 500
-
 
 class Result(NamedTuple):
   """The result of a run."""
@@ -327,7 +325,8 @@ class Program:
   def test(self, state: TrainState) -> dict[str, float]:
     """The task's scores over the whole test split."""
     count, devices = self.feed.num_tested, self.devices.count
-    size = -(-min(_TEST_BATCH, count) // devices) * devices
+    size = min(self.config.test_batch_size, count)
+    size = -(-size // devices) * devices
     positions = np.arange(-(-count // size) * size).reshape(-1, size)
     # The last batch is filled up with the first images, which do not count.
     valid = (positions < count).astype(np.float32)
