@@ -70,6 +70,9 @@ def default() -> Config:
         # how many processes, 0 for threads.
         'stream': config_dict.placeholder(bool),
         'workers': 0,
+        # Further test sets, by name, at the end of the run: see DEFAULTS in
+        # train/data/tests.py for the keys of each.
+        'tests': {},
         # Symmetric noise on the training labels, see
         # train/tasks/label_noise.py: the share that is drawn anew, from 'all'
         # classes or the 'wrong' ones.

@@ -39,8 +39,8 @@ def _main(argv: Sequence[str] | None) -> int:
   args = _parser().parse_args(argv)
   try:
     return _demo(args)
-  except (preemption.Stopped, KeyboardInterrupt):
-    return preemption.STOPPED
+  except preemption.Stopped as stopped:
+    return stopped.status
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -56,18 +56,17 @@ def _demo(args: argparse.Namespace) -> int:
   settings = ['--config.checkpoint.every=0', '--config.mesh=(1,)']
   if args.epochs is not None:
     settings.append(f'--config.epochs={args.epochs}')
-  with preemption.stoppable():
-    settings += demo.prepare(workdir)
-    todo = plan.plan(
-      module, list(labels), seeds, workdir / 'runs', common=settings
-    )
-    for run in todo:
-      shutil.rmtree(run.folder, ignore_errors=True)
-    execute.prepare(todo)
-    config = todo[0].config
-    title = f'{config.model.name} on {config.data.name}, {seeds} seeds'
-    print(_what(todo[0], f'{seeds} seeds for each of {len(labels)} methods'))
-    execute.run_all(todo)
+  settings += demo.prepare(workdir)
+  todo = plan.plan(
+    module, list(labels), seeds, workdir / 'runs', common=settings
+  )
+  for run in todo:
+    shutil.rmtree(run.folder, ignore_errors=True)
+  execute.prepare(todo)
+  config = todo[0].config
+  title = f'{config.model.name} on {config.data.name}, {seeds} seeds'
+  print(_what(todo[0], f'{seeds} seeds for each of {len(labels)} methods'))
+  execute.run_all(todo)
   wanted = {run.folder for run in todo}
   found = [
     run for run in results.read(workdir / 'runs') if run.folder in wanted
@@ -134,4 +133,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == '__main__':
+  preemption.watch()
   sys.exit(main())
