@@ -105,7 +105,7 @@ def summary(result: loop.Result, folder: pathlib.Path) -> str:
 def _checkpoints(folder, program):
   config = program.config
   if not config.checkpoint.every:
-    return Checkpoints.nowhere()
+    return Checkpoints.nowhere(program.total_steps)
   return Checkpoints(
     folder / 'checkpoints',
     every=config.checkpoint.every,

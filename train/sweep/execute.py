@@ -15,7 +15,7 @@ from train.data import memory, stream
 from train.data.open import open_set
 from train.data.tests import open_tests
 from train.engine import loop, records
-from train.engine.preemption import Stopped
+from train.engine.preemption import Preemption, Stopped
 from train.sweep.plan import PlannedRun
 
 # What would only happen again, since the same run is the same to the last bit.
@@ -69,23 +69,29 @@ def run_all(todo: Sequence[PlannedRun], bar: bool = False) -> None:
     bar: whether to show each run's progress.
 
   Raises:
-    Stopped: if SIGTERM came; the run under way is saved.
+    Stopped: if SIGTERM or Ctrl-C came; the run under way is saved.
   """
   last = {run.kind: run for run in todo}
   programs = {}
-  for run in todo:
-    if not _is_over(run) and not workdir.is_busy(run.folder):
-      _train(run, programs, bar)
-    if run is last[run.kind]:
-      programs.pop(run.kind, None)  # it holds memory of the device
+  with Preemption() as preemption:
+    for run in todo:
+      if not _is_over(run) and not workdir.is_busy(run.folder):
+        _train(run, programs, bar, preemption)
+      preemption.stop_if_noted()
+      if run is last[run.kind]:
+        programs.pop(run.kind, None)  # it holds memory of the device
 
 
 def _train(
-  run: PlannedRun, programs: dict[tuple[str, str], loop.Program], bar: bool
+  run: PlannedRun,
+  programs: dict[tuple[str, str], loop.Program],
+  bar: bool,
+  preemption: Preemption,
 ) -> None:
   try:
     if run.kind not in programs:
       programs[run.kind] = loop.Program(run.config, dataset(run))
+    preemption.stop_if_noted()
     result = one_run.run(run.config, run.folder, programs[run.kind], bar)
   except Stopped:
     raise

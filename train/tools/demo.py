@@ -37,8 +37,8 @@ def _main(argv: Sequence[str] | None) -> int:
   args = _parser().parse_args(argv)
   try:
     return _demo(args)
-  except (preemption.Stopped, KeyboardInterrupt):
-    return preemption.STOPPED
+  except preemption.Stopped as stopped:
+    return stopped.status
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -63,8 +63,7 @@ def _demo(args: argparse.Namespace) -> int:
     f'{dataset.num_tested:,} test images, model {config.model.name}, '
     f'{args.seeds} seeds for each of {len(labels)} methods'
   )
-  with preemption.stoppable():
-    execute.run_all(todo)
+  execute.run_all(todo)
   wanted = {run.folder for run in todo}
   found = [run for run in results.read(folder) if run.folder in wanted]
   markdown = document.text(found, results.Names(labels))
@@ -122,4 +121,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == '__main__':
+  preemption.watch()
   sys.exit(main())
