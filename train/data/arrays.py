@@ -138,7 +138,7 @@ def label_notes(
     counts = np.bincount(labels, minlength=num_classes)
     absent = [
       str(names[number]) if names else str(number)
-      for number in np.flatnonzero(counts == 0)
+      for number in np.flatnonzero(counts == 0).tolist()
     ]
     if absent:
       found.append(

@@ -79,6 +79,9 @@ class Task(NamedTuple):
       the classes with their counts; None for none.
     probabilities: outputs -> float ``[batch, classes]``, where a greater output
       is a greater probability; None where the outputs are of no classes.
+    test_fields: what a row of a further test set has beside its image and its
+      id, in place of `fields`; ``prepare`` without a key and ``sums`` take such
+      rows too. Empty where the task is tested on its own test split alone.
   """
 
   fields: Mapping[str, Field]
@@ -92,6 +95,7 @@ class Task(NamedTuple):
   normalisation: tuple[Any, Any] | None = None
   probabilities: Callable[[Any], jax.Array] | None = None
   seen: Callable[[Any], str] | None = None
+  test_fields: tuple[str, ...] = ()
 
 
 def fact(dataset: Any, name: str) -> Any:
