@@ -14,7 +14,6 @@ from train.engine.step import Step, TrainState
 from train.tasks import Rows
 
 
-
 class Testing:
   """Tests the states of a run.
 
