@@ -118,7 +118,7 @@ def default() -> Config:
         # Per step; or 'linear', 'poly', 'drops', 'constant'.
         'schedule': 'cosine',
         'end': 0.0,  # where the first three end, times the learning rate
-        'power': 0.9,  # of 'poly', whose rate falls as (1 - step / steps)**power
+        'power': 0.9,  # of 'poly': the rate falls as (1 - step / steps)**power
         # Other learning rates by the parameters' path: (('head', 10.0),) is ten
         # times the rate for all that is under `head` in the network.
         'multipliers': config_dict.placeholder(tuple),
