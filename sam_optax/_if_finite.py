@@ -67,7 +67,7 @@ def if_finite(method: SharpnessAware) -> SharpnessAware:
 
   def judged(direction, new, old):
     # A direction may be finite, and an average of gradients not.
-    finite = _is_finite(direction) & ~_has_nan(new)
+    finite = _tree.is_finite(direction) & ~_has_nan(new)
     return _nan_unless(finite, direction), IfFiniteState(
       optax.tree.where(finite, new, old.method),
       finite,
@@ -119,12 +119,6 @@ def if_finite(method: SharpnessAware) -> SharpnessAware:
   )
 
 
-def _is_finite(tree: _base.PyTree) -> jax.Array:
-  """Whether every entry is."""
-  leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
-  return jnp.all(jnp.asarray(leaves, jnp.bool_))
-
-
 def _has_nan(state: _base.State) -> jax.Array:
   """Whether any number is NaN; a norm may read infinite."""
   numbers = [
@@ -142,7 +136,7 @@ def _nan_if_any(gradient: _base.PyTree) -> _base.PyTree:
 
   A leaf that the ascent leaves alone would reach the state and nothing else.
   """
-  return _nan_unless(_is_finite(gradient), gradient)
+  return _nan_unless(_tree.is_finite(gradient), gradient)
 
 
 def _nan_unless(finite: jax.Array, tree: _base.PyTree) -> _base.PyTree:

@@ -168,7 +168,7 @@ def test_without_a_cluster_that_is_said():
   assert 'Traceback' not in said
 
 
-def test_an_interrupted_run_ends_with_a_line(npz, tmp_path):  # noqa: F811
+def test_an_interrupted_run_is_saved(npz, tmp_path):  # noqa: F811
   arguments = (f'--workdir={tmp_path / "run"}', f'--config.data.name={npz}')
   arguments += ('--config.batch_size=8', '--config.epochs=10000')
   # Tests that a shell started in the background ignore it, and so would this.
@@ -179,5 +179,5 @@ def test_an_interrupted_run_ends_with_a_line(npz, tmp_path):  # noqa: F811
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=SECONDS)
   assert process.returncode == 130
-  assert 'Interrupted. Run the same command again' in said
+  assert 'is saved. Run the same command again to resume' in said
   assert 'Traceback' not in said

@@ -10,6 +10,12 @@ files, checkpoints, the trained model and the result. Run the same command again
 to resume a run that was stopped from its last checkpoint.
 """
 
+import signal
+
+if __name__ == '__main__':  # until `preemption.watch`: the system ends it
+  if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import functools
 import pathlib
@@ -50,7 +56,7 @@ def _main(argv: Sequence[str] | None) -> int:
   except Stopped as stopped:
     if processes.is_primary():
       print(stopped, file=sys.stderr)
-    return preemption.STOPPED
+    return stopped.status
   # What all processes find; what one finds by itself is below.
   except (ConfigError, DataError, NotFinite, processes.Failed) as error:
     print(f'error: {error}', file=sys.stderr)
@@ -63,10 +69,6 @@ def _main(argv: Sequence[str] | None) -> int:
     reason = str(error).partition('\n')[0][:200]
     processes.exit_process(
       f'error: {reason}. Mostly another process has ended. {_again(config)}'
-    )
-  except KeyboardInterrupt:
-    processes.exit_process(
-      f'\nInterrupted. {_again(config)}', preemption.INTERRUPTED
     )
   if processes.is_primary():
     print(run.summary(result, args.workdir))
@@ -122,4 +124,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == '__main__':
+  preemption.watch()
   sys.exit(main())

@@ -92,6 +92,10 @@ def summary(result: loop.Result, folder: pathlib.Path) -> str:
     'gradient evaluations per step  '
     f'{result.gradient_evaluations_per_step:.3f}',
     f'SAM steps                      {result.sam_fraction:.1%}',
+    *(
+      f'{f"test {main.name}, {name}":29}  {main.text(scores[main.name])}'
+      for name, scores in result.further.items()
+    ),
     f'compilation                    {result.compile_seconds:.1f} s',
     *(f'wrote {folder / name}' for name in _FILES),
   ]
@@ -101,7 +105,7 @@ def summary(result: loop.Result, folder: pathlib.Path) -> str:
 def _checkpoints(folder, program):
   config = program.config
   if not config.checkpoint.every:
-    return Checkpoints.nowhere()
+    return Checkpoints.nowhere(program.total_steps)
   return Checkpoints(
     folder / 'checkpoints',
     every=config.checkpoint.every,

@@ -8,7 +8,7 @@ lists the classes of the images in `val/images`.
 
 import dataclasses
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -75,6 +75,33 @@ def find(path: str) -> Folder:
   else:
     test = _test_split(path, numbers)
   return Folder(_files(train), _files(test), len(classes), classes)
+
+
+def above_classes(path: str) -> Iterator[str]:
+  """The folders at or below a path that have folders of images in them."""
+  inner = [os.path.join(path, name) for name in _folders(path)]
+  if any(_images(place) for place in inner):
+    yield path
+    return
+  for place in inner:
+    yield from above_classes(place)
+
+
+def read_classes(path: str) -> tuple[Files, Sequence[str]]:
+  """The images in the folders of a folder, and the names of the folders.
+
+  Args:
+    path: of the folder.
+
+  Returns:
+    The files, whose labels are positions among the names, and the names.
+
+  Raises:
+    DataError: if one of the folders has no images.
+  """
+  names = _folders(path)
+  numbers = {name: number for number, name in enumerate(names)}
+  return _files(_by_class(path, names, numbers)), names
 
 
 def _test_split(path: str, numbers: dict[str, int]) -> list[tuple[str, int]]:

@@ -9,7 +9,7 @@ its own columns of the order.
 import dataclasses
 import gc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -138,7 +138,7 @@ class Streamed(NamedTuple):
       channels], and 'label', int32 [batch].
     """
     read = _Read(self.train, self.spec, self.num_classes, (seed, epoch))
-    return _batches(read, order, self.workers)
+    return batches(read, order, self.workers)
 
   def test_batches(self, order: np.ndarray) -> Iterator[Rows]:
     """Reads test batches, without anything random.
@@ -150,7 +150,7 @@ class Streamed(NamedTuple):
       As `train_batches`.
     """
     read = _Read(self.test, self.spec, self.num_classes)
-    return _batches(read, order, self.workers)
+    return batches(read, order, self.workers)
 
 
 def read_all(
@@ -171,7 +171,7 @@ def read_all(
   images = np.empty((len(ids), *spec.shape), np.uint8)
   labels = np.empty(len(ids), np.int32)
   start = 0
-  for some in _batches(_Read(source, spec, num_classes), rows, workers=0):
+  for some in batches(_Read(source, spec, num_classes), rows, workers=0):
     stop = min(start + _READ_BATCH, len(ids))
     images[start:stop] = some['image'][: stop - start]
     labels[start:stop] = some['label'][: stop - start]
@@ -208,8 +208,19 @@ class _Read:
     return {'image': images, 'label': labels}
 
 
-def _batches(read: _Read, order: np.ndarray, workers: int) -> Iterator[Rows]:
-  """Reads the rows of an order ahead of their use, in their order."""
+def batches(
+  read: Callable[[np.ndarray], Rows], order: np.ndarray, workers: int
+) -> Iterator[Rows]:
+  """Reads the rows of an order ahead of their use, in their order.
+
+  Args:
+    read: ids -> the examples of a batch; a worker process is sent it.
+    order: ids, int32 [steps, batch].
+    workers: how many processes read, 0 for threads.
+
+  Yields:
+    For each step its examples.
+  """
   # Imported here, for a set in memory does without.
   import grain
   from absl import flags

@@ -11,10 +11,11 @@ memory, even where the state is split over devices.
 import contextlib
 import json
 import pathlib
+import signal
 import sys
 import zlib
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -47,8 +48,8 @@ class Progress(NamedTuple):
 class Checkpoints:
   """Writes a run's checkpoints and reads them back.
 
-  While it is open, SIGTERM stops the run after the step under way; of several
-  processes it may come to any, and they agree on a step.
+  While it is open, SIGTERM and Ctrl-C stop the run after the step under way; of
+  several processes the signal may come to any, and they agree on a step.
 
   Args:
     folder: where they go, None for none.
@@ -97,26 +98,29 @@ class Checkpoints:
       )
 
   @classmethod
-  def nowhere(cls) -> 'Checkpoints':
-    """No checkpoints, and nothing done at SIGTERM."""
-    return cls(None)
+  def nowhere(cls, total_steps: int = 0) -> 'Checkpoints':
+    """No checkpoints: a signal stops the run, which cannot be resumed."""
+    return cls(None, total_steps=total_steps)
 
   def __enter__(self) -> 'Checkpoints':
-    if self.folder is None:
+    if self._is_nowhere_of_several():
       processes.end_at_sigterm()
     else:
       self._preemption.__enter__()
     return self
 
   def __exit__(self, *exception: Any) -> None:
-    if self.folder is not None:
+    if not self._is_nowhere_of_several():
       self._preemption.__exit__(*exception)
     if self._manager is not None:
       with self._writing():
         self._manager.close()
-      # A signal that came with the last step is for the handler outside.
-      if exception[0] is None:
-        self._preemption.pass_on()
+    # A signal that came with the last step is for what comes after this run.
+    if exception[0] is None:
+      self._preemption.pass_on()
+
+  def _is_nowhere_of_several(self) -> bool:
+    return self.folder is None and processes.are_several()
 
   def after_step(
     self, state: TrainState, progress: Progress, records: Records
@@ -130,12 +134,14 @@ class Checkpoints:
         it is written.
 
     Raises:
-      Stopped: if SIGTERM came; the run is saved.
+      Stopped: if SIGTERM or Ctrl-C came; the run is saved.
       CheckpointError: if a checkpoint cannot be written.
     """
-    if self.folder is None:
-      return
     step = progress.step
+    if self.folder is None:
+      if self._preemption.noted and step < self._total_steps:
+        self._stop(step, saved=False)
+      return
     stopping = self._preemption.is_due(step)
     now = stopping or step == self._total_steps
     if self._pending is not None and not now:
@@ -153,10 +159,20 @@ class Checkpoints:
         with self._writing():
           self._manager.wait_until_finished()
     if stopping and step < self._total_steps:
-      raise Stopped(
-        f'Stopped by SIGTERM after step {step} of {self._total_steps}, which '
-        'is saved. Run the same command again to resume.'
-      )
+      self._stop(step, saved=True)
+
+  def _stop(self, step: int, saved: bool) -> NoReturn:
+    outcome = (
+      'which is saved. Run the same command again to resume.'
+      if saved
+      else 'and nothing is saved, as the run has no checkpoints. With '
+      'checkpoint.every above 0, a run can be resumed.'
+    )
+    raise Stopped(
+      f'Stopped by {self._preemption.name} after step {step} of '
+      f'{self._total_steps}, {outcome}',
+      self._preemption.number or signal.SIGTERM,
+    )
 
   def restore(
     self, state: TrainState, logged: int

@@ -14,6 +14,12 @@ remaining runs continue, and the exit status is 1. At the end a table and
 pictures of all runs in WORKDIR are written there.
 """
 
+import signal
+
+if __name__ == '__main__':  # until `preemption.watch`: the system ends it
+  if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import argparse
 import functools
 import pathlib
@@ -52,18 +58,16 @@ def _main(argv: Sequence[str]) -> int:
   )
   try:
     if args.worker is not None:
-      with preemption.stoppable():
-        execute.run_all(jobs.share(todo, *map(int, args.worker.split('/'))))
+      execute.run_all(jobs.share(todo, *map(int, args.worker.split('/'))))
       return 0
     execute.prepare(todo)
-    with preemption.stoppable():
-      if args.jobs == '1':
-        execute.run_all(todo, bar=sys.stderr.isatty())
-      else:
-        jobs.run(argv, jobs.environments(args.jobs))
-  except (preemption.Stopped, KeyboardInterrupt) as stopped:
+    if args.jobs == '1':
+      execute.run_all(todo, bar=sys.stderr.isatty())
+    else:
+      jobs.run(argv, jobs.environments(args.jobs))
+  except preemption.Stopped as stopped:
     print(stopped, file=sys.stderr)
-    return preemption.STOPPED
+    return stopped.status
   markdown, files = document.write(
     results.read(args.workdir), results.names_in(module), args.workdir
   )
@@ -124,4 +128,5 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == '__main__':
+  preemption.watch()
   sys.exit(main())

@@ -13,8 +13,9 @@ from train import run as one_run
 from train import tasks, workdir
 from train.data import memory, stream
 from train.data.open import open_set
+from train.data.tests import open_tests
 from train.engine import loop, records
-from train.engine.preemption import Stopped
+from train.engine.preemption import Preemption, Stopped
 from train.sweep.plan import PlannedRun
 
 # What would only happen again, since the same run is the same to the last bit.
@@ -39,6 +40,7 @@ def prepare(todo: Sequence[PlannedRun]) -> None:
       workdir.check(run.folder, run.config)
       train_config.check(run.config, dataset(run).num_examples)
       tasks.create(run.config, dataset(run))
+      _check_tests(run.config.data.to_json())
   for run in todo:
     _forgive(run)
     # The config says which runs there are to be, before they begin.
@@ -67,23 +69,29 @@ def run_all(todo: Sequence[PlannedRun], bar: bool = False) -> None:
     bar: whether to show each run's progress.
 
   Raises:
-    Stopped: if SIGTERM came; the run under way is saved.
+    Stopped: if SIGTERM or Ctrl-C came; the run under way is saved.
   """
   last = {run.kind: run for run in todo}
   programs = {}
-  for run in todo:
-    if not _is_over(run) and not workdir.is_busy(run.folder):
-      _train(run, programs, bar)
-    if run is last[run.kind]:
-      programs.pop(run.kind, None)  # it holds memory of the device
+  with Preemption() as preemption:
+    for run in todo:
+      if not _is_over(run) and not workdir.is_busy(run.folder):
+        _train(run, programs, bar, preemption)
+      preemption.stop_if_noted()
+      if run is last[run.kind]:
+        programs.pop(run.kind, None)  # it holds memory of the device
 
 
 def _train(
-  run: PlannedRun, programs: dict[tuple[str, str], loop.Program], bar: bool
+  run: PlannedRun,
+  programs: dict[tuple[str, str], loop.Program],
+  bar: bool,
+  preemption: Preemption,
 ) -> None:
   try:
     if run.kind not in programs:
       programs[run.kind] = loop.Program(run.config, dataset(run))
+    preemption.stop_if_noted()
     result = one_run.run(run.config, run.folder, programs[run.kind], bar)
   except Stopped:
     raise
@@ -105,6 +113,11 @@ def dataset(run: PlannedRun) -> memory.Dataset | stream.Streamed:
 @functools.cache
 def _open(options: str) -> memory.Dataset | stream.Streamed:
   return open_set(ml_collections.ConfigDict(json.loads(options)))
+
+
+@functools.cache
+def _check_tests(options: str) -> None:
+  open_tests(ml_collections.ConfigDict(json.loads(options)), _open(options))
 
 
 def missing(todo: Sequence[PlannedRun]) -> int:

@@ -6,12 +6,17 @@ share nothing but the folders.
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 
 from train.checks import ConfigError
+from train.engine.preemption import Preemption
 from train.sweep.plan import PlannedRun
+
+_POLL = 0.1  # seconds between two looks at the processes
 
 # In a process of its own, which gives the devices back when it ends. A TPU's
 # devices that are one chip have the same coordinates.
@@ -32,11 +37,10 @@ def run(
     environments: what each process has in its environment besides ours.
 
   Raises:
-    KeyboardInterrupt: if a signal came; the processes were stopped and have
-      saved.
+    Stopped: if a signal came; the processes were stopped and have saved.
   """
-  processes = []
-  try:
+  processes: list[subprocess.Popen[bytes]] = []
+  with Preemption() as preemption:
     for index, environment in enumerate(environments):
       worker = f'--worker={index}/{len(environments)}'
       processes.append(
@@ -47,14 +51,25 @@ def run(
           start_new_session=True,
         )
       )
-    for process in processes:
-      process.wait()
-  except KeyboardInterrupt:
-    for process in processes:
-      process.terminate()
-    for process in processes:
-      process.wait()
-    raise
+    while any(process.poll() is None for process in processes):
+      if preemption.noted:
+        for process in processes:
+          process.terminate()
+        for process in processes:
+          process.wait()
+      time.sleep(_POLL)
+    preemption.stop_if_noted()
+  for process in processes:
+    # Its errors are its own to say, but not what ended it from outside.
+    if process.returncode < 0:
+      number = -process.returncode
+      print(
+        f'Given --jobs={len(processes)}. Process {process.pid} of them was '
+        f'killed by signal {number} ({signal.strsignal(number)}), mostly '
+        'because memory ran out. Run the same command again to resume its '
+        'runs, with fewer --jobs if that is so.',
+        file=sys.stderr,
+      )
 
 
 def environments(jobs: str) -> list[dict[str, str]]:

@@ -74,6 +74,9 @@ class Task(NamedTuple):
       nothing is normalised.
     probabilities: outputs -> float ``[batch, classes]``, where a greater output
       is a greater probability; None where the outputs are of no classes.
+    test_fields: what a row of a further test set has beside its image and its
+      id, in place of `fields`; ``prepare`` without a key and ``sums`` take such
+      rows too. Empty where the task is tested on its own test split alone.
   """
 
   fields: Mapping[str, Field]
@@ -86,6 +89,7 @@ class Task(NamedTuple):
   main: Score
   normalisation: tuple[Any, Any] | None = None
   probabilities: Callable[[Any], jax.Array] | None = None
+  test_fields: tuple[str, ...] = ()
 
 
 def fact(dataset: Any, name: str) -> Any:
