@@ -13,8 +13,6 @@ from train.engine import feed
 from train.engine.step import Step, TrainState
 from train.tasks import Rows
 
-_BATCH = 500
-
 
 class Testing:
   """Tests the states of a run.
@@ -77,7 +75,8 @@ class Testing:
     The last batch is filled up with the first examples, which do not count.
     """
     devices = self._step.devices.count
-    size = -(-min(_BATCH, count) // devices) * devices
+    size = min(self._step.config.test_batch_size, count)
+    size = -(-size // devices) * devices
     positions = np.arange(-(-count // size) * size).reshape(-1, size)
     return positions % count, (positions < count).astype(np.float32)
 
