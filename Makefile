@@ -26,7 +26,8 @@ help:
 	@echo 'make lint     check style and types only'
 	@echo 'make format   put the sources into the style that lint expects'
 	@echo 'make demo     train on a small data set and show what comes out'
-	@echo '              (METHODS=all for every method, or names with commas)'
+	@echo '              (METHODS=all for every method, or names with commas;'
+	@echo '              TASK=classification is the default)'
 	@echo 'make bench    measure what every method costs over SGD, in turns'
 	@echo "              (ARGS='--networks=resnet --rows=sam,arsam' narrows it)"
 	@echo 'make install  set up $(VENV) only (the others do it when needed)'
@@ -61,7 +62,8 @@ test: lint
 	@NPROC=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 demo: $(INSTALLED)
-	@$(BIN)/python -m train.tools.demo $(if $(METHODS),--methods=$(METHODS)) $(ARGS)
+	@$(BIN)/python -m train.tools.demo $(if $(TASK),--task=$(TASK)) \
+	  $(if $(METHODS),--methods=$(METHODS)) $(ARGS)
 
 bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks $(ARGS)

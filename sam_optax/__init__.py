@@ -14,6 +14,7 @@ from sam_optax import ascent as ascent
 from sam_optax import cadence as cadence
 from sam_optax import descent as descent
 from sam_optax import diagnostics as diagnostics
+from sam_optax import frameworks as frameworks
 from sam_optax import kernels as kernels
 from sam_optax import selection as selection
 from sam_optax._accumulate import accumulate as accumulate

@@ -67,7 +67,7 @@ def if_finite(method: SharpnessAware) -> SharpnessAware:
 
   def judged(direction, new, old):
     # A direction may be finite, and an average of gradients not.
-    finite = _is_finite(direction) & ~_has_nan(new)
+    finite = _tree.is_finite(direction) & ~_has_nan(new)
     return _nan_unless(finite, direction), IfFiniteState(
       optax.tree.where(finite, new, old.method),
       finite,
@@ -105,11 +105,18 @@ def if_finite(method: SharpnessAware) -> SharpnessAware:
     method_state, weights = inner(state.method)
     return state._replace(method=method_state), weights
 
+  def perturbed_params(grad_fn, params, state, *arguments, **options):
+    _given.state(state, IfFiniteState)
+    return method.perturbed_params(
+      grad_fn, params, state.method, *arguments, **options
+    )
+
   return method._replace(
     init=init,
     update=update,
     value_and_grad=value_and_grad,
     decide=decide,
+    perturbed_params=perturbed_params,
     plan=None,
     first_pass=method.first_pass and first_pass,
     start_epoch=method.start_epoch and start_epoch,
@@ -117,12 +124,6 @@ def if_finite(method: SharpnessAware) -> SharpnessAware:
       method.for_collectives(collectives)
     ),
   )
-
-
-def _is_finite(tree: _base.PyTree) -> jax.Array:
-  """Whether every entry is."""
-  leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
-  return jnp.all(jnp.asarray(leaves, jnp.bool_))
 
 
 def _has_nan(state: _base.State) -> jax.Array:
@@ -142,7 +143,7 @@ def _nan_if_any(gradient: _base.PyTree) -> _base.PyTree:
 
   A leaf that the ascent leaves alone would reach the state and nothing else.
   """
-  return _nan_unless(_is_finite(gradient), gradient)
+  return _nan_unless(_tree.is_finite(gradient), gradient)
 
 
 def _nan_unless(finite: jax.Array, tree: _base.PyTree) -> _base.PyTree:

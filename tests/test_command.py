@@ -1,5 +1,8 @@
 """Command lines: one way to parse them, and help that a stranger can use."""
 
+import pathlib
+import subprocess
+
 import pytest
 
 from train import __main__ as train_command
@@ -7,7 +10,7 @@ from train import command, predict, variants
 from train.checks import ConfigError
 from train.report import __main__ as report_command
 from train.sweep import __main__ as sweep_command
-from train.tools import contact_sheet, demo, prepare
+from train.tools import contact_sheet, demo, demos, prepare
 
 COMMANDS = {
   'train': train_command,
@@ -96,3 +99,31 @@ def test_a_config_without_variants(tmp_path):
   assert variants.load(str(path)).epochs == 10
   with pytest.raises(ConfigError, match='has no variants'):
     variants.load(f'{path}:sam')
+
+
+@pytest.mark.parametrize('name', demos.DEMOS)
+def test_a_demonstration_has_a_config_with_its_rows(name):
+  module = variants.read(demos.DEMOS[name].config)
+  assert set(module['DEMO'].values()) <= set(module['VARIANTS'])
+  for variant in module['DEMO'].values():
+    module['get_config'](variant)
+
+
+def test_an_unknown_demonstration_is_refused(capsys):
+  assert demo.main(['--task=clasification']) == 1
+  assert "Did you mean 'classification'" in capsys.readouterr().err
+
+
+def test_make_demo_takes_a_task():
+  root = pathlib.Path(__file__).parent.parent
+  done = subprocess.run(
+    ['make', '-n', 'demo', 'TASK=classification', 'METHODS=sgd,sam'],
+    cwd=root,
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  line = ' '.join(done.stdout.replace('\\\n', ' ').split())
+  assert 'train.tools.demo --task=classification --methods=sgd,sam' in line
+  for name in demos.DEMOS:
+    assert name in (root / 'Makefile').read_text()

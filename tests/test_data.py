@@ -686,6 +686,35 @@ def test_the_published_cifar100_is_known_in_any_order(cifar100, monkeypatch):
   assert 'test records' in CIFAR100.check(turned)
 
 
+def test_the_statistics_of_cifar100(cifar100):
+  root, records = cifar100
+  # Each channel of its own, so that no order of the bytes but one gives them.
+  rows = records['train'].copy()
+  for channel in range(3):
+    begin = 2 + 1024 * channel
+    rows[:, begin : begin + 1024] //= channel + 2
+  file = root / 'binary/cifar-100-binary/train.bin'
+  file.write_bytes(rows.tobytes())
+  read = published.read(CIFAR100, str(root / 'binary'))
+  mean, std = published.channel_statistics(read['train'])
+  planes = rows[:, 2:].reshape(-1, 3, 32, 32).astype(np.float64)
+  np.testing.assert_allclose(mean, planes.mean((0, 2, 3)), atol=6e-4)
+  np.testing.assert_allclose(std, planes.std((0, 2, 3)), atol=6e-4)
+  # Those of the published file, of which a reader is told where it differs.
+  assert published.CIFAR100_MEANS == (129.304, 124.070, 112.434)
+  assert published.CIFAR100_STDS == (68.170, 65.392, 70.418)
+  note = CIFAR100.check({**read, 'train': rows})
+  assert str(mean) in note and '(129.304, 124.07, 112.434)' in note
+
+
+def test_the_published_cifar100_has_500_images_of_a_class():
+  per_class = published.CIFAR100_PER_CLASS
+  assert {k: 100 * v for k, v in per_class.items()} == {
+    'train': 50_000,
+    'test': 10_000,
+  }
+
+
 def test_cifar100_of_another_number_of_images_is_refused(cifar100):
   _, records = cifar100
   short = {**records, 'train': records['train'][1:]}

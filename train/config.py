@@ -38,6 +38,9 @@ def default() -> Config:
       # Of the network's products: 'float32', 'bfloat16', or 'auto', bfloat16 on
       # GPU and TPU. The parameters are float32.
       'dtype': 'auto',
+      # Of a test's batches, for the memory alone: the scores do not depend on
+      # it but by rounding.
+      'test_batch_size': 500,
       'eval_every': 1,  # epochs
       'log_every': 10,  # steps
       # Steps, 0 for none; and how many of the last checkpoints stay.
@@ -70,6 +73,9 @@ def default() -> Config:
         # how many processes, 0 for threads.
         'stream': config_dict.placeholder(bool),
         'workers': 0,
+        # Further test sets, by name, at the end of the run: see DEFAULTS in
+        # train/data/tests.py for the keys of each.
+        'tests': {},
         # Symmetric noise on the training labels, see
         # train/tasks/label_noise.py: the share that is drawn anew, from 'all'
         # classes or the 'wrong' ones.
@@ -109,8 +115,13 @@ def default() -> Config:
       'optimizer': {
         'name': 'sgd',
         'learning_rate': 0.1,
-        'schedule': 'cosine',  # per step; or 'linear', 'drops', 'constant'
-        'end': 0.0,  # where cosine and linear end, times the learning rate
+        # Per step; or 'linear', 'poly', 'drops', 'constant'.
+        'schedule': 'cosine',
+        'end': 0.0,  # where the first three end, times the learning rate
+        'power': 0.9,  # of 'poly': the rate falls as (1 - step / steps)**power
+        # Other learning rates by the parameters' path: (('head', 10.0),) is ten
+        # times the rate for all that is under `head` in the network.
+        'multipliers': config_dict.placeholder(tuple),
         # Of 'drops': where, as shares of the steps, and what they multiply by.
         'drop_at': (0.3, 0.6, 0.8),
         'drop': 0.2,
@@ -152,7 +163,13 @@ def check(config: Config, num_examples: int) -> int:
   Raises:
     ConfigError: if a number cannot be used.
   """
-  for name in ('epochs', 'batch_size', 'eval_every', 'log_every'):
+  for name in (
+    'epochs',
+    'batch_size',
+    'test_batch_size',
+    'eval_every',
+    'log_every',
+  ):
     checks.at_least(name, config[name], 1)
   # NumPy's generators and JAX's keys take no other.
   checks.between('seed', config.seed, 0, 2**32 - 1, 'It seeds 32 bits')

@@ -50,9 +50,13 @@ def run(
   if program is None:
     dataset = open_set(config.data)
     program = loop.Program(config, dataset)
+    if processes.is_primary():
+      program.seen.say()
   with contextlib.ExitStack() as stack:
     lock = workdir.locked(folder, config)
     processes.on_primary(lambda: stack.enter_context(lock))
+    data = {'digest': program.seen.digest, 'seen': program.seen.line}
+    processes.on_primary(lambda: workdir.begin_data(folder, data))
     checkpoints = stack.enter_context(_checkpoints(folder, program))
     start = checkpoints.restore(
       program.init(config.seed), log.steps_logged(folder)
@@ -92,6 +96,10 @@ def summary(result: loop.Result, folder: pathlib.Path) -> str:
     'gradient evaluations per step  '
     f'{result.gradient_evaluations_per_step:.3f}',
     f'SAM steps                      {result.sam_fraction:.1%}',
+    *(
+      f'{f"test {main.name}, {name}":29}  {main.text(scores[main.name])}'
+      for name, scores in result.further.items()
+    ),
     f'compilation                    {result.compile_seconds:.1f} s',
     *(f'wrote {folder / name}' for name in _FILES),
   ]

@@ -16,6 +16,8 @@ MAY_DIFFER = ('checkpoint', 'log_every', 'data.workers')
 FAILURE = 'failure.json'
 # The name of a run's task and its main score.
 TASK = 'task.json'
+# What of the data set was seen, and a digest of it.
+DATA = 'data.json'
 # The folder of a finished run's model, see train/engine/export.py.
 MODEL = 'model'
 _OF_A_RUN = ('metrics.jsonl', 'checkpoints')
@@ -88,6 +90,44 @@ def check_same(folder: pathlib.Path, config: Config) -> None:
       'same config to resume, or another folder; '
       f'only {", ".join(MAY_DIFFER)} may differ.'
     )
+
+
+def check_data(folder: pathlib.Path, data: Mapping[str, Any]) -> None:
+  """Refuses a folder that holds a run on other data under the same name.
+
+  Args:
+    folder: the folder of a run.
+    data: 'digest' of the data, and what was 'seen' of them.
+
+  Raises:
+    ConfigError: if the run was begun on data of another digest.
+  """
+  if not is_begun(folder):
+    return
+  try:
+    there = json.loads((folder / DATA).read_text())
+    digest, seen = there['digest'], there['seen']
+  except FileNotFoundError:
+    return
+  except (ValueError, KeyError, TypeError) as error:
+    raise ConfigError(
+      f'Given workdir={folder}. Its {DATA} is not whole, so that nobody knows '
+      'which data its run is on. Give another folder, or, if the data are '
+      f'those that it was begun on, delete {DATA}.'
+    ) from error
+  if digest != data['digest']:
+    raise ConfigError(
+      f'Given workdir={folder}. It already holds a run on other data of the '
+      f'same name: {seen} (digest {digest}) there, and {data["seen"]} (digest '
+      f'{data["digest"]}) here. What came out would be of neither. Put the '
+      'data back to resume, or give another folder.'
+    )
+
+
+def begin_data(folder: pathlib.Path, data: Mapping[str, Any]) -> None:
+  """Checks the data of a run, see `check_data`, and writes what they are."""
+  check_data(folder, data)
+  write(folder / DATA, json.dumps(data, indent=2))
 
 
 def differing(

@@ -3,7 +3,7 @@
 import contextlib
 import io
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class Encoded(NamedTuple):
   """An example as it is stored."""
 
   image: str | bytes | np.ndarray  # a path, its content, or pixels [h, w, c]
-  label: int
+  label: Any  # a number, or some where an image has several
   name: str  # for an error
 
 

@@ -9,13 +9,13 @@ its own columns of the order.
 import dataclasses
 import gc
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
 from train.checks import DataError
-from train.data import crop, image
+from train.data import crop, digest, image
 
 # The published sides of ImageNet are 224 pixels out of 256.
 _CENTRAL_SHARE = 224 / 256
@@ -88,6 +88,7 @@ class Streamed(NamedTuple):
   spec: ImageSpec
   workers: int = 0  # processes; 0 for threads of this one
   class_names: Sequence[str] = ()
+  notes: Sequence[str] = ()  # what is rarely meant, and what to do about it
 
   @property
   def fields(self) -> tuple[str, ...]:
@@ -122,6 +123,14 @@ class Streamed(NamedTuple):
     rows = read_all(self.train, self.spec, self.num_classes, ids)
     return rows['image']
 
+  def values(self, field: str) -> np.ndarray | None:
+    """A field of all training examples, None where it must be read first."""
+    return getattr(self.train, f'{field}s', None)
+
+  def digest(self) -> str:
+    """A hash of what is cheap to read, see `train/data/digest.py`."""
+    return digest.of_sources(self.train, self.test, self.facts)
+
   def train_batches(
     self, order: np.ndarray, seed: int, epoch: int
   ) -> Iterator[Rows]:
@@ -138,7 +147,7 @@ class Streamed(NamedTuple):
       channels], and 'label', int32 [batch].
     """
     read = _Read(self.train, self.spec, self.num_classes, (seed, epoch))
-    return _batches(read, order, self.workers)
+    return batches(read, order, self.workers)
 
   def test_batches(self, order: np.ndarray) -> Iterator[Rows]:
     """Reads test batches, without anything random.
@@ -150,7 +159,7 @@ class Streamed(NamedTuple):
       As `train_batches`.
     """
     read = _Read(self.test, self.spec, self.num_classes)
-    return _batches(read, order, self.workers)
+    return batches(read, order, self.workers)
 
 
 def read_all(
@@ -171,7 +180,7 @@ def read_all(
   images = np.empty((len(ids), *spec.shape), np.uint8)
   labels = np.empty(len(ids), np.int32)
   start = 0
-  for some in _batches(_Read(source, spec, num_classes), rows, workers=0):
+  for some in batches(_Read(source, spec, num_classes), rows, workers=0):
     stop = min(start + _READ_BATCH, len(ids))
     images[start:stop] = some['image'][: stop - start]
     labels[start:stop] = some['label'][: stop - start]
@@ -208,8 +217,19 @@ class _Read:
     return {'image': images, 'label': labels}
 
 
-def _batches(read: _Read, order: np.ndarray, workers: int) -> Iterator[Rows]:
-  """Reads the rows of an order ahead of their use, in their order."""
+def batches(
+  read: Callable[[np.ndarray], Rows], order: np.ndarray, workers: int
+) -> Iterator[Rows]:
+  """Reads the rows of an order ahead of their use, in their order.
+
+  Args:
+    read: ids -> the examples of a batch; a worker process is sent it.
+    order: ids, int32 [steps, batch].
+    workers: how many processes read, 0 for threads.
+
+  Yields:
+    For each step its examples.
+  """
   # Imported here, for a set in memory does without.
   import grain
   from absl import flags

@@ -42,6 +42,7 @@ class Records:
 
   name: str
   source: Any  # examples by number
+  label: str = 'label'  # the feature
 
   def __len__(self) -> int:
     return len(self.source)
@@ -49,7 +50,8 @@ class Records:
   def __getitem__(self, number: int) -> Encoded:
     example = self.source[number]
     name = f'example {number} of {self.name}'
-    return Encoded(example['image'], int(example['label']), name)
+    # A number, or an array where an example has several.
+    return Encoded(example['image'], example[self.label], name)
 
 
 class Prepared(NamedTuple):
@@ -75,17 +77,7 @@ class Prepared(NamedTuple):
     return [_read_all(self.name, source) for source in self._sources('image')]
 
   def _sources(self, decoded: str | None = None) -> list[Any]:
-    tfds = import_tfds(self.name)
-    # Of an example's images, a mask for one, no other is asked for.
-    skipped = {
-      name: tfds.decode.SkipDecoding()
-      for name, feature in self.builder.info.features.items()
-      if isinstance(feature, tfds.features.Image) and name != decoded
-    }
-    return [
-      self.builder.as_data_source(split, decoders=skipped)
-      for split in self.splits
-    ]
+    return [_source(self.builder, split, decoded) for split in self.splits]
 
 
 def find(name: str, data_dir: str | None) -> Prepared:
@@ -113,16 +105,7 @@ def find(name: str, data_dir: str | None) -> Prepared:
       f' features {sorted(features)} and the splits {sorted(splits)}. Write'
       ' what you need of it as an .npz file.'
     )
-  try:
-    builder.as_data_source(chosen[0])
-  # Raised by TFDS for a file format without random access.
-  except NotImplementedError as error:
-    raise DataError(
-      f'Cannot read {name!r} from {builder.data_path}. It was prepared as'
-      f' {builder.info.file_format}, which has no random access. Prepare it'
-      ' again as array_record into another data_dir, or remove that folder'
-      f' first. {how_to_prepare(name, data_dir)}'
-    ) from error
+  _check_access(name, data_dir, builder, chosen[0])
   return Prepared(
     name,
     builder,
@@ -131,6 +114,42 @@ def find(name: str, data_dir: str | None) -> Prepared:
     tuple(features['image'].shape),
     tuple(features['label'].names or ()),
   )
+
+
+def find_test(
+  name: str, data_dir: str | None, split: str | None, label: str
+) -> tuple[Records, Sequence[str]]:
+  """Finds a split that is only tested on.
+
+  Args:
+    name: as TFDS has it.
+    data_dir: where prepared sets are, None for TFDS's own place.
+    split: None for `test` or else `validation`.
+    label: the feature that has a label or a list of labels.
+
+  Returns:
+    The examples, and the names of the classes, by their numbers.
+
+  Raises:
+    DataError: when there is no such set here, or no such split or feature.
+  """
+  builder = _prepared_builder(import_tfds(name), name, data_dir)
+  features, splits = builder.info.features, builder.info.splits
+  chosen = split or splits_of(builder.name, set(splits))[1]
+  missing = {'image', label} - set(features) | {chosen} - set(splits)
+  if missing:
+    raise DataError(
+      f'Cannot test on {name!r}. It lacks {", ".join(sorted(missing))}: it has'
+      f' the features {sorted(features)} and the splits {sorted(splits)}. Name'
+      ' one of them as `label` or as `split`.'
+    )
+  _check_access(name, data_dir, builder, chosen)
+  of_one = getattr(features[label], 'feature', features[label])
+  names = of_one.names or tuple(map(str, range(of_one.num_classes)))
+  records = Records(
+    f'the split {chosen} of {name!r}', _source(builder, chosen), label
+  )
+  return records, tuple(names)
 
 
 def splits_of(name: str, available: set[str]) -> tuple[str, str]:
@@ -211,6 +230,32 @@ def _prepared_builder(tfds: Any, name: str, data_dir: str | None) -> Any:
       f' {builder.data_path}. {how_to_prepare(name, data_dir)}'
     )
   return builder
+
+
+def _check_access(
+  name: str, data_dir: str | None, builder: Any, split: str
+) -> None:
+  try:
+    builder.as_data_source(split)
+  # Raised by TFDS for a file format without random access.
+  except NotImplementedError as error:
+    raise DataError(
+      f'Cannot read {name!r} from {builder.data_path}. It was prepared as'
+      f' {builder.info.file_format}, which has no random access. Prepare it'
+      ' again as array_record into another data_dir, or remove that folder'
+      f' first. {how_to_prepare(name, data_dir)}'
+    ) from error
+
+
+def _source(builder: Any, split: str, decoded: str | None = None) -> Any:
+  tfds = import_tfds(builder.name)
+  # Of an example's images, a mask for one, no other is asked for.
+  skipped = {
+    name: tfds.decode.SkipDecoding()
+    for name, feature in builder.info.features.items()
+    if isinstance(feature, tfds.features.Image) and name != decoded
+  }
+  return builder.as_data_source(split, decoders=skipped)
 
 
 def _read_all(name: str, source: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -2,7 +2,7 @@
 
 import collections
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -142,15 +142,33 @@ class PrefetchingFeed:
 
   def test(self, order: np.ndarray) -> Iterator[Rows]:
     """For each row of an order its test examples."""
-    size = order.shape[1]
-    order = order[:, self._devices.own_rows(size)]
-    return _ahead(
-      jax.device_put(self._devices.split(self._only(rows), size))
-      for rows in self._dataset.test_batches(order)
-    )
+    read = lambda order: map(self._only, self._dataset.test_batches(order))
+    return placed(read, order, self._devices)
 
   def _only(self, rows: Rows) -> Rows:
     return {name: rows[name] for name in ('image', *self._fields)}
+
+
+def placed(
+  read: Callable[[np.ndarray], Iterator[Rows]],
+  order: np.ndarray,
+  devices: Devices,
+) -> Iterator[Rows]:
+  """Test batches on the devices, some ahead; each process reads its own rows.
+
+  Args:
+    read: order -> the examples of each of its rows.
+    order: positions, int32 ``[steps, batch]``.
+    devices: of the run.
+
+  Returns:
+    For each row of the order its examples.
+  """
+  size = order.shape[1]
+  order = order[:, devices.own_rows(size)]
+  return _ahead(
+    jax.device_put(devices.split(rows, size)) for rows in read(order)
+  )
 
 
 def _ahead(batches: Iterator[Any]) -> Iterator[Any]:

@@ -16,15 +16,15 @@ import optax
 
 from train import config as train_config
 from train.data import memory, stream
-from train.engine import feed
+from train.data.tests import open_tests
+from train.engine import feed, seen
 from train.engine.checkpoint import Checkpoints, Progress
 from train.engine.feed import Batch
 from train.engine.log import Log
 from train.engine.records import Records
 from train.engine.step import Step, TrainState
+from train.engine.testing import Testing
 from train.tasks import Score
-
-_TEST_BATCH = 500
 
 
 class Result(NamedTuple):
@@ -38,12 +38,16 @@ class Result(NamedTuple):
   steps: int
   train_seconds: float
   compile_seconds: float
+  # Of each further test set, see `train/engine/testing.py`.
+  further: Mapping[str, Mapping[str, Any]] = {}
 
   def record(self) -> dict[str, Any]:
     """The result as `result.json` has it."""
     numbers = self._asdict()
     scores = numbers.pop('scores')
     del numbers['main']
+    if further := numbers.pop('further'):
+      numbers['tests'] = further
     return {**{f'test_{name}': x for name, x in scores.items()}, **numbers}
 
 
@@ -75,6 +79,7 @@ class Program:
   ):
     self.config = config
     self.step = step or Step(config, dataset)
+    self.seen = seen.see(self.step.task, dataset)
     self.method = self.step.method
     self.num_examples = self.step.num_examples
     self.total_steps = self.step.total_steps
@@ -89,7 +94,9 @@ class Program:
     )
     self._compiled: dict[Kind, Callable[..., Any]] = {}
     self._init = jax.jit(self.step.init)
-    self._evaluate = self.devices.jit(self.step.evaluate)
+    further = open_tests(config.data, dataset)
+    self._testing = Testing(self.step, self.feed, further)
+    self.further_tests = self._testing.further_scores
     self.compile_seconds = 0.0
     if self.devices.count > 1:
       self._try_out()
@@ -168,6 +175,7 @@ class Program:
       steps=self.total_steps,
       train_seconds=progress.seconds,
       compile_seconds=progress.compile_seconds,
+      further=self.further_tests(state),
     )
 
   def init(self, seed: int) -> TrainState:
@@ -326,22 +334,7 @@ class Program:
 
   def test(self, state: TrainState) -> dict[str, float]:
     """The task's scores over the whole test split."""
-    count, devices = self.feed.num_tested, self.devices.count
-    size = -(-min(_TEST_BATCH, count) // devices) * devices
-    positions = np.arange(-(-count // size) * size).reshape(-1, size)
-    # The last batch is filled up with the first images, which do not count.
-    valid = (positions < count).astype(np.float32)
-    params = state.params if state.average is None else state.average
-    batches = self.feed.test(positions % count)
-    # Added up in float64: as many terms as there are batches.
-    sums: Any = None
-    for rows, valid_here in zip(batches, valid, strict=True):
-      found = self._evaluate(
-        params, state.statistics, rows, self.devices.split(valid_here)
-      )
-      found = jax.tree.map(np.float64, jax.device_get(found))
-      sums = found if sums is None else jax.tree.map(np.add, sums, found)
-    return self.step.task.scores(sums)
+    return self._testing.scores(state)
 
   def _reference_ids(self, ids: np.ndarray) -> np.ndarray | None:
     """The examples of the second gradient source, for methods that have one."""

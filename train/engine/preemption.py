@@ -16,7 +16,7 @@ from train.parallel import processes
 
 # As a shell has them: 128 and the signal's number.
 INTERRUPTED, STOPPED = 130, 143
-_NAMES = {signal.SIGINT: 'Ctrl-C', signal.SIGTERM: 'SIGTERM'}
+_NAMES: dict[int, str] = {signal.SIGINT: 'Ctrl-C', signal.SIGTERM: 'SIGTERM'}
 
 # Those that are open, the innermost last: whoever they are of can save.
 _open: list['Preemption'] = []

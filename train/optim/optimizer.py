@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import optax
 
 import sam_optax
@@ -59,7 +60,18 @@ def build_optimizer(
   decayed = checks.pick('optimizer.decayed', options.decayed, _MASKS)
   rate = build_schedule(config, total_steps)
   build = checks.pick('optimizer.name', options.name, OPTIMIZERS)
-  optimizer = build(options, rate, decayed)
+  factors = _factors(options.multipliers)
+  if factors:
+    scaled = lambda factor: lambda step: factor * rate(step)
+    optimizer = optax.partition(
+      {
+        path: build(options, scaled(factor), decayed)
+        for path, factor in factors.items()
+      },
+      lambda params: _labels(params, factors),
+    )
+  else:
+    optimizer = build(options, rate, decayed)
   if options.clip is None:
     return optimizer
   if not options.clip > 0:
@@ -68,6 +80,51 @@ def build_optimizer(
       'gradient keeps. Use a number above 0, or leave it out.'
     )
   return optax.chain(optax.clip_by_global_norm(options.clip), optimizer)
+
+
+# The label of the parameters that no path of `optimizer.multipliers` names.
+_REST = ''
+
+
+def _factors(multipliers: Any) -> dict[str, float]:
+  """The factor on the learning rate by path, that of the others included."""
+  if not multipliers:
+    return {}
+  # From the command line one pair is often given without the outer brackets.
+  pairs = [multipliers] if isinstance(multipliers[0], str) else multipliers
+  for pair in pairs:
+    if len(pair) != 2 or not isinstance(pair[0], str) or not pair[0]:
+      raise checks.ConfigError(
+        f'Given optimizer.multipliers={multipliers}. It is a list of pairs, of '
+        "a path and the factor on its learning rate. Use (('head', 10.0),)."
+      )
+    checks.at_least(f'optimizer.multipliers of {pair[0]!r}', pair[1], 0)
+  return {_REST: 1.0, **{path: float(factor) for path, factor in pairs}}
+
+
+def _labels(params: Any, factors: dict[str, float]) -> Any:
+  """The longest path of `factors` that each parameter's path starts with."""
+  found = set()
+
+  def label(keys: Any, leaf: Any) -> str:
+    del leaf
+    names = [str(getattr(key, 'key', key)) for key in keys]
+    for end in range(len(names), 0, -1):
+      path = '/'.join(names[:end])
+      if path in factors:
+        found.add(path)
+        return path
+    return _REST
+
+  labels = jax.tree.map_with_path(label, params)
+  unused = sorted(set(factors) - found - {_REST})
+  if unused:
+    raise checks.ConfigError(
+      f'Given optimizer.multipliers of {", ".join(map(repr, unused))}. No '
+      'parameter has a path that starts so. Use names of the network from the '
+      f'top, with / between: it has {", ".join(map(str, params))}.'
+    )
+  return labels
 
 
 _MASKS = {'all': None, 'kernels': sam_optax.kernels.mask}
@@ -118,6 +175,14 @@ def _linear(options, steps):
   return optax.linear_schedule(rate, options.end * rate, steps)
 
 
+def _poly(options, steps):
+  checks.at_least('optimizer.power', options.power, 0)
+  rate = options.learning_rate
+  return optax.polynomial_schedule(
+    rate, options.end * rate, options.power, steps
+  )
+
+
 def _drops(options, steps):
   for share in options.drop_at:
     checks.between(
@@ -136,6 +201,7 @@ def _drops(options, steps):
 SCHEDULES = {
   'cosine': _cosine,
   'linear': _linear,
+  'poly': _poly,
   'drops': _drops,
   'constant': lambda options, steps: optax.constant_schedule(
     options.learning_rate

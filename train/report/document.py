@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from train import workdir
-from train.report import curves, sensitivity, table
+from train.report import curves, further, sensitivity, table
 from train.report.results import Names, SavedRun, main_of, rows
 
 _VERSIONS = ('sam_optax', 'jax', 'optax', 'flax')
@@ -24,6 +24,8 @@ def text(found: Sequence[SavedRun], names: Names) -> str:
     for overrides in swept:
       here = [row for row in made if row['overrides'] == overrides]
       parts += [f'{overrides or "As configured"}:', table.full(here, main)]
+  if further_sets := further.text(found, names, main):
+    parts += ['Further test sets:', further_sets]
   for row in made:
     for seed, failure in row['failed'].items():
       where = ' '.join(filter(None, (row['method'], row['overrides'])))

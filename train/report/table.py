@@ -21,14 +21,14 @@ def full(table: Sequence[Row], main: Score) -> str:
   columns = {
     'method': lambda row: row['method'],
     'seeds': _seeds,
-    f'test {main.name}': lambda row: _score(row['score'], main),
-    'published': lambda row: _score(row['published'], main),
-    'difference': lambda row: _number(row['difference'], '+.2f'),
-    'gradients/step': lambda row: _number(row['gradients_per_step'], '.2f'),
+    f'test {main.name}': lambda row: score(row['score'], main),
+    'published': lambda row: score(row['published'], main),
+    'difference': lambda row: number(row['difference'], '+.2f'),
+    'gradients/step': lambda row: number(row['gradients_per_step'], '.2f'),
     'SAM steps': lambda row: _share(row['sam_fraction']),
-    'images/s': lambda row: _number(row['images_per_second'], ',.0f'),
-    'relative speed': lambda row: _number(row['relative_speed'], '.2f'),
-    'published speed': lambda row: _number(_published_speed(row), '.2f'),
+    'images/s': lambda row: number(row['images_per_second'], ',.0f'),
+    'relative speed': lambda row: number(row['relative_speed'], '.2f'),
+    'published speed': lambda row: number(_published_speed(row), '.2f'),
   }
   if not any(row['published'] for row in table):
     del columns['published'], columns['difference']
@@ -56,9 +56,9 @@ def overview(table: Sequence[Row], main: Score) -> str:
     row = cells.get((method, overrides))
     if row is None:
       return '-'
-    score = _score(row['score'], main)
+    text = score(row['score'], main)
     whole = row['seeds'] == row['planned_seeds']
-    return score if whole else f'{score} ({_seeds(row)} seeds)'
+    return text if whole else f'{text} ({_seeds(row)} seeds)'
 
   methods = dict.fromkeys(row['method'] for row in table)
   return markdown(
@@ -85,7 +85,8 @@ def _seeds(row: Row) -> str:
   return text + (f', {len(row["failed"])} failed' if row['failed'] else '')
 
 
-def _score(number: Mapping[str, Any] | None, main: Score) -> str:
+def score(number: Mapping[str, Any] | None, main: Score) -> str:
+  """A mean with its unit and its standard deviation, '-' for none."""
   if number is None or number['mean'] is None:
     return '-'
   spread = '' if number['std'] is None else f' ± {number["std"]:.2f}'
@@ -96,5 +97,6 @@ def _share(value: float | None) -> str:
   return '-' if value is None else f'{100 * value:.0f} %'
 
 
-def _number(value: float | None, form: str) -> str:
+def number(value: float | None, form: str) -> str:
+  """A number in some form, '-' for none."""
   return '-' if value is None else f'{value:{form}}'

@@ -13,8 +13,10 @@ from train import config as train_config
 from train import run as one_run
 from train.data import memory, stream
 from train.data.open import open_set
+from train.data.tests import open_tests
 from train.engine import loop, records
 from train.engine.preemption import Preemption, Stopped
+from train.engine.seen import see
 from train.sweep.plan import PlannedRun
 
 # What would only happen again, since the same run is the same to the last bit.
@@ -31,6 +33,7 @@ def prepare(todo: Sequence[PlannedRun]) -> None:
     ConfigError, DataError: if a folder holds a run of another config, or a
       config cannot be run.
   """
+  seen_by_kind = {}
   for run in todo:
     # What failed before its first step is no run of another config.
     if _is_over(run) and workdir.is_begun(run.folder):
@@ -38,7 +41,19 @@ def prepare(todo: Sequence[PlannedRun]) -> None:
     elif not workdir.is_busy(run.folder):
       workdir.check(run.folder, run.config)
       train_config.check(run.config, dataset(run).num_examples)
-      tasks.create(run.config, dataset(run))
+      task = tasks.create(run.config, dataset(run))
+      kind = run.config.task, run.config.data.to_json()
+      seen = seen_by_kind.get(kind) or see(task, dataset(run))
+      seen_by_kind[kind] = seen
+      _check_tests(run.config.data.to_json())
+  for seen in seen_by_kind.values():
+    seen.say()
+  for run in todo:
+    # Beside runs on data of the same name, finished ones too.
+    seen = seen_by_kind.get((run.config.task, run.config.data.to_json()))
+    if seen is not None:
+      data = {'digest': seen.digest, 'seen': seen.line}
+      workdir.check_data(run.folder, data)
   for run in todo:
     _forgive(run)
     # The config says which runs there are to be, before they begin.
@@ -111,6 +126,11 @@ def dataset(run: PlannedRun) -> memory.Dataset | stream.Streamed:
 @functools.cache
 def _open(options: str) -> memory.Dataset | stream.Streamed:
   return open_set(ml_collections.ConfigDict(json.loads(options)))
+
+
+@functools.cache
+def _check_tests(options: str) -> None:
+  open_tests(ml_collections.ConfigDict(json.loads(options)), _open(options))
 
 
 def missing(todo: Sequence[PlannedRun]) -> int:

@@ -4,12 +4,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from train import checks
 from train.augment import mixup, pipeline
 from train.checks import Config, ConfigError
 from train.tasks import label_noise, losses
-from train.tasks.task import Field, Rows, Score, Task, fact
+from train.tasks.task import Field, Rows, Score, Task, counted, fact
+
+# The logit of a class that may not be predicted: its probability is 0, and no
+# product with it is infinite.
+_NEVER = -1e9
 
 # The key of the augmentation is folded with this one; what augmentation itself
 # draws splits from the rest.
@@ -21,7 +26,9 @@ def classification(config: Config, dataset: Any) -> Task:
 
   Targets are distributions over the classes: one-hot labels (some of them
   wrong, with `data.label_noise`), blended by mixup and then smoothed. In the
-  test they are the labels as they are.
+  test they are the labels as they are. Of a further test set, any of the right
+  labels counts, and images without one do not; the prediction is the best of
+  the possible classes; and the loss is to the mean of the right labels.
 
   Args:
     config: the config of the run.
@@ -46,6 +53,8 @@ def classification(config: Config, dataset: Any) -> Task:
 
   def prepare(key: jax.Array | None, rows: Rows) -> Rows:
     images = augment(key, rows['image'])
+    if key is None and 'right' in rows:
+      return {'image': images, **_any_of(rows)}
     if key is None:
       return {
         'image': images,
@@ -72,6 +81,9 @@ def classification(config: Config, dataset: Any) -> Task:
     return {'image': images, 'target': targets}
 
   def sums(logits: jax.Array, batch: Rows, valid: jax.Array) -> Any:
+    if 'possible' in batch:
+      logits = jnp.where(batch['possible'], logits, _NEVER)
+      valid = valid * jnp.any(batch['target'] > 0, axis=-1)
     return {
       'loss': jnp.sum(loss(logits, batch['target']) * valid),
       'correct': jnp.sum(_correct(logits, batch) * valid),
@@ -94,11 +106,37 @@ def classification(config: Config, dataset: Any) -> Task:
     main=Score('accuracy', '%', higher_is_better=True),
     normalisation=(mean, std),
     probabilities=losses.PROBABILITIES[config.loss],
+    seen=_seen,
+    test_fields=('right', 'possible'),
   )
 
 
+def _seen(dataset: Any) -> str:
+  count = dataset.facts['num_classes']
+  labels = dataset.values('label')
+  if labels is None:  # on disk, where they are read with their images
+    return f'{count} classes'
+  names = dataset.facts.get('class_names') or range(count)
+  counts = np.bincount(labels, minlength=count).tolist()
+  return f'{count} classes ({counted(counts, names)})'
+
+
+def _any_of(rows: Rows) -> Rows:
+  """The targets of a further test set: each right label has a like share."""
+  right = rows['right'].astype(jnp.float32)
+  count = jnp.sum(right, axis=-1, keepdims=True)
+  return {
+    'target': right / jnp.maximum(count, 1),
+    'possible': rows['possible'],
+  }
+
+
 def _correct(logits: jax.Array, batch: Rows) -> jax.Array:
-  return jnp.argmax(logits, axis=-1) == jnp.argmax(batch['target'], axis=-1)
+  best = jnp.argmax(logits, axis=-1)
+  if 'possible' in batch:
+    target = jnp.take_along_axis(batch['target'], best[:, None], axis=-1)
+    return target[:, 0] > 0
+  return best == jnp.argmax(batch['target'], axis=-1)
 
 
 def _check(config: Config) -> None:

@@ -2,6 +2,7 @@
 
 Examples:
   python -m train.tools.demo
+  python -m train.tools.demo --task=classification --seeds=1
   python -m train.tools.demo --methods=sgd,sam,gsam --seeds=5
 
 It prints a table of the methods, and writes it and a picture of the runs into
@@ -15,10 +16,11 @@ import shutil
 import sys
 from collections.abc import Sequence
 
-from train import command, variants
+from train import checks, command, variants
 from train.engine import preemption
-from train.report import curves, document, results
+from train.report import document, results
 from train.sweep import execute, plan
+from train.tools import demos
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,55 +44,61 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-  folder = args.workdir / 'runs'
-  module = variants.read(args.config)
+  demo = checks.pick('task', args.task, demos.DEMOS)
+  workdir = args.workdir or pathlib.Path('runs/demo') / args.task
+  seeds = args.seeds or demo.seeds
+  module = variants.read(args.config or demo.config)
   labels = {variant: label for label, variant in module['DEMO'].items()}
   if args.methods is not None:
     labels = {name: name for name in variants.choose(module, args.methods)}
   # Trained anew each time, so there is nothing to resume. On one device, since
   # the methods are compared and not the machines.
-  overrides = ['--config.checkpoint.every=0', '--config.mesh=(1,)']
+  settings = ['--config.checkpoint.every=0', '--config.mesh=(1,)']
   if args.epochs is not None:
-    overrides.append(f'--config.epochs={args.epochs}')
-  todo = plan.plan(module, list(labels), args.seeds, folder, common=overrides)
+    settings.append(f'--config.epochs={args.epochs}')
+  settings += demo.prepare(workdir)
+  todo = plan.plan(
+    module, list(labels), seeds, workdir / 'runs', common=settings
+  )
   for run in todo:
     shutil.rmtree(run.folder, ignore_errors=True)
   execute.prepare(todo)
   config = todo[0].config
-  dataset = execute.dataset(todo[0])
-  print(
-    f'{config.data.name}: {dataset.num_examples:,} training and '
-    f'{dataset.num_tested:,} test images, model {config.model.name}, '
-    f'{args.seeds} seeds for each of {len(labels)} methods'
-  )
+  title = f'{config.model.name} on {config.data.name}, {seeds} seeds'
+  print(_what(todo[0], f'{seeds} seeds for each of {len(labels)} methods'))
   execute.run_all(todo)
   wanted = {run.folder for run in todo}
-  found = [run for run in results.read(folder) if run.folder in wanted]
+  found = [
+    run for run in results.read(workdir / 'runs') if run.folder in wanted
+  ]
   markdown = document.text(found, results.Names(labels))
-  (args.workdir / 'table.md').write_text(markdown + '\n')
-  curves.picture(
-    {
-      label: [curves.read(run.folder) for run in found if run.variant == name]
-      for name, label in labels.items()
-    },
-    results.main_of(found),
-    f'{config.model.name} on {config.data.name}, {args.seeds} seeds',
-    args.workdir / 'demo.png',
-    cadence=True,
-  )
-  print(
-    f'\n{markdown}\n\nwrote {args.workdir}/table.md, {args.workdir}/demo.png'
-  )
+  (workdir / 'table.md').write_text(markdown + '\n')
+  groups = {
+    label: [run for run in found if run.variant == name]
+    for name, label in labels.items()
+  }
+  demo.picture(groups, results.main_of(found), title, workdir / 'demo.png')
+  print(f'\n{markdown}\n\nwrote {workdir}/table.md, {workdir}/demo.png')
   return execute.missing(todo)
+
+
+def _what(run: plan.PlannedRun, how_often: str) -> str:
+  """A line that says what is about to be trained."""
+  return f'model {run.config.model.name} on {run.config.data.name}, {how_often}'
 
 
 def _parser() -> argparse.ArgumentParser:
   parser = command.parser('train.tools.demo', __doc__ or '')
   parser.add_argument(
+    '--task',
+    default='classification',
+    metavar='NAME',
+    help=f'one of {", ".join(demos.DEMOS)} (default: classification)',
+  )
+  parser.add_argument(
     '--config',
-    default='configs.digits',
     metavar='FILE',
-    help='a config file that has DEMO rows (default: configs.digits)',
+    help="a config file that has DEMO rows (default: the task's)",
   )
   parser.add_argument(
     '--methods',
@@ -100,9 +108,8 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     '--seeds',
     type=command.count,
-    default=3,
     metavar='N',
-    help='runs of each method (default: 3)',
+    help="runs of each method (default: the task's, 3 of most)",
   )
   parser.add_argument(
     '--epochs',
@@ -113,9 +120,9 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     '--workdir',
     type=pathlib.Path,
-    default=pathlib.Path('runs/demo'),
     metavar='FOLDER',
-    help='where the results go; what is there is replaced (default: runs/demo)',
+    help='where the results go; what is there is replaced '
+    '(default: runs/demo/NAME)',
   )
   return parser
 

@@ -1,0 +1,51 @@
+"""A small HRNet with SimCC on Leeds Sports Pose Extended, from scratch.
+
+python -m train.sweep --config=configs/lspet_mpii.py --seeds=2 \
+  --config.data.name=lspet_mpii.zip --workdir=runs/pose
+
+The base optimizer is Adam. All numbers are our choice.
+"""
+
+from train import config as train_config
+
+# Of the training split's list, and of the test split's.
+FIRST = (1000, 200)
+BATCH_SIZE = 32
+STEPS_PER_EPOCH = FIRST[0] // BATCH_SIZE
+
+ARSAM = {'rho': 0.05, 'segment': 10, 'warmup_steps': STEPS_PER_EPOCH}
+
+VARIANTS = {
+  'adam': ('identity', {}),
+  'sam': ('sam', {'rho': 0.05}),
+  'arsam': ('arsam', ARSAM),
+  'ausam': ('ausam', {'rho': 0.05, 'ramp_epochs': 2}),
+  'arsam_ausam': ('arsam_ausam', {**ARSAM, 'ramp_epochs': 2}),
+}
+
+
+def get_config(variant: str = 'sam'):
+  name, changes = train_config.pick_variant(variant, VARIANTS)
+  config = train_config.default()
+  config.task = 'pose'
+  config.epochs = 10
+  config.batch_size = BATCH_SIZE
+  config.test_batch_size = 50
+  config.eval_every = 5
+  config.data.name = 'lspet_mpii.zip'
+  config.data.first = FIRST
+  with config.unlocked():
+    config.pose = {'sigma': 3.0}  # 6 of 512 bins, as 3 of 256
+  config.model = {
+    'name': 'simcc_hrnet',
+    'width': 8,
+    'modules': (1, 1),
+    'blocks': 1,
+    'stem_width': 16,
+    'stem_blocks': 1,
+  }
+  config.optimizer.update(
+    name='adam', learning_rate=3e-3, weight_decay=0.0, warmup_steps=20
+  )
+  config.method = train_config.method(name, **changes)
+  return config

@@ -1,0 +1,8 @@
+"""The demonstrations by name: one file beside this one and one row for each."""
+
+from train.tools.demos.classification import CLASSIFICATION
+from train.tools.demos.demo import Demo as Demo
+
+DEMOS = {
+  'classification': CLASSIFICATION,
+}
