@@ -355,6 +355,7 @@ def shrink(config, path):
     if key in config.data:
       config.data[key] = value
   config.update({'batch_size': 8, 'steps': 2})
+  config.optimizer.warmup_steps = min(config.optimizer.warmup_steps, 1)
   config.checkpoint.every = 0
   return config
 

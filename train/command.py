@@ -3,16 +3,18 @@
 import argparse
 import pathlib
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 
 from absl import logging
 
-from train import checks
+from train import checks, keys
 from train.checks import ConfigError, DataError
 
 OVERRIDE = '--config.'
 _MENDED_BY_USERS = (ConfigError, DataError, OSError)
-OVERRIDES = """\
+_COLUMN = 28  # where the meanings begin
+_OVERRIDES = """\
 keys of the config:
   --config.KEY=VALUE   Set a key, which may have dots, such as
                        --config.optimizer.learning_rate=0.05 or
@@ -37,10 +39,23 @@ def parser(
   return argparse.ArgumentParser(
     prog=f'python -m {name}',
     description=description.strip(),
-    epilog=OVERRIDES if overrides else None,
+    epilog=_overrides() if overrides else None,
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,  # else --conf would be --config, and so --config.KEY
   )
+
+
+def _overrides() -> str:
+  """The keys of the config and their meaning; those of the method are many."""
+  lines = []
+  for key, meaning in keys.MEANINGS.items():
+    if len(key) > _COLUMN - 3:
+      lines.append(f'  {key}')
+      key = ''
+    first, *rest = textwrap.wrap(meaning, 80 - _COLUMN)
+    lines.append(f'  {key}'.ljust(_COLUMN) + first)
+    lines += [' ' * _COLUMN + more for more in rest]
+  return '\n'.join([_OVERRIDES, *lines])
 
 
 def parse(
