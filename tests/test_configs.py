@@ -42,7 +42,7 @@ OTHER_DATA = {
 OUTPUTS = {
   'classification': {'num_classes': 10},
   'segmentation': {'num_classes': 7},
-  'pose': {'joints': 16, 'split': 2.0},
+  'pose': {'joints': 16, 'split': 2},
 }
 
 
