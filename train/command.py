@@ -1,14 +1,17 @@
 """How the commands read their command lines, and how they fail."""
 
 import argparse
+import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
 from absl import logging
 
+from train import checks
 from train.checks import ConfigError, DataError
 
 OVERRIDE = '--config.'
+_MENDED_BY_USERS = (ConfigError, DataError, OSError)
 OVERRIDES = """\
 keys of the config:
   --config.KEY=VALUE   Set a key, which may have dots, such as
@@ -92,6 +95,23 @@ def status_of(function: Callable[[], int | None]) -> int:
   logging.set_verbosity(logging.ERROR)  # TFDS and JAX report every detail
   try:
     return function() or 0
-  except (ConfigError, DataError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
+  except Exception as error:
+    lacking = checks.shortage(error)
+    if lacking is None and not isinstance(error, _MENDED_BY_USERS):
+      raise
+    print(f'error: {lacking or error}', file=sys.stderr)
     return 1
+
+
+def folder(text: str) -> pathlib.Path:
+  """A folder, as argparse takes a type; ~ is the home of a user."""
+  if not text.strip():
+    raise argparse.ArgumentTypeError(
+      f'given {text!r}, which names no folder; use a path such as runs/digits'
+    )
+  try:
+    return pathlib.Path(text).expanduser()
+  except RuntimeError as error:
+    raise argparse.ArgumentTypeError(
+      f'given {text!r}, of whose user no home is known; use a path without ~'
+    ) from error

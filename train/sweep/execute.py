@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import ml_collections
 
+from train import checks, tasks, workdir
 from train import config as train_config
 from train import run as one_run
-from train import tasks, workdir
 from train.data import memory, stream
 from train.data.open import open_set
 from train.data.tests import open_tests
@@ -68,7 +68,7 @@ def _forgive(run: PlannedRun) -> None:
   if not failure.exists() or (run.folder / 'result.json').exists():
     return
   begun = workdir.is_begun(run.folder)
-  if not begun or json.loads(failure.read_text())['error'] != _FINAL:
+  if not begun or (workdir.record(failure) or {}).get('error') != _FINAL:
     failure.unlink()
   if not begun:  # the config may have been at fault
     (run.folder / 'config.json').unlink(missing_ok=True)
@@ -137,7 +137,7 @@ def missing(todo: Sequence[PlannedRun]) -> int:
   """Says which runs are not finished; the exit status is 1 if there are any."""
   status = 0
   for run in todo:
-    if not (run.folder / 'result.json').exists():
+    if workdir.record(run.folder / 'result.json') is None:
       print(f'not finished: {run.name}, {run.folder}', file=sys.stderr)
       status = 1
   return status
@@ -151,14 +151,15 @@ def _is_over(run: PlannedRun) -> bool:
 
 
 def _write_failure(run: PlannedRun, error: Exception) -> None:
+  said = checks.shortage(error) or str(error) or type(error).__name__
   record = {
     'error': type(error).__name__,
-    'message': str(error),
+    'message': said,
     'traceback': ''.join(traceback.format_exception(error)),
   }
   run.folder.mkdir(parents=True, exist_ok=True)
   workdir.write(run.folder / workdir.FAILURE, json.dumps(record, indent=2))
-  print(f'  {run.name}   failed: {error}', file=sys.stderr, flush=True)
+  print(f'  {run.name}   failed: {said}', file=sys.stderr, flush=True)
 
 
 def _say(run: PlannedRun, result: loop.Result) -> None:
