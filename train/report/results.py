@@ -73,7 +73,7 @@ def read(folder: pathlib.Path) -> list[SavedRun]:
         place,
         config,
         _known(place / 'result.json', _NUMBERS) if main else None,
-        failure and str(failure.get('message')),
+        str(failure.get('message')) if failure else None,
         main,
       )
     )
@@ -239,7 +239,7 @@ def _upwards(own: pathlib.Path, inside: str) -> tuple[str, str]:
 def _main(folder: pathlib.Path) -> Score | None:
   task = _known(folder / workdir.TASK, ('main',))
   try:
-    return task and Score(**task['main'])
+    return Score(**task['main']) if task else None
   except TypeError:
     return None
 

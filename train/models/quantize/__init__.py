@@ -8,6 +8,7 @@ if it were not there. The step between two values is a parameter too.
 from train.models.quantize.layers import Quantiser as Quantiser
 from train.models.quantize.layers import StepSize as StepSize
 from train.models.quantize.layers import flipped as flipped
+from train.models.quantize.layers import is_own as is_own
 from train.models.quantize.layers import quantisers as quantisers
 from train.models.quantize.layers import wrap as wrap
 from train.models.quantize.lsq import Codes as Codes

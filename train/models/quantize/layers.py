@@ -146,6 +146,11 @@ def quantisers(model: nnx.Module) -> dict[Path, Quantiser]:
   }
 
 
+def is_own(name: str) -> bool:
+  """Whether the flat name of an array is one of a quantiser."""
+  return '.promote_dtype.' in name
+
+
 def in_training(model: nnx.Module) -> Any:
   """A view that normalises by the batch and drops nothing."""
   return nnx.view(
