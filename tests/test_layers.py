@@ -20,7 +20,7 @@ LAYERS = (
   ('config', 'data', 'models', 'parallel', 'tasks', 'variants', 'workdir'),
   ('command',),
   ('augment', 'optim'),
-  ('checks', 'linen'),
+  ('checks', 'keys', 'linen'),
 )
 HEIGHT = {room: -depth for depth, rooms in enumerate(LAYERS) for room in rooms}
 
