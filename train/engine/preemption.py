@@ -130,8 +130,10 @@ def _report(raised: threading.ExceptHookArgs) -> None:
 
 
 def _report_ignored(ignored: Any) -> None:
-  """Leaves out what TensorStore says after a write of Orbax has failed."""
-  if str(ignored.exc_value) != 'Event loop is closed':
+  """Leaves out what follows a write that failed, by TensorStore and at exit."""
+  error = ignored.exc_value
+  closed = str(error) == 'Event loop is closed'
+  if not closed and checks.shortage(error) is None:
     sys.__unraisablehook__(ignored)
 
 
