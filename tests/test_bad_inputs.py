@@ -42,12 +42,14 @@ def snapshot(folder):
   }
 
 
-# What stands at the path given as --workdir, and a part of the refusal.
+# What stands at the path `run`, a part of the refusal, and, where it is not
+# `run` itself, the path given as --workdir.
 PLACES = {
   'a file': (lambda path: path.write_text('mine'), 'It is a file'),
   'in a file': (
-    lambda path: path.parent.joinpath('run').write_text('mine'),
+    lambda path: path.write_text('mine'),
     'It is a file',
+    'run/inner',
   ),
   'a broken link': (
     lambda path: path.symlink_to(path.parent / 'gone'),
@@ -83,12 +85,10 @@ PLACES = {
 
 @pytest.mark.parametrize('name', PLACES)
 def test_a_place_that_is_no_place_for_a_run(name, tmp_path):
-  make, expected = PLACES[name]
-  path = tmp_path / 'run'
-  make(path)
+  make, expected, *given = PLACES[name]
+  make(tmp_path / 'run')
+  path = tmp_path.joinpath(*given or ['run'])
   before = snapshot(tmp_path)
-  if name == 'in a file':
-    path = path / 'inner'
   with pytest.raises(ConfigError) as error:
     workdir.check(path, tiny())
   in_three_beats(str(error.value), f'Given workdir={path}', expected)
@@ -162,9 +162,12 @@ def test_a_damaged_config_is_not_overwritten(damage, tmp_path):
 
 
 @pytest.mark.parametrize('damage', DAMAGES)
-@pytest.mark.parametrize('name', ['config.json', 'result.json', 'task.json'])
+@pytest.mark.parametrize(
+  ('name', 'counted'),
+  [('config.json', '| sgd | 100.00 % |'), ('result.json', '0 of 1'), ('task.json', '')],
+)
 def test_a_report_of_damaged_files_says_so(
-  name, damage, finished, tmp_path, capsys
+  name, counted, damage, finished, tmp_path, capsys
 ):
   folder = finished.parent.parent
   before = (finished / name).read_bytes()
@@ -178,8 +181,7 @@ def test_a_report_of_damaged_files_says_so(
   # A config is only shown; its keys may be those of another version.
   if (name, damage) != ('config.json', 'without its keys'):
     in_three_beats(said.err, f'warning: cannot use {finished / name}')
-  if name == 'result.json':
-    assert '0 of 1' in said.out
+  assert counted in said.out
 
 
 @pytest.mark.parametrize('damage', [b'3\n', b'{"a": 1}\n', b'[]\n', b'\xff\n'])
@@ -370,18 +372,18 @@ FILES = {
   'without variants': (
     'from train import config\ndef get_config():\n  return config.default()',
     'has no variants',
+    ':sam',
   ),
 }
 
 
 @pytest.mark.parametrize('name', FILES)
 def test_a_config_file_that_makes_no_config(name, tmp_path):
-  content, expected = FILES[name]
+  content, expected, *variant = FILES[name]
   path = tmp_path / 'own.py'
   path.write_text(content)
-  given = f'{path}:sam' if name == 'without variants' else str(path)
   with pytest.raises(ConfigError) as error:
-    variants.load(given)
+    variants.load(''.join([str(path), *variant]))
   in_three_beats(str(error.value), expected, f'--config={path}')
 
 

@@ -181,3 +181,21 @@ def test_a_mirrored_person_has_other_lefts_and_rights():
       truth = np.asarray(rows['joints'][number])[order]
       np.testing.assert_allclose(place[:, 0], 32 - truth[:, 0], atol=0.26)
       np.testing.assert_allclose(place[:, 1], truth[:, 1], atol=0.26)
+
+
+@pytest.mark.parametrize(
+  ('build', 'dataset'),
+  [
+    (lambda dataset: segmentation.row(dataset, crop=9), _scenes()),
+    (lambda dataset: pose.row(dataset, flip_test=False), _people()),
+  ],
+  ids=['segmentation', 'pose'],
+)
+def test_the_fields_that_place_an_image_are_marked(build, dataset):
+  task = build(dataset)
+  rows = {name: jnp.asarray(x) for name, x in dataset.train.items()}
+  prepare = jax.jit(lambda rows: task.prepare(None, rows)['image'])
+  images = prepare(rows)
+  for name, field in task.fields.items():
+    filled = prepare({**rows, name: jnp.full_like(rows[name], field.fill)})
+    assert np.array_equal(images, filled) != field.places_image, name

@@ -333,6 +333,23 @@ def test_a_task_that_tests_on_several_versions_is_refused(pictures):
     predictor(np.zeros((3, 8, 8, 3), np.uint8))
 
 
+def test_a_task_that_needs_more_than_images_is_refused(
+  npz,  # noqa: F811
+  tmp_path,
+  monkeypatch,
+):
+  def placed(config, dataset):
+    task = brightness(config, dataset)
+    box = tasks.Field((), 'int32', 0, places_image=True)
+    return task._replace(fields={**task.fields, 'label': box})
+
+  monkeypatch.setitem(tasks.TASKS, 'brightness', placed)
+  trained(tmp_path / 'run', npz, task='brightness')
+  with pytest.raises(ConfigError, match='reads label beside') as error:
+    predict.load(tmp_path / 'run')
+  assert str(error.value).count('. ') >= 2
+
+
 def test_somebody_elses_model_is_not_overwritten(npz, tmp_path):  # noqa: F811
   (tmp_path / 'model').mkdir()
   (tmp_path / 'model' / export.ARRAYS).write_text('precious')

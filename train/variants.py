@@ -200,47 +200,57 @@ def overridden(config: Config, settings: Sequence[str]) -> Config:
 
 
 def _replaced(config: Config, settings: Sequence[str]) -> list[str]:
-  """Sets what is of another kind than before; returns the other settings.
-
-  The name of another model or method drops the options of the one before, and
-  a number takes the place of a section that varies.
-  """
-  pairs = {}
+  """Sets what is of another kind than before; returns the other settings."""
+  given = {}
   for text in settings:
     key, equals, value = text.partition('config.')[2].partition('=')
     if equals:
-      pairs[key] = value
-  done = []
+      given[key] = value
   with config.unlocked():
-    name = pairs.get('model.name')
-    if name is not None and name != config.model.get('name'):
-      common = train_config.default().model
-      kept = {key: config.model.get(key) for key in common if key != 'name'}
-      config.model = ml_collections.ConfigDict({'name': name, **kept})
-      for key in pairs:
-        option = key.removeprefix('model.')
-        if option != key and option not in common and '.' not in option:
-          config.model[option] = _literal(pairs[key])
-          done.append(key)
-    name = pairs.get('method.name')
+    done = _another_model(config, given)
+    name = given.get('method.name')
     if name is not None and name != config.method.get('name'):
       config.method = train_config.method(name)
-    for key, value in pairs.items():
-      *path, last = key.split('.')
-      section = config
-      for part in path:
-        section = section.get(part) if part in section else {}
-        if not isinstance(section, ml_collections.ConfigDict):
-          break
-      else:
-        old = section.get(last)
-        number = _literal(value)
-        varies = isinstance(old, ml_collections.ConfigDict) and 'follows' in old
-        if varies and isinstance(number, int | float):
-          del section[last]
-          section[last] = float(number)
+    _fix(config, given)
   gone = tuple(f'config.{key}=' for key in done)
   return [x for x in settings if not (gone and x.lstrip('-').startswith(gone))]
+
+
+def _another_model(config: Config, given: Mapping[str, str]) -> list[str]:
+  """Drops the options of the model before; the keys of those set anew."""
+  name = given.get('model.name')
+  if name is None or name == config.model.get('name'):
+    return []
+  common = train_config.default().model
+  kept = {key: config.model.get(key) for key in common if key != 'name'}
+  config.model = ml_collections.ConfigDict({'name': name, **kept})
+  # Which options a model has is not known here: those given are its own.
+  options = {
+    key: key.removeprefix('model.')
+    for key in given
+    if key.startswith('model.') and key.count('.') == 1
+  }
+  done = [key for key, option in options.items() if option not in common]
+  for key in done:
+    config.model[options[key]] = _literal(given[key])
+  return done
+
+
+def _fix(config: Config, given: Mapping[str, str]) -> None:
+  """Puts a number in the place of a section that says how it varies."""
+  for key, text in given.items():
+    *path, last = key.split('.')
+    section: Any = config
+    for part in path:
+      inside = isinstance(section, ml_collections.ConfigDict)
+      section = section.get(part) if inside else None
+    if not isinstance(section, ml_collections.ConfigDict):
+      continue
+    old, number = section.get(last), _literal(text)
+    varies = isinstance(old, ml_collections.ConfigDict) and 'follows' in old
+    if varies and isinstance(number, int | float):
+      del section[last]
+      section[last] = float(number)
 
 
 def _literal(text: str) -> Any:

@@ -24,7 +24,7 @@ _OF_A_RUN = ('metrics.jsonl', 'checkpoints')
 # Whoever has one of these is a run, also one that has only begun.
 _OURS = {
   *_OF_A_RUN,
-  *('config.json', 'result.json', 'lock', FAILURE, TASK, MODEL),
+  *('config.json', 'result.json', 'lock', FAILURE, TASK, DATA, MODEL),
 }
 
 

@@ -49,6 +49,7 @@ class Predictor:
     described = exported.described
     self.image_shape = described.image_shape
     self._task = tasks.create(described.normalising(self.config), described)
+    _check_alone(self._task)
     model = _model(self.config, self._task.outputs(described), described)
     self._arrays = tuple(
       saved.fill(prefix, tree, exported.arrays)
@@ -139,7 +140,7 @@ class Predictor:
 
   def _predict(self, params: Any, statistics: Any, images: jax.Array):
     count = len(images)
-    # What a row has beside its image does not change the network's input.
+    # These fields do not change the image that the network sees, see above.
     rows = {
       'image': images,
       'id': jnp.zeros(count, jnp.int32),
@@ -174,7 +175,8 @@ def load(folder: str | os.PathLike[str]) -> Predictor:
 
   Raises:
     DataError: if the folder holds no whole model.
-    ConfigError: if this version of the program cannot build it.
+    ConfigError: if this version of the program cannot build it, or it needs
+      more of an example than its image.
   """
   if not os.fspath(folder):
     raise ConfigError(
@@ -191,6 +193,17 @@ def _model(
   if 'pretrained' in config.model:
     config.model.pretrained = None
   return network.build(config, outputs, described.image_shape, seed=0)
+
+
+def _check_alone(task: tasks.Task) -> None:
+  needed = [name for name, field in task.fields.items() if field.places_image]
+  if needed:
+    raise ConfigError(
+      f'Given a model that reads {" and ".join(needed)} beside each image. They'
+      ' say which part of the image the network sees, and image files alone do'
+      ' not have them. Test the model on a data set that has them: the score is'
+      ' in the result.json of its run.'
+    )
 
 
 def _check_resizable(shape: tuple[int, ...]) -> None:

@@ -401,8 +401,8 @@ def row(
     fields={
       'joints': Field(points, 'float32', 0),
       'visible': Field(points[:1], 'bool', 0),
-      'center': Field((2,), 'float32', 0),
-      'side': Field((), 'float32', 1),
+      'center': Field((2,), 'float32', 0, places_image=True),
+      'side': Field((), 'float32', 1, places_image=True),
       'head_size': Field((), 'float32', 1),
     },
     outputs=lambda dataset: {'joints': joints, 'split': split},

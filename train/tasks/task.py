@@ -25,11 +25,14 @@ class Field(NamedTuple):
     shape: of one example's value.
     dtype: of the value.
     fill: the value where there is none, such as outside of the image.
+    places_image: whether the image that a network sees depends on it, such as
+      on the box of a person; an image alone then cannot be predicted.
   """
 
   shape: tuple[int, ...]
   dtype: str
   fill: float
+  places_image: bool = False
 
 
 class Score(NamedTuple):
