@@ -164,7 +164,11 @@ def test_a_damaged_config_is_not_overwritten(damage, tmp_path):
 @pytest.mark.parametrize('damage', DAMAGES)
 @pytest.mark.parametrize(
   ('name', 'counted'),
-  [('config.json', '| sgd | 100.00 % |'), ('result.json', '0 of 1'), ('task.json', '')],
+  [
+    ('config.json', '| sgd | 100.00 % |'),
+    ('result.json', '0 of 1'),
+    ('task.json', ''),
+  ],
 )
 def test_a_report_of_damaged_files_says_so(
   name, counted, damage, finished, tmp_path, capsys
