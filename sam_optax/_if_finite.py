@@ -105,11 +105,18 @@ def if_finite(method: SharpnessAware) -> SharpnessAware:
     method_state, weights = inner(state.method)
     return state._replace(method=method_state), weights
 
+  def perturbed_params(grad_fn, params, state, *arguments, **options):
+    _given.state(state, IfFiniteState)
+    return method.perturbed_params(
+      grad_fn, params, state.method, *arguments, **options
+    )
+
   return method._replace(
     init=init,
     update=update,
     value_and_grad=value_and_grad,
     decide=decide,
+    perturbed_params=perturbed_params,
     plan=None,
     first_pass=method.first_pass and first_pass,
     start_epoch=method.start_epoch and start_epoch,

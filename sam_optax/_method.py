@@ -50,6 +50,10 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
       out of whole epochs; None for the others. Call it before an epoch, and
       draw its batches from the examples whose weight is not 0. `weights` is
       float32 [num_examples].
+    perturbed_params: (grad_fn, params, state, reference_grad_fn=None) -> the
+      parameters at which a SAM step would take its second gradient (of its
+      first draw), for a record of how far it perturbs. It costs the gradients
+      up to there. The params themselves for a method that never perturbs.
     for_collectives: collectives -> the same method across devices; the hook
       that `parallel` uses.
     reads_logits: whether the aux of loss_fn must be a dict with 'logits'.
@@ -62,6 +66,7 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
   plan: Callable[..., list[dict[str, bool]]] | None
   first_pass: Callable[..., Any] | None
   start_epoch: Callable[[Any], tuple[Any, Any]] | None
+  perturbed_params: Callable[..., Any]
   for_collectives: Callable[..., 'SharpnessAware']
   reads_logits: bool
   is_optimizer: bool
@@ -80,6 +85,7 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
     plan=None,
     first_pass=None,
     start_epoch=None,
+    perturbed_params: Any = None,
     for_collectives: Any = None,
     reads_logits=False,
     is_optimizer=False,
@@ -91,6 +97,7 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
     self.plan = plan
     self.first_pass = first_pass
     self.start_epoch = start_epoch
+    self.perturbed_params = perturbed_params
     self.for_collectives = for_collectives
     self.reads_logits = reads_logits
     self.is_optimizer = is_optimizer
@@ -332,6 +339,12 @@ def _from_parts(
     )
     return evaluator.at(_given.params(params))
 
+  def perturbed_params(grad_fn, params, state, reference_grad_fn=None):
+    evaluator = _evaluate.from_grad_fn(grad_fn, reference_grad_fn, collectives)
+    params = _given.params(params)
+    check_state(state, params)
+    return _step.perturbed_params(parts, evaluator, params, state, collectives)
+
   pruning: Any = selection.pruning
 
   def start_epoch(state):
@@ -355,5 +368,6 @@ def _from_parts(
     plan=_decide.make_plan(cadence, selection),
     first_pass=first_pass if cadence.by_gradient and is_plain_mean else None,
     start_epoch=None if pruning is None else start_epoch,
+    perturbed_params=perturbed_params,
     for_collectives=functools.partial(_from_parts, parts),
   )

@@ -181,6 +181,7 @@ def parallel(
     update=update,
     value_and_grad=value_and_grad,
     first_pass=None,
+    perturbed_params=on_devices.perturbed_params,
     is_parallel=True,
   )
 

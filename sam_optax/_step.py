@@ -173,6 +173,38 @@ def take_step(
   return StepResult(first, direction, _advance(new_state, perturb), losses)
 
 
+def perturbed_params(
+  parts: Parts,
+  evaluator: Evaluator,
+  params: _base.PyTree,
+  state: SharpnessAwareState,
+  collectives: _collectives.Collectives = _collectives.SINGLE_DEVICE,
+) -> _base.PyTree:
+  """The point of the second gradient, were this a SAM step; of its first draw.
+
+  Args:
+    parts: the parts of the method.
+    evaluator: the evaluations that this may make.
+    params: the parameters.
+    state: the state of the method.
+    collectives: the devices that take part.
+  """
+  ascent_state = collectives.with_own_keys(state.ascent)
+  offset = _offset(parts, ascent_state, params, state.step, True, collectives)
+  point = params if offset is None else _tree.add(params, offset)
+  context = _ascent.Context(
+    step=state.step,
+    mean=collectives.mean_of_own,
+    offset=offset,
+    gradient_at=lambda point: evaluator.at(point).gradient,
+    reference=evaluator.reference,
+  )
+  perturbation = parts.ascent.perturb(
+    evaluator.at(point).gradient, ascent_state, params, context
+  )
+  return _tree.add(params, perturbation.value)
+
+
 def branch(
   condition: bool | jax.Array | None,
   if_true: Callable[[], Any],

@@ -72,11 +72,18 @@ def _optimizer(
     _given.state(state, OptimizerState)
     return method.decide(state.method, *arguments)
 
+  def perturbed_params(grad_fn, params, state, *arguments, **options):
+    _given.state(state, OptimizerState)
+    return method.perturbed_params(
+      grad_fn, params, state.method, *arguments, **options
+    )
+
   return method._replace(
     init=init,
     update=update,
     value_and_grad=value_and_grad,
     decide=decide,
+    perturbed_params=perturbed_params,
     for_collectives=lambda collectives: _optimizer(
       method.for_collectives(collectives), init_base, finish
     ),

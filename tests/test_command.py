@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from train import __main__ as train_command
-from train import command, predict, variants
+from train import command, config, keys, predict, variants, workdir
 from train.checks import ConfigError
 from train.report import __main__ as report_command
 from train.sweep import __main__ as sweep_command
@@ -31,10 +31,20 @@ def test_help_is_of_the_command_itself(name, capsys):
   said = capsys.readouterr().out
   assert said.startswith(f'usage: python -m {name} ')
   assert f'Examples:\n  python -m {name}' in said
-  assert len(said.splitlines()) < 60
+  usage, _, keys_of_config = said.partition('keys of the config:')
+  assert len(usage.splitlines()) < 60
+  assert bool(keys_of_config) == (name in ('train', 'train.sweep'))
   assert 'absl' not in said
   # Lines are cut as they are written, for a terminal.
   assert max(map(len, said.splitlines())) <= 80
+
+
+def test_help_has_the_meaning_of_every_key():
+  known = workdir._flat(workdir.as_json(config.default()))
+  own = {key for key in known if not key.startswith('method.')}
+  assert {*keys.MEANINGS} == own | {'method.name'}
+  for key in keys.MEANINGS:
+    assert f'  {key}' in command._overrides()
 
 
 @pytest.mark.parametrize('name', COMMANDS)
@@ -64,12 +74,12 @@ def test_keys_of_the_config_are_set_in_any_form():
     *('--config.data.name', 'a=b.npz'),
   ]
   args, settings = command.parse(parser, given)
-  config = variants.load(args.config, settings)
-  assert (config.epochs, config.batch_size) == (3, 16)
-  assert config.augment.flip is True
-  assert config.data.first == (5, 6)
-  assert config.data.name == 'a=b.npz'
-  assert config.method.name == 'arsam'
+  loaded = variants.load(args.config, settings)
+  assert (loaded.epochs, loaded.batch_size) == (3, 16)
+  assert loaded.augment.flip is True
+  assert loaded.data.first == (5, 6)
+  assert loaded.data.name == 'a=b.npz'
+  assert loaded.method.name == 'arsam'
   for stray in (['3'], ['--config.epochs=3', '4']):
     with pytest.raises(ConfigError, match='There is no such flag'):
       command.parse(parser, stray)

@@ -151,6 +151,33 @@ def test_a_decided_method_needs_no_state_to_decide(name):
   assert method(name).decide(state) == {'perturb': METHODS[name].perturbs}
 
 
+@pytest.mark.parametrize(
+  'name', [n for n, row in METHODS.items() if not row.another_loss]
+)
+def test_perturbed_params_are_where_a_step_takes_its_second_gradient(name):
+  made = method(name)
+  # Two steps on, where averages and counts are no longer as they begin.
+  last = driving.run(name)[1]
+  params, state = last.params, last.state
+  batch, ids = driving.batch_at(2)
+  given = driving.keywords(driving.losses_for(made), batch, ids)
+  found = made.perturbed_params(
+    given['grad_fn'], params, state, given['reference_grad_fn']
+  )
+  probe.reset()
+  made.update(
+    given['grad_fn'](params),
+    state,
+    params,
+    **given,
+    perturb=True,
+    full_batch=True,
+  )
+  points, *_ = probe.seen()
+  assert any(driving.equal(found, point) for point in points)
+  assert driving.equal(found, params) != METHODS[name].perturbs
+
+
 @every_method
 @both_entry_points
 def test_a_second_call_does_not_trace_again(name, entry):

@@ -17,10 +17,11 @@ LAYERS = (
   ('report',),
   ('run',),
   ('engine',),
-  ('config', 'data', 'models', 'parallel', 'tasks', 'variants', 'workdir'),
+  ('variants',),
+  ('config', 'data', 'models', 'parallel', 'tasks', 'workdir'),
   ('command',),
   ('augment', 'optim'),
-  ('checks', 'linen'),
+  ('checks', 'keys', 'linen'),
 )
 HEIGHT = {room: -depth for depth, rooms in enumerate(LAYERS) for room in rooms}
 

@@ -381,11 +381,12 @@ def test_an_argument_that_the_method_lacks_is_refused():
 
 def test_a_folder_with_a_run_is_left_alone(npz, tmp_path):
   config = tiny(data={'name': npz, 'dir': None})
-  run.run(config, tmp_path)
-  before = (tmp_path / 'metrics.jsonl').read_bytes()
+  folder = tmp_path / 'run'
+  run.run(config, folder)
+  before = (folder / 'metrics.jsonl').read_bytes()
   with pytest.raises(train_config.ConfigError, match='already holds a run'):
-    run.run(config, tmp_path)
-  assert (tmp_path / 'metrics.jsonl').read_bytes() == before
+    run.run(config, folder)
+  assert (folder / 'metrics.jsonl').read_bytes() == before
 
 
 def test_a_loss_that_is_no_number_stops_the_run():

@@ -10,7 +10,13 @@ from flax import nnx
 
 from train import models
 from train.models import quantize
-from train.models.quantize import codes, gradient_scale, initial_step, lsq
+from train.models.quantize import (
+  codes,
+  gradient_scale,
+  initial_step,
+  layers,
+  lsq,
+)
 
 V = [-1.31, -0.62, -0.25, -0.11, 0, 0.04, 0.31, 0.55, 0.93, 2]
 U = [0.1, -0.2, 0.3, -0.4, 0.5, -0.6, 0.7, -0.8, 0.9, -1]
@@ -102,7 +108,7 @@ def test_codes():
   assert codes(4, True) == (-8, 7) and codes(4, False) == (0, 15)
   assert codes(2, True) == (-2, 1)
   for bits, signed in ((1, True), (0, False), (17, True)):
-    with pytest.raises(ValueError, match='Give a number of bits'):
+    with pytest.raises(ValueError, match='Give a whole number of bits'):
       codes(bits, signed)
   with pytest.raises(ValueError, match='Give a scalar'):
     lsq(jnp.ones(3), jnp.ones(3), low=0, high=3, scale=1.0)
@@ -172,9 +178,9 @@ def test_both_readings_of_the_number_of_features(count_batch):
   factor = gradient_scale(12 if count_batch else 3, 15)
   expected = factor * jax.grad(unscaled)(step)
   view = models.functional(layer)
-  grads = jax.grad(lambda params: view.apply(params, {}, x, True)[0].sum())(
-    view.params
-  )
+  grads = jax.grad(
+    lambda params: view.apply(params, view.statistics, x, True)[0].sum()
+  )(view.params)
   found = grads['promote_dtype']['input_step']
   np.testing.assert_allclose(found, expected, rtol=1e-5)
 
@@ -191,12 +197,13 @@ def test_a_quantised_model_keeps_its_parameters_and_gains_two_per_layer():
   # Stem, two blocks of two, one shortcut, head.
   assert len(found) == 2 * 7
   assert all(leaf.shape == () and leaf > 0 for leaf in found.values())
-  for before, after in zip(
-    jax.tree.leaves(plain.statistics),
-    jax.tree.leaves(quantised.statistics),
-    strict=True,
-  ):
-    np.testing.assert_array_equal(before, after)
+  found = {
+    jax.tree_util.keystr(path): leaf
+    for path, leaf in jax.tree.leaves_with_path(quantised.statistics)
+  }
+  for path, leaf in jax.tree.leaves_with_path(plain.statistics):
+    np.testing.assert_array_equal(found.pop(jax.tree_util.keystr(path)), leaf)
+  assert len(found) == 7 and all("['signed']" in path for path in found)
 
 
 def test_the_ends_have_eight_bits_and_inputs_the_sign_that_they_need():
@@ -280,7 +287,7 @@ def test_the_share_of_flipped_codes():
   moved = head['kernel'].at[:2, :3].set(0.0)
   params['head']['kernel'] = moved
   others['head']['kernel'] = moved.at[:2, :3].set(step)
-  sizes = sum(quantize._at(params, path)['kernel'].size for path in codes_of)
+  sizes = sum(layers.at(params, path)['kernel'].size for path in codes_of)
   np.testing.assert_allclose(
     quantize.flipped(params, others, codes_of), 6 / sizes, rtol=1e-6
   )
@@ -338,7 +345,7 @@ def test_the_published_networks_have_two_steps_for_each_layer(
   )
   params = jax.tree.leaves(nnx.state(model, nnx.Param))
   assert sum(leaf.size for leaf in params) == size
-  assert 2 * len(list(quantize._layers(model))) == steps
+  assert 2 * len(list(layers._layers(model))) == steps
 
 
 def test_a_model_without_layers_is_refused():

@@ -18,13 +18,12 @@ if __name__ == '__main__':  # until `preemption.watch`: the system ends it
 
 import argparse
 import functools
-import pathlib
 import sys
 from collections.abc import Sequence
 
 import jax
 
-from train import command, run, variants
+from train import checks, command, run, variants
 from train.checks import Config, ConfigError, DataError
 from train.engine import preemption
 from train.engine.checkpoint import CheckpointError
@@ -61,11 +60,15 @@ def _main(argv: Sequence[str] | None) -> int:
   except (ConfigError, DataError, NotFinite, processes.Failed) as error:
     print(f'error: {error}', file=sys.stderr)
     return 1
-  except (CheckpointError, OSError) as error:  # such as the log's: a full disk
+  except CheckpointError as error:
     processes.exit_process(f'error: {error}')
+  except OSError as error:  # such as the log's
+    processes.exit_process(f'error: {checks.shortage(error) or error}')
   except jax.errors.JaxRuntimeError as error:
     if not processes.are_several():
-      raise
+      raise  # of memory that ran out, see command.status_of
+    if lacking := checks.shortage(error):
+      processes.exit_process(f'error: {lacking}')
     reason = str(error).partition('\n')[0][:200]
     processes.exit_process(
       f'error: {reason}. Mostly another process has ended. {_again(config)}'
@@ -93,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     '--workdir',
     required=True,
-    type=pathlib.Path,
+    type=command.folder,
     metavar='FOLDER',
     help='the folder of the run: a new one, or a stopped run to resume',
   )

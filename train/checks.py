@@ -1,6 +1,7 @@
 """Checks of a config's values, and the errors of a run that cannot be."""
 
 import difflib
+import errno
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -48,3 +49,32 @@ def nearest(given: str, known: Sequence[str]) -> str:
   match = difflib.get_close_matches(given, known, n=1)
   hint = f'Did you mean {match[0]!r}? ' if match else ''
   return f'{hint}Use one of {", ".join(known)}.'
+
+
+def shortage(error: BaseException | None) -> str | None:
+  """What the machine ran out of, and what to change; None if of nothing.
+
+  Args:
+    error: what was raised, by whichever library; also what it was raised from.
+  """
+  while error is not None:
+    text = (str(error).splitlines() or [''])[0][:200]
+    code = error.errno if isinstance(error, OSError) else None
+    if code in (errno.ENOSPC, errno.EDQUOT) or 'No space left' in str(error):
+      return (
+        f'Cannot write any more: {text}. The disk is full, or your share of it '
+        'is. The last whole checkpoint stays: free some space, and run the '
+        'same command again to resume from it.'
+      )
+    if isinstance(error, MemoryError) or (
+      isinstance(error, RuntimeError) and 'RESOURCE_EXHAUSTED' in str(error)
+    ):
+      return (
+        f'Out of memory: {text or "of the machine"}. The run needs more than '
+        'the device, or the machine, has free. In another workdir give a '
+        'smaller batch_size; or keep it and set micro_batch, dtype=bfloat16, '
+        'model.remat=True of a vit, or data.stream=True. The last whole '
+        'checkpoint stays.'
+      )
+    error = error.__cause__ or error.__context__
+  return None

@@ -1,15 +1,20 @@
 """How the commands read their command lines, and how they fail."""
 
 import argparse
+import pathlib
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 
 from absl import logging
 
+from train import checks, keys
 from train.checks import ConfigError, DataError
 
 OVERRIDE = '--config.'
-OVERRIDES = """\
+_MENDED_BY_USERS = (ConfigError, DataError, OSError)
+_COLUMN = 28  # where the meanings begin
+_OVERRIDES = """\
 keys of the config:
   --config.KEY=VALUE   Set a key, which may have dots, such as
                        --config.optimizer.learning_rate=0.05 or
@@ -34,10 +39,23 @@ def parser(
   return argparse.ArgumentParser(
     prog=f'python -m {name}',
     description=description.strip(),
-    epilog=OVERRIDES if overrides else None,
+    epilog=_overrides() if overrides else None,
     formatter_class=argparse.RawDescriptionHelpFormatter,
     allow_abbrev=False,  # else --conf would be --config, and so --config.KEY
   )
+
+
+def _overrides() -> str:
+  """The keys of the config and their meaning; those of the method are many."""
+  lines = []
+  for key, meaning in keys.MEANINGS.items():
+    if len(key) > _COLUMN - 3:
+      lines.append(f'  {key}')
+      key = ''
+    first, *rest = textwrap.wrap(meaning, 80 - _COLUMN)
+    lines.append(f'  {key}'.ljust(_COLUMN) + first)
+    lines += [' ' * _COLUMN + more for more in rest]
+  return '\n'.join([_OVERRIDES, *lines])
 
 
 def parse(
@@ -92,6 +110,23 @@ def status_of(function: Callable[[], int | None]) -> int:
   logging.set_verbosity(logging.ERROR)  # TFDS and JAX report every detail
   try:
     return function() or 0
-  except (ConfigError, DataError, OSError) as error:
-    print(f'error: {error}', file=sys.stderr)
+  except Exception as error:
+    lacking = checks.shortage(error)
+    if lacking is None and not isinstance(error, _MENDED_BY_USERS):
+      raise
+    print(f'error: {lacking or error}', file=sys.stderr)
     return 1
+
+
+def folder(text: str) -> pathlib.Path:
+  """A folder, as argparse takes a type; ~ is the home of a user."""
+  if not text.strip():
+    raise argparse.ArgumentTypeError(
+      f'given {text!r}, which names no folder; use a path such as runs/digits'
+    )
+  try:
+    return pathlib.Path(text).expanduser()
+  except RuntimeError as error:
+    raise argparse.ArgumentTypeError(
+      f'given {text!r}, of whose user no home is known; use a path without ~'
+    ) from error

@@ -194,7 +194,14 @@ def check(config: Config, num_examples: int) -> int:
       f'{num_examples} examples, so there would be no step. Use at most '
       f'{num_examples}.'
     )
+  steps = config.epochs * (num_examples // config.batch_size)
   if config.steps is not None:
     checks.at_least('steps', config.steps, 1)
-    return config.steps
-  return config.epochs * (num_examples // config.batch_size)
+    steps = config.steps
+  if config.optimizer.warmup_steps > steps:
+    raise ConfigError(
+      f'Given optimizer.warmup_steps={config.optimizer.warmup_steps}. The run '
+      f'has only {steps} steps, so that it would end before the learning rate '
+      f'is reached. Use at most {steps}, or train longer.'
+    )
+  return steps

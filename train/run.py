@@ -50,9 +50,13 @@ def run(
   if program is None:
     dataset = open_set(config.data)
     program = loop.Program(config, dataset)
+    if processes.is_primary():
+      program.seen.say()
   with contextlib.ExitStack() as stack:
     lock = workdir.locked(folder, config)
     processes.on_primary(lambda: stack.enter_context(lock))
+    data = {'digest': program.seen.digest, 'seen': program.seen.line}
+    processes.on_primary(lambda: workdir.begin_data(folder, data))
     checkpoints = stack.enter_context(_checkpoints(folder, program))
     start = checkpoints.restore(
       program.init(config.seed), log.steps_logged(folder)

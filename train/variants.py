@@ -1,16 +1,20 @@
 """A config file: its variants, and a config with overrides."""
 
+import ast
 import fnmatch
 import importlib
 import inspect
 import runpy
+import traceback
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
 from train import checks
+from train import config as train_config
 from train.checks import Config, ConfigError
 
 
@@ -34,6 +38,8 @@ def read(name: str) -> Mapping[str, Any]:
         f'Given --config={name}. There is no such file: {error}. Give the path '
         'of one, such as configs/digits.py.'
       ) from error
+    except Exception as error:
+      raise _broken(name, 'The file cannot be read', error) from error
   try:
     return vars(importlib.import_module(name))
   except ModuleNotFoundError as error:
@@ -41,6 +47,8 @@ def read(name: str) -> Mapping[str, Any]:
       f'Given --config={name}. There is no such module: {error}. Give the path '
       'of a file, such as configs/digits.py.'
     ) from error
+  except Exception as error:
+    raise _broken(name, 'The module cannot be read', error) from error
 
 
 def choose(module: Mapping[str, Any], methods: str | None) -> list[str]:
@@ -87,21 +95,71 @@ def load(given: str, settings: Sequence[str] = ()) -> Config:
   Raises:
     ConfigError: if there is no such file, variant or key.
   """
+  name, variant = split(given)
+  return overridden(build(read(name), variant, given), settings)
+
+
+def split(given: str) -> tuple[str, str]:
+  """The file and the variant, '' for none, of ``FILE[:VARIANT]``."""
   name, _, variant = given.partition(':')
-  get_config = read(name).get('get_config')
-  if get_config is None:
+  return name, variant
+
+
+def build(module: Mapping[str, Any], variant: str, given: str) -> Config:
+  """The config that a file makes.
+
+  Args:
+    module: what the file defines.
+    variant: of it, '' for its own choice.
+    given: the file, for the messages.
+
+  Returns:
+    The config.
+
+  Raises:
+    ConfigError: if it makes none.
+  """
+  get_config = module.get('get_config')
+  if not callable(get_config):
     raise ConfigError(
       f'Given --config={given}. The file has no get_config(). Give a config '
       'file, such as configs/digits.py.'
     )
-  if not variant:
-    return overridden(get_config(), settings)
-  if not inspect.signature(get_config).parameters:
+  if variant and not inspect.signature(get_config).parameters:
     raise ConfigError(
       f'Given --config={given}. The config has no variants. Use '
-      f'--config={name}.'
+      f'--config={split(given)[0]}.'
     )
-  return overridden(get_config(variant), settings)
+  try:
+    config = get_config(*([variant] if variant else []))
+  except ConfigError:
+    raise
+  except Exception as error:
+    raise _broken(given, 'Its get_config() fails', error) from error
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise ConfigError(
+      f'Given --config={given}. Its get_config() returns '
+      f'{type(config).__name__}, and not a config. Start from '
+      'train.config.default(), change it, and return it.'
+    )
+  absent = sorted({*train_config.default()} - {*config})
+  if absent:
+    raise ConfigError(
+      f'Given --config={given}. Its config has no {", ".join(absent)}, which '
+      'a run needs. Start from train.config.default(), which has every key.'
+    )
+  return config
+
+
+def _broken(given: str, what: str, error: Exception) -> ConfigError:
+  where = ''
+  for frame in traceback.extract_tb(error.__traceback__):
+    if frame.filename.endswith(split(given)[0]):
+      where = f', line {frame.lineno}'
+  return ConfigError(
+    f'Given --config={given}. {what}: {type(error).__name__}: {error}{where}. '
+    'Mend the file, or give another, such as configs/digits.py.'
+  )
 
 
 def overridden(config: Config, settings: Sequence[str]) -> Config:
@@ -117,24 +175,76 @@ def overridden(config: Config, settings: Sequence[str]) -> Config:
   Raises:
     ConfigError: if there is no such key, or it cannot have such a value.
   """
+  settings = _replaced(config, settings)
   values, argv = flags.FlagValues(), ['train', *settings]
   try:
     config_flags.DEFINE_config_dict(
       'config', config, flag_values=values, sys_argv=argv
     )
     values(argv)
-  # A key, or a section, that is not there.
-  except (AttributeError, KeyError) as error:
-    key = error.args[0]
-    text = key.args[0] if isinstance(key, KeyError) else str(key)
-    raise ConfigError(
-      f'Given an override of {", ".join(text.splitlines())} The config has no '
-      'such key. Its keys are those of default() in train/config.py and the '
-      'arguments of the method.'
-    ) from error
   except flags.Error as error:
     raise ConfigError(
-      f'Given {" ".join(settings)}. {str(error).strip()} Give each key a value '
-      'of the kind that it has.'
+      f'Given {" ".join(settings)}. {str(error).strip().rstrip(".")}. Give '
+      'each key a value of the kind that it has.'
+    ) from error
+  # A key, or a section, that is not there, or one inside a value.
+  except (AttributeError, KeyError, TypeError, IndexError, ValueError) as error:
+    key = error.args[0] if error.args else error
+    text = key.args[0] if isinstance(key, KeyError) else str(key)
+    raise ConfigError(
+      f'Given {" ".join(settings)}. The config has no such key: '
+      f'{", ".join(text.splitlines()).rstrip(".,")}. Its keys are those of '
+      'default() in train/config.py and the arguments of the method.'
     ) from error
   return values.config
+
+
+def _replaced(config: Config, settings: Sequence[str]) -> list[str]:
+  """Sets what is of another kind than before; returns the other settings.
+
+  The name of another model or method drops the options of the one before, and
+  a number takes the place of a section that varies.
+  """
+  pairs = {}
+  for text in settings:
+    key, equals, value = text.partition('config.')[2].partition('=')
+    if equals:
+      pairs[key] = value
+  done = []
+  with config.unlocked():
+    name = pairs.get('model.name')
+    if name is not None and name != config.model.get('name'):
+      common = train_config.default().model
+      kept = {key: config.model.get(key) for key in common if key != 'name'}
+      config.model = ml_collections.ConfigDict({'name': name, **kept})
+      for key in pairs:
+        option = key.removeprefix('model.')
+        if option != key and option not in common and '.' not in option:
+          config.model[option] = _literal(pairs[key])
+          done.append(key)
+    name = pairs.get('method.name')
+    if name is not None and name != config.method.get('name'):
+      config.method = train_config.method(name)
+    for key, value in pairs.items():
+      *path, last = key.split('.')
+      section = config
+      for part in path:
+        section = section.get(part) if part in section else {}
+        if not isinstance(section, ml_collections.ConfigDict):
+          break
+      else:
+        old = section.get(last)
+        number = _literal(value)
+        varies = isinstance(old, ml_collections.ConfigDict) and 'follows' in old
+        if varies and isinstance(number, int | float):
+          del section[last]
+          section[last] = float(number)
+  gone = tuple(f'config.{key}=' for key in done)
+  return [x for x in settings if not (gone and x.lstrip('-').startswith(gone))]
+
+
+def _literal(text: str) -> Any:
+  try:
+    return ast.literal_eval(text)
+  except (ValueError, SyntaxError):
+    return text

@@ -16,9 +16,16 @@ MAY_DIFFER = ('checkpoint', 'log_every', 'data.workers')
 FAILURE = 'failure.json'
 # The name of a run's task and its main score.
 TASK = 'task.json'
+# What of the data set was seen, and a digest of it.
+DATA = 'data.json'
 # The folder of a finished run's model, see train/engine/export.py.
 MODEL = 'model'
 _OF_A_RUN = ('metrics.jsonl', 'checkpoints')
+# Whoever has one of these is a run, also one that has only begun.
+_OURS = {
+  *_OF_A_RUN,
+  *('config.json', 'result.json', 'lock', FAILURE, TASK, MODEL),
+}
 
 
 class Busy(ConfigError):
@@ -36,6 +43,8 @@ def check(folder: pathlib.Path, config: Config) -> None:
     ConfigError: if it holds a run that is finished, that has no checkpoints,
       or that is of another config.
   """
+  _check_place(folder)
+  saved = _saved(folder)
   given = f'Given workdir={folder}. It already holds a run'
   if (folder / 'result.json').exists():
     raise ConfigError(
@@ -49,8 +58,8 @@ def check(folder: pathlib.Path, config: Config) -> None:
         'there could be overwritten. Give another folder, or move that away.'
       )
     return
-  saved = _saved(folder).get('checkpoint', {})
-  if not (saved.get('every') and config.checkpoint.every):
+  every = saved.get('checkpoint', {}).get('every')
+  if not (every and config.checkpoint.every):
     raise ConfigError(
       f'{given}, which has no checkpoints to resume from and would be '
       'overwritten. Give another folder, or delete this one; with '
@@ -83,6 +92,44 @@ def check_same(folder: pathlib.Path, config: Config) -> None:
     )
 
 
+def check_data(folder: pathlib.Path, data: Mapping[str, Any]) -> None:
+  """Refuses a folder that holds a run on other data under the same name.
+
+  Args:
+    folder: the folder of a run.
+    data: 'digest' of the data, and what was 'seen' of them.
+
+  Raises:
+    ConfigError: if the run was begun on data of another digest.
+  """
+  if not is_begun(folder):
+    return
+  try:
+    there = json.loads((folder / DATA).read_text())
+    digest, seen = there['digest'], there['seen']
+  except FileNotFoundError:
+    return
+  except (ValueError, KeyError, TypeError) as error:
+    raise ConfigError(
+      f'Given workdir={folder}. Its {DATA} is not whole, so that nobody knows '
+      'which data its run is on. Give another folder, or, if the data are '
+      f'those that it was begun on, delete {DATA}.'
+    ) from error
+  if digest != data['digest']:
+    raise ConfigError(
+      f'Given workdir={folder}. It already holds a run on other data of the '
+      f'same name: {seen} (digest {digest}) there, and {data["seen"]} (digest '
+      f'{data["digest"]}) here. What came out would be of neither. Put the '
+      'data back to resume, or give another folder.'
+    )
+
+
+def begin_data(folder: pathlib.Path, data: Mapping[str, Any]) -> None:
+  """Checks the data of a run, see `check_data`, and writes what they are."""
+  check_data(folder, data)
+  write(folder / DATA, json.dumps(data, indent=2))
+
+
 def differing(
   one: Mapping[str, Any], two: Mapping[str, Any]
 ) -> dict[str, tuple[Any, Any]]:
@@ -112,7 +159,7 @@ def is_busy(folder: pathlib.Path) -> bool:
       fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except BlockingIOError:
     return True
-  except FileNotFoundError:
+  except (FileNotFoundError, NotADirectoryError):
     pass
   return False
 
@@ -172,11 +219,66 @@ def write(path: pathlib.Path, text: str) -> None:
   os.replace(part, path)
 
 
-def _saved(folder: pathlib.Path) -> dict[str, Any]:
+def record(path: pathlib.Path) -> dict[str, Any] | None:
+  """Reads a JSON file of a run; None if it is not there, or damaged."""
   try:
-    return json.loads((folder / 'config.json').read_text())
-  except OSError:
+    content = json.loads(path.read_bytes())
+  except (OSError, ValueError):
+    return None
+  return content if isinstance(content, dict) else None
+
+
+def _check_place(folder: pathlib.Path) -> None:
+  """Refuses a folder that cannot be made, or is somebody else's."""
+  given = f'Given workdir={folder}.'
+  try:
+    there = {path.name for path in folder.iterdir()}
+  except FileNotFoundError:
+    there = set()
+  except NotADirectoryError as error:
+    raise ConfigError(
+      f'{given} It is a file, or in one, and a run needs a folder. Give the '
+      'path of a new folder.'
+    ) from error
+  if folder.is_symlink() and not folder.exists():
+    raise ConfigError(
+      f'{given} It is a link to {os.readlink(folder)}, which is not there. '
+      'Make that folder, or give another path.'
+    )
+  place = next(path for path in (folder, *folder.parents) if path.exists())
+  if not os.access(place, os.W_OK | os.X_OK):
+    raise ConfigError(
+      f'{given} You may not write in {place}, where the run would leave its '
+      'files. Give another folder, or the right to write in this one.'
+    )
+  for name in _OF_A_RUN:
+    if (folder / name).is_dir() != (name == 'checkpoints') and name in there:
+      kind = 'file' if name == 'checkpoints' else 'folder'
+      raise ConfigError(
+        f'{given} Its {name} is a {kind}, which no run leaves there. Move it '
+        'away, or give another folder.'
+      )
+  ours = {name.removesuffix('.part') for name in there} & _OURS
+  others = sorted(name for name in there if not name.startswith('.'))
+  if others and not ours:
+    raise ConfigError(
+      f'{given} It holds no run but other files, such as {others[0]!r}, which '
+      'a run should not be mixed with. Give a folder that is empty or new.'
+    )
+
+
+def _saved(folder: pathlib.Path) -> dict[str, Any]:
+  path = folder / 'config.json'
+  if not path.exists() and not is_begun(folder):
     return {}
+  saved = record(path)
+  if saved is None or not {'model', 'method', 'data'} <= set(saved):
+    raise ConfigError(
+      f'Given workdir={folder}. Its config.json is missing, damaged, or not of '
+      'a run, so that nothing can be resumed here and nothing is overwritten. '
+      'Put the file back, or give another folder.'
+    )
+  return saved
 
 
 def _json(config: Config) -> str:

@@ -138,11 +138,18 @@ def as_method(
     _given.state(state, kind)
     return method.decide(state.method, *arguments)
 
+  def perturbed_params(grad_fn, params, state, *arguments, **options):
+    _given.state(state, kind)
+    return method.perturbed_params(
+      grad_fn, params, state.method, *arguments, **options
+    )
+
   return method._replace(
     init=init,
     update=update,
     value_and_grad=checked,
     decide=decide,
+    perturbed_params=perturbed_params,
     for_collectives=for_collectives,
     reads_logits=True,
   )

@@ -6,6 +6,7 @@ images of a class are in `train/CLASS/images`, and `val/val_annotations.txt`
 lists the classes of the images in `val/images`.
 """
 
+import collections
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,9 +15,15 @@ from typing import NamedTuple
 import numpy as np
 
 from train.checks import DataError
+from train.data.arrays import shortened
 from train.data.image import Encoded
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp')
+# Of images too, which are not read: some have several images, or 16 bits.
+_NOT_READ = (
+  '.tif', '.tiff', '.gif', '.heic', '.avif', '.jp2', '.ppm', '.pgm', '.npy',
+  '.dcm', '.svg', '.jfif',
+)  # fmt: skip
 _ANNOTATIONS = 'val_annotations.txt'
 _LAYOUT = (
   'Give one folder of images for each class under train, and the same under'
@@ -39,6 +46,13 @@ class Files:
     with open(path, 'rb') as file:
       return Encoded(file.read(), int(self.labels[number]), repr(path))
 
+  def listing(self) -> Iterator[str]:
+    """A line for each file: its name, its class and its size."""
+    for path, label in zip(self.paths, self.labels, strict=True):
+      folder, name = os.path.split(path)
+      inside = os.path.basename(folder)
+      yield f'{inside}/{name} {label} {os.path.getsize(path)}'
+
 
 class Folder(NamedTuple):
   """A folder's splits, in the order of the names."""
@@ -47,6 +61,7 @@ class Folder(NamedTuple):
   test: Files
   num_classes: int
   class_names: Sequence[str] = ()
+  notes: Sequence[str] = ()  # what is rarely meant, and what to do about it
 
 
 def find(path: str) -> Folder:
@@ -61,20 +76,27 @@ def find(path: str) -> Folder:
   Raises:
     DataError: when it is laid out in no known way.
   """
-  classes = _folders(os.path.join(path, 'train'))
+  inside = os.path.join(path, 'train')
+  classes = _folders(inside)
   if not classes:
+    here = [
+      name for name in _folders(path) if _images(os.path.join(path, name))
+    ]
+    hint = f' Move {shortened(here)} into {inside!r}.' if here else ''
     raise DataError(
       f'Cannot load the folder {path!r}. It has no train/CLASS folders of'
-      f' images. {_LAYOUT}.'
+      f' images. {_LAYOUT}.{hint}'
     )
+  _check_loose(inside)
   numbers = {name: number for number, name in enumerate(classes)}
-  train = _by_class(os.path.join(path, 'train'), classes, numbers)
+  train = _by_class(inside, classes, numbers)
   annotations = os.path.join(path, 'val', _ANNOTATIONS)
   if os.path.isfile(annotations):
     test = _annotated(annotations, numbers)
   else:
     test = _test_split(path, numbers)
-  return Folder(_files(train), _files(test), len(classes), classes)
+  notes = (*_formats('training', train), *_formats('test', test))
+  return Folder(_files(train), _files(test), len(classes), classes, notes)
 
 
 def above_classes(path: str) -> Iterator[str]:
@@ -118,6 +140,7 @@ def _test_split(path: str, numbers: dict[str, int]) -> list[tuple[str, int]]:
         f' class folders under train and under {split}. (Tiny-ImageNet needs'
         f' its val/{_ANNOTATIONS}.)'
       )
+    _check_loose(inside)
     return _by_class(inside, classes, numbers)
   raise DataError(
     f'Cannot load the folder {path!r}. It has no test/CLASS or val/CLASS'
@@ -132,7 +155,16 @@ def _by_class(
   for name in classes:
     folder = os.path.join(path, name)
     inner = os.path.join(folder, 'images')  # Tiny-ImageNet's
-    images = _images(inner if os.path.isdir(inner) else folder)
+    tiny = os.path.isdir(inner)
+    images = _images(inner if tiny else folder)
+    # Those of Tiny-ImageNet have nothing beside them.
+    _check_nested(folder, skipped='images' if tiny else None)
+    if tiny and _images(folder):
+      raise DataError(
+        f'Cannot load the folder {folder!r}. It has images, and a folder'
+        " 'images' beside them, and only one of both is read. Move all images"
+        ' of the class into one folder.'
+      )
     if not images:
       raise DataError(
         f'Cannot load the folder {folder!r}. It has no'
@@ -167,13 +199,74 @@ def _annotated(path: str, numbers: dict[str, int]) -> list[tuple[str, int]]:
   return sorted(found)
 
 
+def _check_loose(path: str) -> None:
+  """Refuses images beside the folders of the classes."""
+  loose = _images(path)
+  if loose:
+    raise DataError(
+      f'Cannot load the folder {path!r}. Beside its class folders are'
+      f' {len(loose)} images, such as {loose[0]!r}, of no class. Move each into'
+      ' the folder of its class, or away.'
+    )
+
+
+def _check_nested(folder: str, skipped: str | None) -> None:
+  """Refuses images in folders inside of a class folder."""
+  for name in _folders(folder):
+    if name == skipped:
+      continue
+    for place, _, _ in os.walk(os.path.join(folder, name)):
+      if _images(place):
+        raise DataError(
+          f'Cannot load the folder {folder!r}. It has images in the folder'
+          f' {place!r} inside of it, where images are not looked for. Move them'
+          f' up into {folder!r}, or make a class of each folder.'
+        )
+
+
+def _formats(split: str, found: Sequence[tuple[str, int]]) -> Iterator[str]:
+  """What is rarely meant in the formats of a split's files."""
+  paths = [path for path, _ in found]
+  kinds = collections.Counter(
+    os.path.splitext(path)[1].lower().replace('.jpeg', '.jpg') for path in paths
+  )
+  if len(kinds) > 1:
+    counts = ', '.join(f'{n:,} {kind}' for kind, n in kinds.most_common())
+    yield (
+      f'The {split} images are of {len(kinds)} formats: {counts}. Where formats'
+      ' go with classes a network can learn the format. Convert all images to'
+      ' one format unless they are mixed alike in all classes.'
+    )
+    stems = collections.Counter(os.path.splitext(path)[0] for path in paths)
+    twice = [stem for stem, count in stems.items() if count > 1]
+    if twice:
+      yield (
+        f'{len(twice):,} {split} images are there in several formats, such as'
+        f' {twice[0]!r}, and each counts. Keep one format of each image.'
+      )
+  unread = collections.Counter(
+    suffix
+    for folder in {os.path.dirname(path) for path in paths}
+    for name in os.listdir(folder)
+    if (suffix := os.path.splitext(name)[1].lower()) in _NOT_READ
+  )
+  if unread:
+    counts = ', '.join(f'{n:,} {kind}' for kind, n in unread.most_common())
+    yield (
+      f'Files of the {split} split are not read: {counts}. Read are'
+      f' {", ".join(SUFFIXES)}. Convert them, or move them away.'
+    )
+
+
 def _images(path: str) -> list[str]:
-  names = sorted(os.listdir(path))
-  return [
-    os.path.join(path, name)
-    for name in names
-    if name.lower().endswith(SUFFIXES)
-  ]
+  return sorted(
+    entry.path
+    for entry in os.scandir(path)
+    # Not those of macOS, which begin with a dot and are no images.
+    if entry.name.lower().endswith(SUFFIXES)
+    and not entry.name.startswith('.')
+    and entry.is_file()
+  )
 
 
 def _folders(path: str) -> list[str]:

@@ -6,15 +6,14 @@ Nothing here uses a network. Sets that do not fit in memory:
 """
 
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from train.checks import DataError
-from train.data import digits, folder, tfds
+from train.data import arrays, digest, digits, folder, npz, tfds
+from train.data.arrays import Arrays
 from train.data.image import read
 
 
@@ -30,11 +29,13 @@ class Dataset(NamedTuple):
     test: the test examples, of the same names.
     facts: about the set, such as 'num_classes', and 'class_names' where the
       classes have names.
+    notes: what of the set is rarely meant, and what to do about it.
   """
 
   train: Mapping[str, np.ndarray]
   test: Mapping[str, np.ndarray]
   facts: Mapping[str, Any]
+  notes: Sequence[str] = ()
 
   @property
   def fields(self) -> tuple[str, ...]:
@@ -59,6 +60,14 @@ class Dataset(NamedTuple):
   def sample(self) -> np.ndarray:
     """The images that tell how to normalise: all of the training set."""
     return self.train['image']
+
+  def values(self, field: str) -> np.ndarray | None:
+    """A field of all training examples, None where it must be read first."""
+    return self.train.get(field)
+
+  def digest(self) -> str:
+    """A hash of the content: another one means that other data are there."""
+    return digest.of_arrays(self.train, self.test, self.facts)
 
 
 def labelled(
@@ -87,11 +96,6 @@ def labelled(
   )
 
 
-class _Arrays(NamedTuple):
-  images: np.ndarray
-  labels: np.ndarray
-
-
 def load(
   name: str,
   data_dir: str | None = None,
@@ -105,7 +109,8 @@ def load(
       * `digits`: the 8x8 digits of scikit-learn;
       * a path that ends in `.npz`, of the arrays `train_x`, `train_y`,
         `test_x` and `test_y`, with images as uint8 of shape [n, height, width]
-        or [n, height, width, channels];
+        or [n, height, width, channels], and, if the classes have names,
+        `class_names`;
       * a folder of images, `train/CLASS/*.png` and `test/CLASS/*.png` (or
         `.jpg`, `.webp`, `.bmp`), all of one size, or see
         `train/data/folder.py`;
@@ -124,16 +129,20 @@ def load(
   """
   path = os.path.expanduser(name)
   if path.endswith('.npz'):
-    train, test, num_classes = _read_npz(path)
-    names = ()
+    found = npz.read(path)
+    train, test, names = found.train, found.test, found.class_names
+    num_classes, notes = len(names) or None, found.notes
   else:
     found = find(name, data_dir)
+    notes = ()
     if isinstance(found, folder.Folder):
       train, test = map(_read_files, (found.train, found.test))
+      notes = found.notes
     else:
-      train, test = (_Arrays(*arrays) for arrays in found.arrays())
+      train, test = (Arrays(*pair) for pair in found.arrays())
     num_classes, names = found.num_classes, found.class_names
-  whole = named(checked(name, train, test, num_classes), names)
+  whole = checked(name, train, test, num_classes, names)
+  whole = whole._replace(notes=(*notes, *whole.notes))
   return first_of(name, whole, first)
 
 
@@ -159,6 +168,13 @@ def find(
   path = os.path.expanduser(name)
   if os.path.isdir(path):
     return folder.find(path)
+  if os.path.exists(path):
+    raise DataError(
+      f'Cannot load {name!r}. It is a file, and of files only .npz is read (and'
+      ' .zip, of sets in the layout of VOC or MPII). Write its arrays with'
+      ' numpy.savez, or its images into a folder of'
+      ' train/CLASS/*.png and test/CLASS/*.png.'
+    )
   raise DataError(
     f'Cannot load {name!r}. No such path exists, and it is not a TFDS name'
     ' (name/config:version) either. Give `digits`, a TFDS name such as'
@@ -171,7 +187,8 @@ def checked(
   name: str,
   train: tuple[np.ndarray, np.ndarray],
   test: tuple[np.ndarray, np.ndarray],
-  num_classes: int,
+  num_classes: int | None,
+  class_names: Sequence[str] = (),
 ) -> Dataset:
   """A data set of arrays, or what is wrong with them.
 
@@ -179,7 +196,8 @@ def checked(
     name: of the set.
     train: images and labels.
     test: images and labels.
-    num_classes: number of classes in the train split.
+    num_classes: number of classes in the train split; None if its labels tell.
+    class_names: by their numbers; none where there are numbers alone.
 
   Returns:
     The data set.
@@ -187,9 +205,13 @@ def checked(
   Raises:
     DataError: when they are no images and labels of one kind.
   """
-  train = _checked(f'the train split of {name!r}', _Arrays(*train), num_classes)
-  test = _checked(f'the test split of {name!r}', _Arrays(*test), num_classes)
-  if num_classes < 2:
+  here = f'the train split of {name!r}'
+  train = arrays.checked(here, Arrays(*train), num_classes)
+  if num_classes is None:
+    num_classes = int(train.labels.max()) + 1
+  here = f'the test split of {name!r}'
+  test = arrays.checked(here, Arrays(*test), num_classes)
+  if num_classes < 2 or train.labels.min() == train.labels.max():
     raise DataError(
       f'Cannot use {name!r}. Its training images are all of one class, so that '
       'there is nothing to tell apart. Use a set of two classes or more.'
@@ -201,23 +223,13 @@ def checked(
       f' {test.images.shape[1:]}, where a model takes one. Resize them to one'
       ' shape.'
     )
-  return labelled(*train, *test, num_classes)
-
-
-def named(dataset: Dataset, class_names: Sequence[str]) -> Dataset:
-  """A data set with the names of its classes, if they have names.
-
-  Args:
-    dataset: the data set.
-    class_names: by their numbers; none where there are numbers alone.
-
-  Returns:
-    The data set.
-  """
-  if not class_names:
-    return dataset
-  names = tuple(class_names)
-  return dataset._replace(facts={**dataset.facts, 'class_names': names})
+  arrays.check_different(name, train.images)
+  whole = labelled(*train, *test, num_classes)
+  names = {'class_names': tuple(class_names)} if class_names else {}
+  return whole._replace(
+    facts={**whole.facts, **names},
+    notes=arrays.notes(train, test, num_classes, class_names),
+  )
 
 
 def first_of(
@@ -253,81 +265,7 @@ def first_of(
   return dataset._replace(train=train, test=test)
 
 
-def _checked(what: str, arrays: _Arrays, num_classes: int) -> _Arrays:
-  """Checks one split and gives it its final types."""
-  images, labels = arrays
-  if images.dtype != np.uint8 or images.ndim not in (3, 4):
-    raise DataError(
-      f'Cannot use {what}. Its images are {images.dtype} of shape'
-      f' {images.shape}, where uint8 of shape [n, height, width] or'
-      ' [n, height, width, channels] is needed. Convert them: values 0 to'
-      ' 255, channels last.'
-    )
-  if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-    raise DataError(
-      f'Cannot use {what}. Its labels are {labels.dtype} of shape'
-      f' {labels.shape}, where integers of shape [n] are needed. Give each'
-      ' example the number of its class.'
-    )
-  if len(images) != len(labels) or not len(images):
-    raise DataError(
-      f'Cannot use {what}. It has {len(images)} images and {len(labels)}'
-      ' labels, where every image needs one label and there must be an'
-      ' image. Give as many of both.'
-    )
-  if labels.min() < 0 or labels.max() >= num_classes:
-    raise DataError(
-      f'Cannot use {what}. Its labels run from {labels.min()} to'
-      f' {labels.max()}, where with {num_classes} classes in the train split'
-      f' they must run from 0 to {num_classes - 1}. Number the classes of'
-      ' both splits from 0.'
-    )
-  if images.ndim == 3:
-    images = images[..., None]
-  return _Arrays(images, labels.astype(np.int32))
-
-
-def _read_npz(path: str) -> tuple[_Arrays, _Arrays, int]:
-  names = ('train_x', 'train_y', 'test_x', 'test_y')
-  if not os.path.isfile(path):
-    raise DataError(
-      f'Cannot load {path!r}. There is no such file. Write one with'
-      f' numpy.savez(path, {"=..., ".join(names)}=...).'
-    )
-  try:
-    with open(path, 'rb') as opened:
-      file = np.load(opened, allow_pickle=False)
-      if isinstance(file, np.ndarray):
-        raise ValueError('it is one array, an .npy file')
-      missing = [name for name in names if name not in file]
-      arrays = [file[name] for name in names if name in file]
-      found = list(file)
-  except (
-    ValueError,
-    OSError,
-    EOFError,
-    zipfile.BadZipFile,
-    zlib.error,
-  ) as error:
-    raise DataError(
-      f'Cannot load {path!r}. It is not a whole .npz file of plain arrays:'
-      f' {error}. Write one with numpy.savez, without object arrays.'
-    ) from error
-  if missing:
-    raise DataError(
-      f'Cannot load {path!r}. It lacks {", ".join(missing)} and holds'
-      f' {", ".join(found) or "nothing"}. Write it with numpy.savez(path,'
-      f' {"=..., ".join(names)}=...).'
-    )
-  train, test = _Arrays(*arrays[:2]), _Arrays(*arrays[2:])
-  # Labels that are no numbers have no maximum; `_checked` refuses them.
-  countable = train.labels.size and np.issubdtype(
-    train.labels.dtype, np.integer
-  )
-  return train, test, int(train.labels.max()) + 1 if countable else 0
-
-
-def _read_files(files: folder.Files) -> _Arrays:
+def _read_files(files: folder.Files) -> Arrays:
   images = []
   for path in files.paths:
     image = read(path, repr(path))
@@ -339,4 +277,4 @@ def _read_files(files: folder.Files) -> _Arrays:
         ' all to grey or all to colour.'
       )
     images.append(image)
-  return _Arrays(np.stack(images), files.labels)
+  return Arrays(np.stack(images), files.labels)

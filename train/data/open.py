@@ -9,7 +9,16 @@ import numpy as np
 
 from train import checks
 from train.checks import DataError
-from train.data import dense, digits, folder, image, memory, stream, tfds
+from train.data import (
+  arrays,
+  dense,
+  digits,
+  folder,
+  image,
+  memory,
+  stream,
+  tfds,
+)
 
 CROPS = ('none', 'inception')
 
@@ -39,8 +48,13 @@ def open_set(options: Any) -> memory.Dataset | stream.Streamed:
   shape = _shape(found, options.size)
   if isinstance(found, folder.Folder):
     train, test = found.train, found.test
+    file_notes = found.notes
+    label_notes = arrays.label_notes(
+      train.labels, test.labels, found.num_classes, found.class_names
+    )
   else:
     train, test = found.records()
+    file_notes = label_notes = ()
   resized, inception = options.size is not None, options.crop == 'inception'
   streams = options.stream
   if streams is None:
@@ -73,14 +87,17 @@ def open_set(options: Any) -> memory.Dataset | stream.Streamed:
       spec,
       options.workers,
       found.class_names,
+      (*file_notes, *label_notes),
     )
   read = (
     stream.read_all(split, spec, found.num_classes, np.arange(len(split)))
     for split in (train, test)
   )
   train, test = ((rows['image'], rows['label']) for rows in read)
-  whole = memory.checked(options.name, train, test, found.num_classes)
-  whole = memory.named(whole, found.class_names)
+  whole = memory.checked(
+    options.name, train, test, found.num_classes, found.class_names
+  )
+  whole = whole._replace(notes=(*file_notes, *whole.notes))
   return memory.first_of(options.name, whole, options.first)
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import numpy as np
 
 from train.checks import DataError
-from train.data import crop, image
+from train.data import crop, digest, image
 
 # The published sides of ImageNet are 224 pixels out of 256.
 _CENTRAL_SHARE = 224 / 256
@@ -88,6 +88,7 @@ class Streamed(NamedTuple):
   spec: ImageSpec
   workers: int = 0  # processes; 0 for threads of this one
   class_names: Sequence[str] = ()
+  notes: Sequence[str] = ()  # what is rarely meant, and what to do about it
 
   @property
   def fields(self) -> tuple[str, ...]:
@@ -121,6 +122,14 @@ class Streamed(NamedTuple):
     ids = np.linspace(0, len(self.train) - 1, count).astype(np.int32)
     rows = read_all(self.train, self.spec, self.num_classes, ids)
     return rows['image']
+
+  def values(self, field: str) -> np.ndarray | None:
+    """A field of all training examples, None where it must be read first."""
+    return getattr(self.train, f'{field}s', None)
+
+  def digest(self) -> str:
+    """A hash of what is cheap to read, see `train/data/digest.py`."""
+    return digest.of_sources(self.train, self.test, self.facts)
 
   def train_batches(
     self, order: np.ndarray, seed: int, epoch: int

@@ -224,7 +224,8 @@ def _find_one(
     whole = memory.load(path)
     numbers = tuple(map(str, range(whole.facts['num_classes'])))
     source = digits.Split(whole.test['image'], whole.test['label'])
-    return [_Found('', source, numbers)]
+    names = whole.facts.get('class_names', numbers)
+    return [_Found('', source, names)]
   if os.path.isdir(path):
     return _find_folder(path)
   if name == digits.NAME:

@@ -294,7 +294,8 @@ class Checkpoints:
     # OSError from Orbax's own files, the others from TensorStore's.
     except (OSError, ValueError, RuntimeError) as error:
       raise CheckpointError(
-        f'Given {self.folder}. A checkpoint cannot be written there: {error}. '
+        f'Given {self.folder}. A checkpoint cannot be written there: '
+        f'{(str(error).splitlines() or [type(error).__name__])[0][:200]}. '
         'Those before it are whole. Make room, and run the same command again '
         'to resume after the last.'
       ) from error

@@ -12,20 +12,19 @@ import os
 import pathlib
 import zlib
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import ml_collections
 import numpy as np
-import safetensors
 import safetensors.numpy
 
-from train.checks import Config, DataError
+from train.checks import Config
 from train.engine.network import Described
 from train.engine.step import Step, TrainState
+from train.models.weights import saved
+from train.models.weights.saved import ARRAYS, FACTS
 from train.parallel import devices, processes
-
-ARRAYS, FACTS = 'model.safetensors', 'model.json'
 
 
 class Exported(NamedTuple):
@@ -58,7 +57,7 @@ def write(
   trees = {'params': params, 'statistics': state.statistics}
   flat = {}
   for prefix, tree in trees.items():
-    flat |= _flat(prefix, tree)
+    flat |= saved.flat(prefix, tree)
   flat = devices.readable(flat)
   if not processes.is_primary():
     return
@@ -93,12 +92,8 @@ def read(folder: pathlib.Path) -> Exported:
   Raises:
     DataError: if there is none, or it is not whole.
   """
-  folder = _find(folder)
+  facts, arrays = saved.read(folder)
   try:
-    facts = json.loads((folder / FACTS).read_text())
-    content = (folder / ARRAYS).read_bytes()
-    if zlib.crc32(content) != facts['checksum']:
-      raise ValueError(f'{ARRAYS} is not the one that {FACTS} was written for')
     height, width, channels = facts['image_shape']
     return Exported(
       ml_collections.ConfigDict(facts['config']),
@@ -108,85 +103,10 @@ def read(folder: pathlib.Path) -> Exported:
         facts['facts'],
         *(x and tuple(x) for x in (facts['mean'], facts['std'])),
       ),
-      safetensors.numpy.load(content),
+      arrays,
     )
-  except (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    safetensors.SafetensorError,
-  ) as error:
-    raise DataError(
-      f'Cannot use the model in {folder}. It is not whole:'
-      f' {type(error).__name__}, {error}. Copy the folder again, or train again'
-      ' in a new workdir.'
-    ) from error
-
-
-def fill(prefix: str, tree: Any, arrays: Mapping[str, np.ndarray]) -> Any:
-  """A tree with the arrays that were saved of it.
-
-  Args:
-    prefix: of the arrays' names.
-    tree: of their shapes. Its keys, which are not saved, stay.
-    arrays: by their names.
-
-  Returns:
-    The tree.
-
-  Raises:
-    DataError: if an array is missing, is one too many, or has another shape.
-  """
-  wanted = {name: leaf.shape for name, leaf in _flat(prefix, tree).items()}
-  found = {
-    name: array.shape
-    for name, array in arrays.items()
-    if name.startswith(f'{prefix}.')
-  }
-  wrong = sorted(
-    name for name in {*wanted, *found} if wanted.get(name) != found.get(name)
-  )
-  if wrong:
-    name = wrong[0]
-    raise DataError(
-      f'Cannot use the model. Of its arrays {len(wrong)} are not those of its'
-      f' network: {name} has the shape {found.get(name)} in the file and'
-      f' {wanted.get(name)} in the network. Use the version of this program'
-      ' that it was trained with.'
-    )
-  leaf = lambda path, leaf: arrays.get(_name(prefix, path), leaf)
-  return jax.tree.map_with_path(leaf, tree)
-
-
-def _find(folder: pathlib.Path) -> pathlib.Path:
-  for place in (folder / 'model', folder):
-    if (place / FACTS).is_file():
-      return place
-  if not folder.is_dir():
-    raise DataError(
-      f'Given workdir={folder}. There is no such folder. Give that of a'
-      ' finished run, or the folder `model` that a run leaves in it.'
-    )
-  raise DataError(
-    f'Given workdir={folder}. It holds no model/{FACTS}, which a run'
-    ' writes when it is finished. Give the folder of a finished run, or run the'
-    ' command that began this one again to finish it.'
-  )
-
-
-def _flat(prefix: str, tree: Any) -> dict[str, Any]:
-  """The arrays of a tree by name, but for the keys of random streams."""
-  leaves, _ = jax.tree.flatten_with_path(tree)
-  return {
-    _name(prefix, path): leaf
-    for path, leaf in leaves
-    if not devices.is_key(leaf)
-  }
-
-
-def _name(prefix: str, path: Any) -> str:
-  return '.'.join([prefix, *(str(key.key) for key in path)])
+  except (ValueError, KeyError, TypeError) as error:
+    raise saved.broken(saved.find(folder), error) from error
 
 
 def _replace(path: pathlib.Path, content: bytes) -> None:

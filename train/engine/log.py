@@ -97,6 +97,7 @@ class Log:
     ]
     for step, line in enumerate(lines, start=first):
       self._write({'step': step, **line})
+    self._flush()
     last, step = lines[-1], first + len(lines) - 1
     if self._board is not None:
       for name, value in last.items():
@@ -115,6 +116,7 @@ class Log:
     self._write(
       {'step': step, **{f'test_{name}': v for name, v in scores.items()}}
     )
+    self._flush()
     if self._board is not None:
       for name, value in scores.items():
         self._board.add_scalar(f'test/{name}', value, step)
@@ -124,6 +126,11 @@ class Log:
     if self._lines is not None:
       self._lines.flush()
       os.fsync(self._lines.fileno())
+
+  def _flush(self) -> None:
+    """Lets others read the lines so far, such as `tail -f`."""
+    if self._lines is not None:
+      self._lines.flush()
 
   def _main_of(self, line: Mapping[str, Any]) -> str:
     main = self._main
@@ -150,9 +157,9 @@ def _whole_lines(path: pathlib.Path) -> Iterator[tuple[int, int]]:
     for line in lines:
       try:
         step = json.loads(line)['step']
-      except ValueError:
+      except (ValueError, KeyError, TypeError):
         return
-      if not line.endswith(b'\n'):
+      if not (isinstance(step, int) and line.endswith(b'\n')):
         return
       end += len(line)
       yield step, end

@@ -17,7 +17,8 @@ import optax
 from train import config as train_config
 from train.data import memory, stream
 from train.data.tests import open_tests
-from train.engine import feed
+from train.engine import feed, seen
+from train.engine.batchwise import Batchwise
 from train.engine.checkpoint import Checkpoints, Progress
 from train.engine.feed import Batch
 from train.engine.log import Log
@@ -79,6 +80,7 @@ class Program:
   ):
     self.config = config
     self.step = step or Step(config, dataset)
+    self.seen = seen.see(self.step.task, dataset)
     self.method = self.step.method
     self.num_examples = self.step.num_examples
     self.total_steps = self.step.total_steps
@@ -96,6 +98,9 @@ class Program:
     further = open_tests(config.data, dataset)
     self._testing = Testing(self.step, self.feed, further)
     self.further_tests = self._testing.further_scores
+    self._batchwise = Batchwise(
+      self.step, self.feed, self._batch, self._split[1]
+    )
     self.compile_seconds = 0.0
     if self.devices.count > 1:
       self._try_out()
@@ -179,8 +184,7 @@ class Program:
 
   def init(self, seed: int) -> TrainState:
     """The state before the first step."""
-    model = self.step.model(seed)
-    state = self._init(model.params, model.statistics, seed)
+    state = self._init(*self._batchwise.start(seed), seed)
     return self.devices.place(state)
 
   def start_epoch(
@@ -332,8 +336,8 @@ class Program:
     return self._compiled
 
   def test(self, state: TrainState) -> dict[str, float]:
-    """The task's scores over the whole test split."""
-    return self._testing.scores(state)
+    """The task's scores over the whole test split, and the network's own."""
+    return self._testing.scores(state) | self._batchwise.compare(state)
 
   def _reference_ids(self, ids: np.ndarray) -> np.ndarray | None:
     """The examples of the second gradient source, for methods that have one."""

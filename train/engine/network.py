@@ -12,6 +12,7 @@ import numpy as np
 from train import config as train_config
 from train import models
 from train.config import Config, ConfigError
+from train.models import quantize
 from train.tasks import Task
 
 
@@ -90,10 +91,19 @@ def build(
   dtype = train_config.compute_dtype(config.dtype, jax.default_backend())
   if dtype != 'float32':  # which is every model's own default
     options.setdefault('dtype', dtype)
+  quantized = options.pop('quantize', None)
   try:
+    settings = None if quantized is None else quantize.read(quantized)
     model = models.create(
-      name, **outputs, image_shape=image_shape, seed=seed, **options
+      name,
+      **outputs,
+      image_shape=image_shape,
+      seed=seed,
+      quantize=settings,
+      **options,
     )
   except ValueError as error:
     raise ConfigError(f'In model: {error}') from error
-  return models.functional(model)
+  if settings is None:
+    return models.functional(model)
+  return quantize.with_steps(model, settings)

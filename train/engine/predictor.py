@@ -13,6 +13,7 @@ from train import models, tasks
 from train.checks import Config, ConfigError, DataError
 from train.data import image, stream
 from train.engine import export, network
+from train.models.weights import saved
 
 # Images that are predicted together at most.
 _BATCH = 512
@@ -50,7 +51,7 @@ class Predictor:
     self._task = tasks.create(described.normalising(self.config), described)
     model = _model(self.config, self._task.outputs(described), described)
     self._arrays = tuple(
-      export.fill(prefix, tree, exported.arrays)
+      saved.fill(prefix, tree, exported.arrays)
       for prefix, tree in (
         ('params', model.params),
         ('statistics', model.statistics),

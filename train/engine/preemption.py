@@ -11,6 +11,7 @@ import signal
 import threading
 from typing import Any, NoReturn
 
+from train import checks
 from train.parallel import processes
 
 # As a shell has them: 128 and the signal's number.
@@ -112,7 +113,14 @@ def watch() -> None:
   ours, theirs = os.pipe()
   os.set_blocking(theirs, False)
   signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
+  threading.excepthook = _report
   threading.Thread(target=_answer, args=(ours,), daemon=True).start()
+
+
+def _report(raised: threading.ExceptHookArgs) -> None:
+  """Leaves to the main thread to say that a disk is full, as it will."""
+  if checks.shortage(raised.exc_value) is None:
+    threading.__excepthook__(raised)
 
 
 def _answer(pipe: int) -> None:

@@ -58,7 +58,14 @@ class Step:
     self.described = network.describe(self.task, dataset)
     self.devices = mesh.choose(config)
     self.outputs = self.task.outputs(dataset)
-    optimizer = train_config.build_optimizer(config, self.total_steps)
+    self.image_shape = dataset.image_shape
+    model = self.model(config.seed)
+    self.apply = model.apply
+    # Its functions: the arrays are those of a training state.
+    self.network = model._replace(params=None, statistics=None)
+    optimizer = train_config.build_optimizer(
+      config, self.total_steps, model.undecayed
+    )
     self._known = {
       'num_examples': self.num_examples,
       **self.outputs,
@@ -72,9 +79,6 @@ class Step:
     # A method that is an optimizer returns minus its whole step.
     whole = self.method.is_optimizer
     self.optimizer = optax.sgd(1.0) if whole else optimizer
-    self.image_shape = dataset.image_shape
-    model = self.model(config.seed)
-    self.apply = model.apply
     image = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.float32)
     program = jax.make_jaxpr(model.apply, static_argnums=3)(
       model.params, model.statistics, image, True
@@ -103,6 +107,49 @@ class Step:
       optimizer=self.optimizer.init(params),
     )
 
+  def start(
+    self, params: Any, statistics: Any, seed: Any, batch: Batch
+  ) -> tuple[Any, Any]:
+    """Both, set up by a first batch; of a network that asks for one."""
+    key = self.devices.own(jax.random.fold_in(jax.random.key(seed), 0))
+    rows = self.task.prepare(key, batch.rows(batch.candidates))
+    images = self.devices.spread(rows)['image']
+    start: Any = self.network.start
+    return start(params, statistics, images, self.devices.mean)
+
+  def compare(self, state: TrainState, batch: Batch) -> dict[str, jax.Array]:
+    """The network's own scalars of the perturbed point."""
+    loss_fn = self.loss_fn(state)
+
+    def grad_fn_on(ids):
+      rows = self.prepare(state, batch.rows(ids))
+      return jax.grad(lambda params: jnp.mean(loss_fn(params, rows)[0]))
+
+    ids = batch.reference_ids
+    point = self.method.perturbed_params(
+      grad_fn_on(batch.candidates),
+      state.params,
+      state.method,
+      None if ids is None else grad_fn_on(ids),
+    )
+    compare: Any = self.network.compare
+    scalars = compare(state.params, self._held(state.params, point))
+    return jax.tree.map(self.devices.mean, scalars)
+
+  def _held(self, params: Any, point: Any) -> Any:
+    """A point without the perturbation of what the network wants unperturbed.
+
+    The gradient passes: only the value is the one at the params.
+    """
+    if self.network.unperturbed is None:
+      return point
+    return jax.tree.map(
+      lambda held, x, y: x + (y - jax.lax.stop_gradient(y)) if held else y,
+      self.network.unperturbed(params),
+      params,
+      point,
+    )
+
   def prepare(self, state: TrainState, rows: Rows) -> Rows:
     """Some rows of this step's batch, augmented and with their targets."""
     key = self.devices.own(jax.random.fold_in(state.key, state.step))
@@ -114,6 +161,7 @@ class Step:
 
     def loss_fn(params, batch):
       batch = self.devices.spread(batch)
+      params = self._held(state.params, params)
       outputs, statistics = self.apply(params, before, batch['image'], True)
       scalars = self.task.scalars(outputs, batch)
       aux = {'statistics': statistics, 'scalars': scalars}

@@ -7,6 +7,7 @@ outputs of its task, such as ``num_classes``, and its options by keyword.
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from flax import nnx
 
 from train import checks
 from train.models import dense
+from train.models import quantize as quantization
 from train.models.backbones.mlp import MLP as MLP
 from train.models.backbones.mobilenet import MobileNet as MobileNet
 from train.models.backbones.pyramidnet import PyramidNet as PyramidNet
@@ -24,6 +26,7 @@ from train.models.backbones.vit import ViT as ViT
 from train.models.backbones.wrn import WideResNet as WideResNet
 from train.models.functional import Functional as Functional
 from train.models.functional import functional as functional
+from train.models.weights.saved import load_run as load_run
 from train.models.weights.timm import load_timm_vit as load_timm_vit
 
 _MODELS: Mapping[str, Callable[..., nnx.Module]] = {
@@ -58,16 +61,20 @@ def create(
   image_shape: Sequence[int],
   seed: int,
   pretrained: str | None = None,
+  quantize: quantization.Settings | None = None,
   **options: Any,
 ) -> nnx.Module:
-  """Builds a model, freshly initialised or with the weights of a file.
+  """Builds a model, freshly initialised or with weights trained before.
 
   Args:
     name: one of :func:`names`.
     image_shape: ``(height, width, channels)`` of one image.
     seed: of the initialisation and of the model's random streams.
-    pretrained: path of a file of weights for :func:`load_timm_vit` (``None``:
-      no file).
+    pretrained: folder of a finished run of the program, whose network is this
+      one in float; or the path of a file of weights for :func:`load_timm_vit`;
+      ``None`` for neither.
+    quantize: how to quantise its convolutions and dense layers, whose steps are
+      then to be started (see `Functional.start`); ``None`` for not at all.
     **options: what the task asks for, ``num_classes`` (at least 1), or
       ``joints`` and ``split``; and the model's own arguments, such as
       ``widths`` or ``dtype``.
@@ -78,8 +85,8 @@ def create(
     `train/models/heads`.
 
   Raises:
-    ValueError: if the name, an option, the image shape or the file cannot be
-      used.
+    ValueError: if the name, an option, the image shape, the folder or the file
+      cannot be used.
   """
   build = checks.pick('name', name, _MODELS)
   if len(image_shape) != 3 or min(image_shape) < 1:
@@ -104,13 +111,19 @@ def create(
     build,
     tuple(image_shape),
     tuple((option, _hashable(value)) for option, value in options.items()),
+    quantize,
   )
   model = nnx.merge(graphdef, state)
-  if pretrained is not None:
-    params = nnx.state(model, nnx.Param)
-    weights = load_timm_vit(nnx.to_pure_dict(params), pretrained)
-    nnx.replace_by_pure_dict(params, weights)
-    nnx.update(model, params)
+  if pretrained is None:
+    return model
+  is_file = pretrained.endswith('.safetensors') or os.path.isfile(pretrained)
+  if not is_file:
+    return load_run(model, pretrained, quantization.is_own)
+  # A step of a quantiser is in no file.
+  params = nnx.state(model, nnx.All(nnx.Param, nnx.Not(quantization.StepSize)))
+  weights = load_timm_vit(nnx.to_pure_dict(params), pretrained)
+  nnx.replace_by_pure_dict(params, weights)
+  nnx.update(model, params)
   return model
 
 
@@ -119,7 +132,7 @@ def create(
 # parameter's draw by itself.
 @functools.partial(
   jax.jit,
-  static_argnums=(1, 2, 3),
+  static_argnums=(1, 2, 3, 4),
   compiler_options={'xla_backend_optimization_level': 0},
 )
 def _initialise(
@@ -127,14 +140,12 @@ def _initialise(
   build: Callable[..., nnx.Module],
   image_shape: tuple[int, ...],
   options: tuple[tuple[str, Any], ...],
+  quantize: quantization.Settings | None,
 ) -> tuple[Any, Any]:
-  return nnx.split(
-    build(
-      image_shape=image_shape,
-      rngs=nnx.Rngs(key),
-      **dict(options),
-    )
-  )
+  model = build(image_shape=image_shape, rngs=nnx.Rngs(key), **dict(options))
+  if quantize is not None:
+    quantization.wrap(model, image_shape, quantize)
+  return nnx.split(model)
 
 
 def _check_outputs(

@@ -1,10 +1,13 @@
 """The functional view of a Flax NNX model: arrays in, arrays out."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 from flax import nnx
+
+# A scalar of one device -> its mean over the devices.
+Mean: TypeAlias = Callable[[jax.Array], jax.Array]
 
 
 class Functional(NamedTuple):
@@ -18,11 +21,24 @@ class Functional(NamedTuple):
       ``train`` is a Python bool. With ``train=False`` nothing is random and the
       statistics come back as they went in. The same statistics give the same
       dropout, so two passes of one step share it when both start from them.
+    start: ``(params, statistics, images, mean) -> (params, statistics)``, of a
+      model that a first batch sets up before training: layer by layer, each on
+      what those before it give. ``mean`` is a `Mean`. BatchNorm normalises by
+      the batch, and its running statistics stay. None for any other model.
+    compare: ``(params, others) -> scalars by name``, how the model differs at
+      another point; None where there is nothing to say.
+    unperturbed: ``params -> tree of bools``, the leaves that a perturbation
+      does not move; None for none.
+    undecayed: likewise, of weight decay.
   """
 
   params: Any
   statistics: Any
   apply: Callable[[Any, Any, jax.Array, bool], tuple[jax.Array, Any]]
+  start: Callable[..., tuple[Any, Any]] | None = None
+  compare: Callable[[Any, Any], dict[str, jax.Array]] | None = None
+  unperturbed: Callable[[Any], Any] | None = None
+  undecayed: Callable[[Any], Any] | None = None
 
 
 def functional(model: nnx.Module) -> Functional:

@@ -1,5 +1,7 @@
 """The base optimizer of a run and its learning rate, from the config."""
 
+import operator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -41,13 +43,17 @@ def build_schedule(config: Any, total_steps: int) -> optax.Schedule:
 
 
 def build_optimizer(
-  config: Any, total_steps: int
+  config: Any,
+  total_steps: int,
+  undecayed: Callable[[Any], Any] | None = None,
 ) -> optax.GradientTransformation:
   """Builds the base optimizer: clipping, weight decay, momentum, rate.
 
   Args:
     config: the config of the run.
     total_steps: length of the learning-rate schedule.
+    undecayed: params -> a tree of bools, the leaves without weight decay beside
+      those that the config leaves out; None for no others.
 
   Returns:
     An Optax transformation, applied to the method's gradient.
@@ -58,6 +64,8 @@ def build_optimizer(
   options = config.optimizer
   checks.at_least('optimizer.weight_decay', options.weight_decay, 0)
   decayed = checks.pick('optimizer.decayed', options.decayed, _MASKS)
+  if undecayed is not None:
+    decayed = _without(decayed, undecayed)
   rate = build_schedule(config, total_steps)
   build = checks.pick('optimizer.name', options.name, OPTIMIZERS)
   factors = _factors(options.multipliers)
@@ -128,6 +136,18 @@ def _labels(params: Any, factors: dict[str, float]) -> Any:
 
 
 _MASKS = {'all': None, 'kernels': sam_optax.kernels.mask}
+
+
+def _without(mask: Any, left_out: Callable[[Any], Any]) -> Callable[[Any], Any]:
+  """A mask without the leaves of another one."""
+
+  def both(params):
+    kept = jax.tree.map(operator.not_, left_out(params))
+    if mask is None:
+      return kept
+    return jax.tree.map(operator.and_, mask(params), kept)
+
+  return both
 
 
 def _sgd(options, rate, mask):

@@ -101,6 +101,10 @@ class Devices(NamedTuple):
 
     return jax.tree.map(one, tree, before)
 
+  def mean(self, x: jax.Array) -> jax.Array:
+    """The mean over devices of what each computed from its own rows."""
+    return jax.lax.pmean(x, self._axes) if self._axes else x
+
   def spread(self, tree: Any) -> Any:
     """Spreads rows that were chosen from a batch over the devices again.
 

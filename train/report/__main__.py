@@ -35,7 +35,7 @@ def _main(argv: Sequence[str] | None) -> None:
   args = _parser().parse_args(argv)
   found = [run for folder in args.folder for run in read(folder)]
   _check(found, args.folder)
-  module = variants.read(args.config) if args.config else {}
+  module = variants.read(variants.split(args.config)[0]) if args.config else {}
   markdown, files = document.write(
     found, names_in(module), args.workdir or args.folder[0]
   )
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     'folder',
     nargs='+',
-    type=pathlib.Path,
+    type=command.folder,
     metavar='FOLDER',
     help='the folder of a sweep or of a run',
   )
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
   )
   parser.add_argument(
     '--workdir',
-    type=pathlib.Path,
+    type=command.folder,
     metavar='FOLDER',
     help='where the files go (default: the first folder)',
   )

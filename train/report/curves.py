@@ -44,12 +44,15 @@ def read(folder: pathlib.Path) -> Curves:
 
 def _records(path: pathlib.Path) -> Iterator[dict[str, Any]]:
   if path.exists():
-    with path.open() as lines:
+    with path.open('rb') as lines:
       for line in lines:
         try:
-          yield json.loads(line)
+          record = json.loads(line)
         except ValueError:  # of a run that was killed, or is training
           return
+        if not (isinstance(record, dict) and 'step' in record):
+          return  # damaged
+        yield record
 
 
 def picture(

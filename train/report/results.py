@@ -1,9 +1,9 @@
 """The runs in a folder, and the numbers of a report."""
 
-import json
 import pathlib
 import re
 import statistics
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +12,12 @@ from train.checks import ConfigError
 from train.report import published
 from train.report.published import Numbers
 from train.tasks import Score
+
+# What a table reads of a result besides the scores.
+_NUMBERS = (
+  *('images_per_second', 'gradient_evaluations_per_step', 'sam_fraction'),
+  *('train_seconds', 'steps'),
+)
 
 
 class SavedRun(NamedTuple):
@@ -55,9 +61,10 @@ def read(folder: pathlib.Path) -> list[SavedRun]:
   """Reads all runs in a folder, which may be one run's or a sweep's."""
   found = []
   for place in _folders(folder):
-    config = _json(place / 'config.json') or {}
+    config = _known(place / 'config.json', ()) or {}
     variant, overrides = _name(place, folder, str(config.get('seed')))
-    failure = _json(place / workdir.FAILURE)
+    failure = workdir.record(place / workdir.FAILURE)
+    main = _main(place)  # without it, no score of the result is known
     found.append(
       SavedRun(
         variant,
@@ -65,9 +72,9 @@ def read(folder: pathlib.Path) -> list[SavedRun]:
         config.get('seed', 0),
         place,
         config,
-        _json(place / 'result.json'),
-        failure and failure['message'],
-        _main(place),
+        _known(place / 'result.json', _NUMBERS) if main else None,
+        str(failure.get('message')) if failure else None,
+        main,
       )
     )
   return found
@@ -211,22 +218,44 @@ def _name(place: pathlib.Path, folder: pathlib.Path, seed: str) -> Any:
   parts = list(place.relative_to(folder).parts)
   if parts[-1:] == [seed]:
     parts.pop()
+  own = folder.resolve()
+  own = own.parent if not parts and own.name == seed else own
+  if parts and '=' in parts[0]:
+    return _upwards(own, '/'.join(parts))
   if parts:
     return parts[0], '/'.join(parts[1:])
-  own = folder.resolve()
-  return (own.parent if own.name == seed else own).name, ''
+  return _upwards(own, '')
+
+
+def _upwards(own: pathlib.Path, inside: str) -> tuple[str, str]:
+  """The variant above the overrides of a part of a sweep."""
+  overrides = [inside] if inside else []
+  while '=' in own.name:
+    overrides.insert(0, own.name)
+    own = own.parent
+  return own.name, '/'.join(overrides)
 
 
 def _main(folder: pathlib.Path) -> Score | None:
-  task = _json(folder / workdir.TASK)
-  return task and Score(**task['main'])
-
-
-def _json(path: pathlib.Path) -> Any:
+  task = _known(folder / workdir.TASK, ('main',))
   try:
-    return json.loads(path.read_text())
-  except (OSError, ValueError):  # not there, or damaged
+    return Score(**task['main']) if task else None
+  except TypeError:
     return None
+
+
+def _known(path: pathlib.Path, keys: Iterable[str]) -> dict[str, Any] | None:
+  """Reads a file of a run; says so, and gives None, if it is damaged."""
+  content = workdir.record(path)
+  if content is not None and set(keys) <= set(content):
+    return content
+  if path.exists():
+    print(
+      f'warning: cannot use {path}. It is damaged, and its run counts as not '
+      'finished. Put the file back, or delete the folder and train again.',
+      file=sys.stderr,
+    )
+  return None
 
 
 def _natural(overrides: str) -> list[Any]:

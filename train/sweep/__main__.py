@@ -22,11 +22,11 @@ if __name__ == '__main__':  # until `preemption.watch`: the system ends it
 
 import argparse
 import functools
-import pathlib
 import sys
 from collections.abc import Sequence
 
 from train import command, variants
+from train.checks import ConfigError
 from train.engine import preemption
 from train.report import document, results
 from train.sweep import execute, jobs, plan
@@ -47,10 +47,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str]) -> int:
   args, settings = command.parse(_parser(), argv)
-  module = variants.read(args.config)
+  name, variant = variants.split(args.config)
+  if variant and args.methods:
+    raise ConfigError(
+      f'Given --config={args.config} and --methods={args.methods}. Both choose '
+      f'variants. Give --config={name} --methods={variant},{args.methods} for '
+      'all of them.'
+    )
+  module = variants.read(name)
   todo = plan.plan(
     module,
-    variants.choose(module, args.methods),
+    variants.choose(module, variant or args.methods),
     args.seeds,
     args.workdir,
     plan.combinations(args.grid),
@@ -84,13 +91,13 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     '--config',
     required=True,
-    metavar='FILE',
+    metavar='FILE[:VARIANT]',
     help='a file in configs/ that has VARIANTS',
   )
   parser.add_argument(
     '--workdir',
     required=True,
-    type=pathlib.Path,
+    type=command.folder,
     metavar='FOLDER',
     help='where the runs go',
   )

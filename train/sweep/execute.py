@@ -8,14 +8,15 @@ from collections.abc import Sequence
 
 import ml_collections
 
+from train import checks, tasks, workdir
 from train import config as train_config
 from train import run as one_run
-from train import tasks, workdir
 from train.data import memory, stream
 from train.data.open import open_set
 from train.data.tests import open_tests
 from train.engine import loop, records
 from train.engine.preemption import Preemption, Stopped
+from train.engine.seen import see
 from train.sweep.plan import PlannedRun
 
 # What would only happen again, since the same run is the same to the last bit.
@@ -32,6 +33,7 @@ def prepare(todo: Sequence[PlannedRun]) -> None:
     ConfigError, DataError: if a folder holds a run of another config, or a
       config cannot be run.
   """
+  seen_by_kind = {}
   for run in todo:
     # What failed before its first step is no run of another config.
     if _is_over(run) and workdir.is_begun(run.folder):
@@ -39,8 +41,19 @@ def prepare(todo: Sequence[PlannedRun]) -> None:
     elif not workdir.is_busy(run.folder):
       workdir.check(run.folder, run.config)
       train_config.check(run.config, dataset(run).num_examples)
-      tasks.create(run.config, dataset(run))
+      task = tasks.create(run.config, dataset(run))
+      kind = run.config.task, run.config.data.to_json()
+      seen = seen_by_kind.get(kind) or see(task, dataset(run))
+      seen_by_kind[kind] = seen
       _check_tests(run.config.data.to_json())
+  for seen in seen_by_kind.values():
+    seen.say()
+  for run in todo:
+    # Beside runs on data of the same name, finished ones too.
+    seen = seen_by_kind.get((run.config.task, run.config.data.to_json()))
+    if seen is not None:
+      data = {'digest': seen.digest, 'seen': seen.line}
+      workdir.check_data(run.folder, data)
   for run in todo:
     _forgive(run)
     # The config says which runs there are to be, before they begin.
@@ -55,7 +68,7 @@ def _forgive(run: PlannedRun) -> None:
   if not failure.exists() or (run.folder / 'result.json').exists():
     return
   begun = workdir.is_begun(run.folder)
-  if not begun or json.loads(failure.read_text())['error'] != _FINAL:
+  if not begun or (workdir.record(failure) or {}).get('error') != _FINAL:
     failure.unlink()
   if not begun:  # the config may have been at fault
     (run.folder / 'config.json').unlink(missing_ok=True)
@@ -124,7 +137,7 @@ def missing(todo: Sequence[PlannedRun]) -> int:
   """Says which runs are not finished; the exit status is 1 if there are any."""
   status = 0
   for run in todo:
-    if not (run.folder / 'result.json').exists():
+    if workdir.record(run.folder / 'result.json') is None:
       print(f'not finished: {run.name}, {run.folder}', file=sys.stderr)
       status = 1
   return status
@@ -138,14 +151,15 @@ def _is_over(run: PlannedRun) -> bool:
 
 
 def _write_failure(run: PlannedRun, error: Exception) -> None:
+  said = checks.shortage(error) or str(error) or type(error).__name__
   record = {
     'error': type(error).__name__,
-    'message': str(error),
+    'message': said,
     'traceback': ''.join(traceback.format_exception(error)),
   }
   run.folder.mkdir(parents=True, exist_ok=True)
   workdir.write(run.folder / workdir.FAILURE, json.dumps(record, indent=2))
-  print(f'  {run.name}   failed: {error}', file=sys.stderr, flush=True)
+  print(f'  {run.name}   failed: {said}', file=sys.stderr, flush=True)
 
 
 def _say(run: PlannedRun, result: loop.Result) -> None:

@@ -2,12 +2,14 @@
 
 import itertools
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from train import workdir
 from train.checks import Config, ConfigError
 from train.command import OVERRIDE
-from train.variants import overridden
+from train.variants import build, overridden
 
 
 class PlannedRun(NamedTuple):
@@ -92,23 +94,54 @@ def plan(
   for given in common:
     key = given.partition('config.')[2].split('=')[0]
     _check_key('--config', key, swept)
+  lacks = _lacking(module, variants, swept)
+  for variant, keys in lacks.items():
+    if keys:
+      print(
+        f'{variant} has no {", ".join(sorted(keys))}: it is trained once for '
+        'all values of it.',
+        file=sys.stderr,
+      )
   runs = []
   for overrides in grid:
     for seed in range(seeds):
       for variant in variants:
-        config = overridden(
-          module['get_config'](variant),
-          [
-            *common,
-            *(OVERRIDE + value for value in overrides),
-            f'{OVERRIDE}seed={seed}',
-          ],
+        own = tuple(
+          x for x in overrides if x.split('=')[0] not in lacks[variant]
         )
+        settings = [
+          *common,
+          *(OVERRIDE + value for value in own),
+          f'{OVERRIDE}seed={seed}',
+        ]
+        config = overridden(build(module, variant, variant), settings)
         # A value may be a path; a folder's name may not.
-        parts = [value.replace('/', '_') for value in overrides]
+        parts = [value.replace('/', '_') for value in own]
         place = folder.joinpath(variant, *parts, str(seed))
-        runs.append(PlannedRun(variant, '/'.join(parts), seed, place, config))
+        run = PlannedRun(variant, '/'.join(parts), seed, place, config)
+        if not lacks[variant] or place not in {run.folder for run in runs}:
+          runs.append(run)
   return runs
+
+
+def _lacking(
+  module: Mapping[str, Any], variants: Sequence[str], swept: Sequence[str]
+) -> dict[str, set[str]]:
+  """The arguments of methods in a grid that a variant's method has not."""
+  keys = {
+    variant: set(workdir.as_json(build(module, variant, variant))['method'])
+    for variant in variants
+  }
+  known = set().union(*keys.values())
+  return {
+    variant: {
+      key
+      for key in swept
+      if key.startswith('method.')
+      and key.split('.')[1] in known - keys[variant]
+    }
+    for variant in variants
+  }
 
 
 def _check_key(flag: str, key: str, others: Sequence[str]) -> None:

@@ -4,12 +4,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from train import checks
 from train.augment import mixup, pipeline
 from train.checks import Config, ConfigError
 from train.tasks import label_noise, losses
-from train.tasks.task import Field, Rows, Score, Task, fact
+from train.tasks.task import Field, Rows, Score, Task, counted, fact
 
 # The logit of a class that may not be predicted: its probability is 0, and no
 # product with it is infinite.
@@ -105,8 +106,19 @@ def classification(config: Config, dataset: Any) -> Task:
     main=Score('accuracy', '%', higher_is_better=True),
     normalisation=(mean, std),
     probabilities=losses.PROBABILITIES[config.loss],
+    seen=_seen,
     test_fields=('right', 'possible'),
   )
+
+
+def _seen(dataset: Any) -> str:
+  count = dataset.facts['num_classes']
+  labels = dataset.values('label')
+  if labels is None:  # on disk, where they are read with their images
+    return f'{count} classes'
+  names = dataset.facts.get('class_names') or range(count)
+  counts = np.bincount(labels, minlength=count).tolist()
+  return f'{count} classes ({counted(counts, names)})'
 
 
 def _any_of(rows: Rows) -> Rows:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from train.augment import affine, pipeline
@@ -412,4 +413,8 @@ def row(
     scores=scores,
     main=Score('pckh_0.5', '%', higher_is_better=True),
     normalisation=(mean, std),
+    seen=lambda dataset: (
+      f'{joints} joints, {np.mean(dataset.values("visible")):.0%} of which'
+      ' count'
+    ),
   )

@@ -1,5 +1,6 @@
 """Segmentation: a class for each pixel."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -280,4 +281,18 @@ def row(
     scores=scores,
     main=Score('miou', '%', higher_is_better=True),
     normalisation=(mean, std),
+    seen=functools.partial(_seen, num_classes),
   )
+
+
+def _seen(num_classes: int, dataset: Any) -> str:
+  # The last count is of pixels that do not count.
+  shown = [
+    np.bincount(mask.ravel(), minlength=256)[:num_classes] > 0
+    for mask in dataset.values('mask')
+  ]
+  counts = np.sum(shown, axis=0).tolist()
+  names = dataset.facts.get('class_names') or range(num_classes)
+  some = [number for number, count in enumerate(counts) if count]
+  text = task.counted([counts[n] for n in some], [names[n] for n in some])
+  return f'{num_classes} classes, by images that show them ({text})'

@@ -1,7 +1,7 @@
 """A task as a row of functions and facts, as a method is."""
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -13,6 +13,9 @@ from train.checks import Config, ConfigError
 # axis. Raw rows have 'image' (uint8), 'id' and the task's fields; a batch that
 # `prepare` made has 'image' as the network takes it and the task's targets.
 Rows: TypeAlias = Mapping[str, Any]
+
+# So many classes are listed one by one.
+_SHOWN = 10
 
 
 class Field(NamedTuple):
@@ -72,6 +75,8 @@ class Task(NamedTuple):
       pixels in [0, 1], that images are normalised with; as the config's
       `augment.mean` and `augment.std` they give the same task. None where
       nothing is normalised.
+    seen: dataset -> what its training examples are of, in a few words, such as
+      the classes with their counts; None for none.
     probabilities: outputs -> float ``[batch, classes]``, where a greater output
       is a greater probability; None where the outputs are of no classes.
     test_fields: what a row of a further test set has beside its image and its
@@ -89,6 +94,7 @@ class Task(NamedTuple):
   main: Score
   normalisation: tuple[Any, Any] | None = None
   probabilities: Callable[[Any], jax.Array] | None = None
+  seen: Callable[[Any], str] | None = None
   test_fields: tuple[str, ...] = ()
 
 
@@ -112,6 +118,26 @@ def fact(dataset: Any, name: str) -> Any:
       'Use a data set of this task, or another task.'
     )
   return dataset.facts[name]
+
+
+def counted(counts: Sequence[int], names: Sequence[Any]) -> str:
+  """Counts with their names, abbreviated where there are many.
+
+  Args:
+    counts: of each class.
+    names: of the classes.
+
+  Returns:
+    Such as ``ant: 12, bee: 9``.
+  """
+  pairs = [f'{name}: {n:,}' for name, n in zip(names, counts, strict=True)]
+  if len(pairs) <= _SHOWN:
+    return ', '.join(pairs)
+  order = sorted(range(len(pairs)), key=lambda number: counts[number])
+  return (
+    f'{", ".join(pairs[: _SHOWN // 2])} and {len(pairs) - _SHOWN // 2:,} more,'
+    f' least {pairs[order[0]]}, most {pairs[order[-1]]}'
+  )
 
 
 # Of the config, and what leaves it out: what only classification uses.

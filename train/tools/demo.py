@@ -84,12 +84,7 @@ def _demo(args: argparse.Namespace) -> int:
 
 def _what(run: plan.PlannedRun, how_often: str) -> str:
   """A line that says what is about to be trained."""
-  dataset = execute.dataset(run)
-  return (
-    f'{run.config.data.name}: {dataset.num_examples:,} training and '
-    f'{dataset.num_tested:,} test images, model {run.config.model.name}, '
-    f'{how_often}'
-  )
+  return f'model {run.config.model.name} on {run.config.data.name}, {how_often}'
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,0 +1,47 @@
+"""Tells what of a data set the program sees, before it trains on it."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from train.tasks import Task
+
+
+class Seen(NamedTuple):
+  """A data set as the program sees it.
+
+  Attributes:
+    line: how many images of which shape, and of what, in one line.
+    notes: what of the set is rarely meant, and what to do about it.
+    digest: another one means that other data are there.
+  """
+
+  line: str
+  notes: Sequence[str]
+  digest: str
+
+  def say(self) -> None:
+    """Prints the line, and each note as a warning on stderr."""
+    print(f'data: {self.line}', flush=True)
+    for note in self.notes:
+      print(f'warning: {note}', file=sys.stderr, flush=True)
+
+
+def see(task: Task, dataset: Any) -> Seen:
+  """Sees a data set.
+
+  Args:
+    task: the task on it.
+    dataset: the data set.
+
+  Returns:
+    What it is.
+  """
+  shape = 'x'.join(map(str, dataset.image_shape))
+  line = (
+    f'{dataset.num_examples:,} training and {dataset.num_tested:,} test images'
+    f' of {shape}'
+  )
+  if task.seen is not None:
+    line = f'{line}, {task.seen(dataset)}'
+  return Seen(line, dataset.notes, dataset.digest())
