@@ -171,7 +171,7 @@ def saf(
         losses, aux = _given.losses_and_aux(
           loss_fn(params, batch), example_ids.shape[0]
         )
-        logits = logits_of(aux)
+        logits = logits_of(aux, losses.shape[0])
         _check_logits(logits, earlier)
         return add(
           losses, weight, divergence(logits, earlier, temperature)
