@@ -95,6 +95,7 @@ def _optax_sam(config) -> sam_optax.SharpnessAware:
       sam_fraction=jnp.ones([]),
       gradient_evaluations=jnp.zeros([], jnp.int32),
       direction_norm=None,
+      dropped_ids=None,
       ascent=inner.init(params),
       cadence=(),
       descent=(),

@@ -61,6 +61,12 @@ def from_arrays(arrays: _base.PyTree, like: _base.PyTree) -> _base.PyTree:
   Raises:
     ValueError: if the structure, a shape or a dtype differs.
   """
+  if any(map(_is_key, jax.tree.leaves(arrays))):
+    raise ValueError(
+      'Given arrays with typed keys. They come from a file that has none. '
+      'Pass the plain arrays first, and second what they are like: '
+      'from_arrays(arrays, init(params)).'
+    )
   given, needed = jax.tree.structure(arrays), jax.tree.structure(like)
   if given != needed:
     raise ValueError(

@@ -12,6 +12,7 @@ Every part gets gradients in float32 or wider, and the number of the step from
 the spine; none of them counts steps.
 """
 
+import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -133,9 +134,15 @@ def value_at(
         'update(gradient, state, params, step=step).'
       )
     value = number(step)
-    if jnp.ndim(value):
+    dtype = getattr(value, 'dtype', None)
+    is_number = dtype is not None and jnp.issubdtype(dtype, jnp.number)
+    is_number |= isinstance(value, numbers.Real)
+    if not is_number or jnp.iscomplexobj(value) or jnp.ndim(value):
+      what = type(value).__name__
+      if dtype is not None:
+        what = f'{dtype} of shape {jnp.shape(value)}'
       raise ValueError(
-        f'Given a schedule whose value has the shape {jnp.shape(value)}. One '
-        'number is needed at each step. Return a scalar.'
+        f'Given a schedule whose value is {what}. One real number is needed at '
+        'each step. Return a scalar.'
       )
   return value if dtype is None else jnp.asarray(value, dtype)

@@ -5,6 +5,7 @@ passes, and so does a number traced by `optax.inject_hyperparams`.
 """
 
 import functools
+import inspect
 import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
@@ -14,6 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.core import Tracer
+
+# Steps and ids are int32.
+_MOST = float(np.iinfo(np.int32).max)
 
 _P = ParamSpec('_P')
 _R = TypeVar('_R')
@@ -54,6 +58,7 @@ def number(
       f"optax.inject_hyperparams, static_args=('{name}',)."
     )
   if callable(value) and not isinstance(value, type):
+    _takes_a_step(name, value)
     return
   is_array = isinstance(value, jax.Array | np.ndarray)
   if is_array and value.ndim:
@@ -73,6 +78,10 @@ def number(
       f'{why}. Pass a float; the base optimizer follows in optax.chain('
       'method, optimizer).'
     )
+  if whole:
+    maximum = min(maximum, _MOST)
+  elif float(known) == float('inf') == maximum and minimum > -maximum:
+    maximum = float(np.finfo(np.float32).max)
   low = float(known) > minimum if above else float(known) >= minimum
   kind, is_whole = 'value', True
   if whole:
@@ -88,6 +97,22 @@ def number(
     f'Given {name}={value!r}. This cannot work because {why}. '
     f'Use a {kind} {bounds}.'
   )
+
+
+def _takes_a_step(name: str, schedule: Callable[..., Any]) -> None:
+  """Raises ValueError if a schedule cannot be called with one argument."""
+  try:
+    signature = inspect.signature(schedule)
+  except ValueError:  # not of Python
+    return
+  try:
+    signature.bind(0)
+  except TypeError as error:
+    raise ValueError(
+      f'Given a schedule for {name} with the arguments {signature}. It is '
+      'called with the number of the step, and with nothing else. Pass a '
+      'function (step) -> number, such as those in optax.schedules.'
+    ) from error
 
 
 def span(
@@ -116,7 +141,8 @@ def span(
 def key(name: str, value: Any) -> None:
   """Raises ValueError if `value` is neither a seed nor one PRNG key."""
   if isinstance(value, numbers.Integral) and not isinstance(value, bool):
-    return
+    if -(2**63) <= value < 2**63:
+      return
   given, is_key = f'{name}={value!r}', False
   if isinstance(value, jax.Array | np.ndarray):
     dtype, shape = value.dtype, value.shape

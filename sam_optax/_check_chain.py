@@ -81,7 +81,13 @@ def check_chain(
     ...   print(str(error)[:57])
     Given a chain that changes the gradient before the method
   """
-  params = _given.params(params)
+  if not isinstance(tx, optax.GradientTransformation):
+    raise ValueError(
+      f'Given a {type(tx).__name__} to check. It is no transformation. Call '
+      'check_chain(tx, params), with tx = optax.chain(sam_optax.sam(rho=0.05), '
+      'optax.sgd(0.1)).'
+    )
+  params = _given.params(jax.tree.map(_array, params))
   sent = jax.tree.map(_large, params)
   extra = optax.with_extra_args_support(tx)
   try:
@@ -106,6 +112,13 @@ def check_chain(
       f'{_ORDER}.'
     )
   return tx
+
+
+def _array(leaf: Any) -> Any:
+  """Zeros for a shape; the leaf itself for anything else."""
+  if isinstance(leaf, jax.ShapeDtypeStruct):
+    return jnp.zeros(leaf.shape, leaf.dtype)
+  return leaf
 
 
 def _large(leaf: jax.Array) -> jax.Array:

@@ -139,6 +139,11 @@ def gather(collectives: Collectives, tree: _base.PyTree) -> _base.PyTree:
   return jax.tree.map(from_all, tree)
 
 
+def total(collectives: Collectives, number: jax.Array) -> jax.Array:
+  """The sum of a scalar over all shards, the same everywhere."""
+  return jnp.sum(gather(collectives, number[None]), dtype=number.dtype)
+
+
 def any_of(collectives: Collectives, flag: jax.Array) -> jax.Array:
   """Whether a boolean scalar holds anywhere."""
   if not collectives.axes and collectives.groups is None:

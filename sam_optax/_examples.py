@@ -71,6 +71,7 @@ def make_value_and_grad(
     params = _given.params(params)
     check_state(state, params)
     example_ids, size = _examples_of(selection, batch, example_ids)
+    state = _count_dropped(selection, collectives, state, example_ids)
     if first is not None:  # of the caller's making, perhaps
       first = _evaluate.shared(first, collectives)
 
@@ -162,6 +163,20 @@ def _examples_of(
     why = 'This method takes the rows of some examples from every leaf'
     size = _given.rows(batch, None if ids is None else len(ids), why)
   return ids, size
+
+
+def _count_dropped(
+  selection: _base.Selection,
+  collectives: _collectives.Collectives,
+  state: _step.SharpnessAwareState,
+  ids: jax.Array | None,
+) -> _step.SharpnessAwareState:
+  """The state, with the ids counted that only the device knows to be wrong."""
+  if selection.num_examples is None or ids is None:
+    return state
+  outside = jnp.sum(ids >= selection.num_examples, dtype=jnp.int32)
+  total = state.dropped_ids + _collectives.total(collectives, outside)
+  return state._replace(dropped_ids=total)
 
 
 def _on_full_batch_or_chosen(

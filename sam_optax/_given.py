@@ -28,8 +28,19 @@ def params(tree: _base.PyTree) -> _base.PyTree:
   Raises:
     ValueError: if a leaf has no gradient, or is complex.
   """
+  if tree is None:
+    raise ValueError(
+      'Given no params. The gradients are taken at them. Pass the tree that '
+      'init got, or what the last step made of it.'
+    )
   tree = _tree.arrays(tree)
   for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+      raise ValueError(
+        f'Given params whose leaf {_name(path)} is a ShapeDtypeStruct. It has '
+        'a shape and no numbers. Pass arrays, or trace the call: '
+        'jax.eval_shape(tx.init, params).'
+      )
     if not hasattr(leaf, 'dtype'):
       raise ValueError(
         f'Given params whose leaf {_name(path)} is a {type(leaf).__name__}. '
@@ -145,6 +156,7 @@ def losses_and_aux(
       'gradient, and nothing would be trained. Return floats: '
       f'{LOSS_FN}.'
     )
+  _check_aux(aux)
   if not losses.size:
     raise ValueError(
       'Given a batch of no examples. The mean of no losses is NaN. Leave the '
@@ -157,6 +169,41 @@ def losses_and_aux(
       f'one for each: {LOSS_FN}.'
     )
   return losses, aux
+
+
+def _check_aux(aux: Any) -> None:
+  """Raises ValueError if a leaf of aux cannot come out of a traced function."""
+  for path, leaf in jax.tree_util.tree_leaves_with_path(aux):
+    is_number = isinstance(leaf, bool | int | float | complex)
+    if not is_number and not hasattr(leaf, 'dtype'):
+      raise ValueError(
+        f'Given a loss_fn whose aux has the leaf {_name(path)}, a '
+        f'{type(leaf).__name__}. The loss is traced, and only arrays come out. '
+        'Leave it out of aux: what does not depend on the params is known '
+        'without a call.'
+      )
+
+
+def mask(name: str, given: _base.Mask, tree: _base.PyTree) -> _base.PyTree:
+  """A mask for the leaves of a tree, if it is shaped as the tree.
+
+  Args:
+    name: the argument's name.
+    given: a tree of bools, or a function from the tree to it.
+    tree: the params, or a gradient.
+
+  Raises:
+    ValueError: if the structure differs.
+  """
+  found = given(tree) if callable(given) else given
+  if jax.tree.structure(found) != jax.tree.structure(tree):
+    raise ValueError(
+      f'Given {name} with the structure {_brief(found)}{_lacks(found, tree)}. '
+      f'A mask needs one bool for each leaf of the params: {_brief(tree)}. '
+      'Pass a function such as lambda params: jax.tree.map(lambda p: p.ndim > '
+      '1, params).'
+    )
+  return found
 
 
 def rows(batch: _base.PyTree, number: int | None, why: str) -> int:
@@ -202,7 +249,7 @@ def example_ids(ids: Any, num_examples: int | None = None) -> jax.Array:
     ValueError: if they are no [batch] of integers, or are known to be outside
       of the table.
   """
-  given = ids if isinstance(ids, jax.Array) else jnp.asarray(np.asarray(ids))
+  given = ids if isinstance(ids, jax.Array) else np.asarray(ids)
   if given.ndim != 1 or not jnp.issubdtype(given.dtype, jnp.integer):
     raise ValueError(
       f'Given example_ids of shape {given.shape} and dtype {given.dtype}. '
@@ -221,6 +268,7 @@ def example_ids(ids: Any, num_examples: int | None = None) -> jax.Array:
         f'{num_examples - 1}. Pass positions in the data set, or build the '
         'method with the size of the whole set.'
       )
+  given = jnp.asarray(given)
   # A negative index would count from the end: the row of another example.
   if jnp.can_cast(given.dtype, jnp.int32):
     nowhere, given = given < 0, given.astype(jnp.int32)

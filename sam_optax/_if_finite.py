@@ -59,6 +59,13 @@ def if_finite(method: SharpnessAware) -> SharpnessAware:
     >>> updates.tolist(), int(optax.tree.get(state, 'skipped'))
     ([0.0, 0.0, 0.0], 1)
   """
+  if not isinstance(method, SharpnessAware):
+    raise ValueError(
+      f'Given a {type(method).__name__}. Only the method itself can see both '
+      'of its gradients. Wrap it and chain the rest after it: optax.chain('
+      'sam_optax.if_finite(sam_optax.sam()), optax.apply_if_finite('
+      'optax.sgd(0.1), 100)).'
+    )
 
   def init(params):
     return IfFiniteState(

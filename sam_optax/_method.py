@@ -127,7 +127,9 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
     """Turns a gradient into a sharpness-aware gradient.
 
     Args:
-      updates: the gradient at the params, of the loss on this step's batch.
+      updates: the gradient at the params, of the loss on this step's batch, as
+        `grad_fn` gives it: nothing may stand before the method in a chain and
+        change it (see `check_chain`).
       state: what `init` or the last call returned.
       params: the parameters.
       grad_fn: params -> gradient on the same batch; called for the second

@@ -116,10 +116,7 @@ def parallel(
       'parallel. Name the axis of pmap or shard_map, or use the method as it '
       'is.'
     )
-  if axis_name is None:
-    axes = ()
-  else:
-    axes = (axis_name,) if isinstance(axis_name, str) else tuple(axis_name)
+  axes = _axes(axis_name)
   collectives = _collectives.Collectives(axes, perturbation == 'local')
   on_devices = method.for_collectives(collectives)
 
@@ -184,6 +181,24 @@ def parallel(
     perturbed_params=on_devices.perturbed_params,
     is_parallel=True,
   )
+
+
+def _axes(axis_name: Any) -> tuple[str, ...]:
+  """The names of the axes; none where the argument is None."""
+  if axis_name is None:
+    return ()
+  axes: Any = (axis_name,) if isinstance(axis_name, str) else axis_name
+  if (
+    not isinstance(axes, Sequence)
+    or not axes
+    or not all(isinstance(axis, str) and axis for axis in axes)
+  ):
+    raise ValueError(
+      f'Given axis_name={axis_name!r}. The devices are averaged over axes that '
+      "have names. Pass 'batch' or ('outer', 'inner'), as in jax.pmap(..., "
+      "axis_name='batch') or jax.make_mesh; or None."
+    )
+  return tuple(axes)
 
 
 def _check_bound(axes: tuple[str, ...]) -> None:

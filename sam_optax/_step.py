@@ -31,6 +31,9 @@ class SharpnessAwareState(NamedTuple):
     direction_norm: float, the norm that scaled the perturbation of the last
       SAM step where it was finite (the mean over devices, of the last draw);
       None for an ascent that computes none.
+    dropped_ids: int32, examples so far whose id was outside of the table of the
+      method, so that no row was read or written for them; None for a method
+      without a table.
     ascent: state of the part that says where to perturb to. This state and the
       next three stay as they are where a step would leave in them a number
       that is not finite.
@@ -44,6 +47,7 @@ class SharpnessAwareState(NamedTuple):
   sam_fraction: jax.Array
   gradient_evaluations: jax.Array
   direction_norm: jax.Array | None
+  dropped_ids: jax.Array | None
   ascent: _base.State
   cadence: _base.State
   descent: _base.State
@@ -78,12 +82,14 @@ class StepResult(NamedTuple):
 
 def initial_state(parts: Parts, params: _base.PyTree) -> SharpnessAwareState:
   """The state before the first step."""
+  num_examples = parts.selection.num_examples
   return SharpnessAwareState(
     step=jnp.zeros([], jnp.int32),
     perturbed=jnp.zeros([], jnp.bool_),
     sam_fraction=jnp.zeros([]),
     gradient_evaluations=jnp.zeros([], jnp.int32),
     direction_norm=jnp.zeros([]) if parts.ascent.has_norm else None,
+    dropped_ids=None if num_examples is None else jnp.zeros([], jnp.int32),
     ascent=parts.ascent.init(params),
     cadence=parts.cadence.init(),
     descent=parts.descent.init(params),

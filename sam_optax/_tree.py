@@ -29,6 +29,8 @@ def arrays(tree: _base.PyTree) -> _base.PyTree:
   def array(x):
     if isinstance(x, jax.Array) or not isinstance(x, _NUMBERS):
       return x
+    if np.asarray(x).dtype.kind in 'OUSMm':  # texts, dates and objects
+      return x
     return jnp.asarray(x, jnp.result_type(x))  # of no weak type
 
   return jax.tree.map(array, tree)

@@ -166,6 +166,13 @@ def axes_of(
   elif leaf.ndim <= 1:
     return ()
   kept: Any = given if isinstance(given, tuple) else (given,)
+  if not all(-leaf.ndim <= axis < leaf.ndim for axis in kept):
+    raise ValueError(
+      f'Given axis={given} for the leaf {jax.tree_util.keystr(path)}, of shape '
+      f'{leaf.shape}. It has no such axis to number its kernels. Pass a '
+      'function (path, leaf) -> axes if the leaves differ, or None for the '
+      'rule of sam_optax.kernels.'
+    )
   return tuple(axis % leaf.ndim for axis in kept)
 
 

@@ -290,6 +290,12 @@ def inner(state: Any) -> Any:
   return state
 
 
+def has_field(method: sam_optax.SharpnessAware, name: str) -> bool:
+  """Whether the state of a method has a field of this name."""
+  state = jax.eval_shape(method.init, start())
+  return bool(optax.tree.get_all_with_path(state, name))
+
+
 def values(tree: Any) -> list[np.ndarray]:
   """The leaves as NumPy arrays; PRNG keys as their data."""
 

@@ -27,6 +27,7 @@ class Number(NamedTuple):
     minimum: the smallest valid value.
     maximum: the largest valid value.
     costs: whether the cost of a step depends on it.
+    whole: whether it counts something, so that a fraction is refused.
   """
 
   other: float
@@ -35,6 +36,7 @@ class Number(NamedTuple):
   minimum: float = 0.0
   maximum: float = float('inf')
   costs: bool = False
+  whole: bool = False
 
 
 class Row(NamedTuple):
@@ -254,7 +256,7 @@ METHODS = {
     is_sam={'k': 1},
     is_base={'rho': 0.0},
     evaluations=6,
-    numbers={'rho': Number(0.3), 'k': Number(3, costs=True)},
+    numbers={'rho': Number(0.3), 'k': Number(3, costs=True, whole=True)},
     decided=False,
   ),
   'ss_sam': Row(
@@ -285,9 +287,9 @@ METHODS = {
       'rho': Number(0.3, shows_at=3),
       'alpha': Number(5.0, shows_at=3),
       'beta': Number(0.1, shows_at=3, maximum=1.0),
-      'segment': Number(3, is_schedule=False),
-      'warmup_steps': Number(6, is_schedule=False),
-      'horizon': Number(3, is_schedule=False),
+      'segment': Number(3, is_schedule=False, whole=True),
+      'warmup_steps': Number(6, is_schedule=False, whole=True),
+      'horizon': Number(3, is_schedule=False, whole=True),
       'p_max': Number(0.5, is_schedule=False, maximum=1.0),
     },
     decided=False,
@@ -313,11 +315,11 @@ METHODS = {
       'alpha': Number(0.0, shows_at=4),
       # As a schedule in test_variation: it acts from the second segment on.
       'alpha_variance': Number(5.0, is_schedule=False),
-      'segment': Number(6, is_schedule=False),
-      'warmup_steps': Number(6, is_schedule=False),
+      'segment': Number(6, is_schedule=False, whole=True),
+      'warmup_steps': Number(6, is_schedule=False, whole=True),
       'decay': Number(0.2, maximum=1.0),
-      'horizon': Number(1, is_schedule=False),
-      'blocks': Number(1, is_schedule=False),
+      'horizon': Number(1, is_schedule=False, whole=True),
+      'blocks': Number(1, is_schedule=False, whole=True),
       'p_max': Number(0.5, is_schedule=False, maximum=1.0),
     },
     decided=False,
@@ -339,7 +341,7 @@ METHODS = {
       'rho': Number(0.3),
       's_min': Number(0.4, shows_at=4),
       's_max': Number(5.0, shows_at=3),
-      'num_examples': Number(30, is_schedule=False),
+      'num_examples': Number(30, is_schedule=False, whole=True),
       'keep': Number(0.75, is_schedule=False, maximum=1.0, costs=True),
       'ramp_epochs': Number(2, shows_at=4),
     },
@@ -370,7 +372,7 @@ METHODS = {
     evaluations=6,
     numbers={
       'rho': Number(0.3),
-      'k': Number(3, costs=True),
+      'k': Number(3, costs=True, whole=True),
       'alpha': Number(0.2, shows_at=3),
     },
     also=(('sam_k', {'alpha': 0.0}, {}),),
@@ -439,11 +441,11 @@ METHODS = {
       'beta': Number(0.1, maximum=1.0),
       's_min': Number(0.4, shows_at=4),
       's_max': Number(5.0, shows_at=3),
-      'num_examples': Number(30, is_schedule=False),
+      'num_examples': Number(30, is_schedule=False, whole=True),
       'keep': Number(0.75, is_schedule=False, maximum=1.0, costs=True),
-      'segment': Number(3, is_schedule=False),
-      'warmup_steps': Number(6, is_schedule=False),
-      'horizon': Number(3, is_schedule=False),
+      'segment': Number(3, is_schedule=False, whole=True),
+      'warmup_steps': Number(6, is_schedule=False, whole=True),
+      'horizon': Number(3, is_schedule=False, whole=True),
       'ramp_epochs': Number(2, shows_at=4),
     },
     exact=False,  # as in AUSAM
@@ -570,7 +572,7 @@ METHODS = {
     numbers={
       'rho': Number(0.3),
       'step_size': Number(0.02),
-      'steps': Number(3, is_schedule=False, costs=True),
+      'steps': Number(3, is_schedule=False, costs=True, whole=True),
     },
     exact=False,  # projected to the ball
     per_sam_step=3,
@@ -585,8 +587,8 @@ METHODS = {
     evaluations=6,
     numbers={
       'rho': Number(0.3),
-      'start': Number(2, is_schedule=False),
-      'stop': Number(5, is_schedule=False),
+      'start': Number(2, is_schedule=False, whole=True),
+      'stop': Number(5, is_schedule=False, whole=True),
     },
     decided=False,
   ),
@@ -598,7 +600,7 @@ METHODS = {
     evaluations=4,
     numbers={
       'gamma': Number(0.3),
-      'draws': Number(2, is_schedule=False, costs=True),
+      'draws': Number(2, is_schedule=False, costs=True, whole=True),
     },
     per_sam_step=1,
     plain_radius=None,
@@ -652,10 +654,10 @@ METHODS = {
     is_base={'lam': 0.0},
     evaluations=4,
     numbers={
-      'num_examples': Number(48, is_schedule=False, minimum=1.0),
+      'num_examples': Number(48, is_schedule=False, minimum=1.0, whole=True),
       'lam': Number(0.9, shows_at=EPOCH),
       'tau': Number(1.0, shows_at=EPOCH),
-      'epochs_ago': Number(2, is_schedule=False, minimum=1.0),
+      'epochs_ago': Number(2, is_schedule=False, minimum=1.0, whole=True),
       'start_epoch': Number(1, shows_at=EPOCH),
       'stop_epoch': Number(1, shows_at=EPOCH),
     },

@@ -66,6 +66,27 @@ def test_a_state_is_left_as_it_was(name):
     assert driving.equal(getattr(inner_after, part), getattr(inner, part))
 
 
+AVERAGING = [
+  name for name in METHODS if driving.has_field(method(name), 'begun')
+]
+
+
+@pytest.mark.parametrize('name', AVERAGING)
+def test_an_average_begins_with_the_first_finite_gradient(name):
+  tx, params = method(name), driving.start()
+  state = tx.init(params)
+  broken = jax.tree.map(lambda p: jnp.full_like(p, jnp.nan), params)
+  step = lambda gradient, state: tx.update(
+    gradient, state, params, grad_fn=lambda p: gradient
+  )[1]
+  state = step(params, step(broken, state))
+  assert driving.equal(optax.tree.get(state, 'ema'), params)
+  # From then on it is an average.
+  twice = jax.tree.map(lambda p: 2 * p, params)
+  state = step(twice, state)
+  assert not driving.equal(optax.tree.get(state, 'ema'), twice)
+
+
 def test_the_row_of_a_broken_example_alone_is_left_out():
   tx = sam_optax.ausam(num_examples=NUM_EXAMPLES)
   params, ((x, y), ids) = driving.start(), driving.batch_at(0)

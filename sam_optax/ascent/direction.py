@@ -15,13 +15,16 @@ class AverageState(NamedTuple):
 
   Attributes:
     ema: the moving average of the gradient, shaped as the params.
+    begun: bool, whether a gradient has entered it. The first one that is finite
+      may not be that of the first step.
   """
 
   ema: _base.PyTree
+  begun: jax.Array
 
 
 def _init_average(params: _base.PyTree) -> AverageState:
-  return AverageState(_tree.zeros_like(params))
+  return AverageState(_tree.zeros_like(params), jnp.zeros([], jnp.bool_))
 
 
 def _move(
@@ -36,7 +39,9 @@ def _move(
 
 
 def _stored(average: _base.PyTree, state: AverageState) -> AverageState:
-  return AverageState(optax.tree.cast_like(average, state.ema))
+  # Where the average is not finite, the spine keeps the old state.
+  average = optax.tree.cast_like(average, state.ema)
+  return AverageState(average, jnp.ones([], jnp.bool_))
 
 
 def friendly(
@@ -76,7 +81,7 @@ def friendly(
   def moved(state, gradient, step):
     weight = 1 - jnp.asarray(_base.value_at(decay, step))
     if variant == 'code':
-      weight = _all_at_first(weight, step)
+      weight = _all_at_first(weight, state)
     return _move(_tree.promote(state.ema), gradient, weight)
 
   def perturb(gradient, state, params, context):
@@ -101,15 +106,9 @@ def friendly(
   return Ascent(_init_average, perturb, remember)
 
 
-def _all_at_first(weight: jax.Array, step: jax.Array | None) -> jax.Array:
-  """A weight, and 1 at the first step: the average begins with a gradient."""
-  if step is None:
-    raise ValueError(
-      'Given no step. The average begins with the first gradient, and an '
-      'ascent keeps no count of its own. Use it in sharpness_aware(), or pass '
-      'update(gradient, state, params, step=step).'
-    )
-  return jnp.where(step == 0, jnp.ones_like(weight), weight)
+def _all_at_first(weight: jax.Array, state: AverageState) -> jax.Array:
+  """A weight, and 1 at first: the average begins with a gradient."""
+  return jnp.where(state.begun, weight, jnp.ones_like(weight))
 
 
 def average(theta: _base.ScalarOrSchedule = 0.9) -> Ascent:
@@ -129,7 +128,7 @@ def average(theta: _base.ScalarOrSchedule = 0.9) -> Ascent:
 
   def moved(gradient, state, step):
     weight = jnp.asarray(_base.value_at(theta, step))
-    weight = _all_at_first(weight, step)
+    weight = _all_at_first(weight, state)
     return _move(_tree.promote(state.ema), _tree.promote(gradient), weight)
 
   def perturb(gradient, state, params, context):

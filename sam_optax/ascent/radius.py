@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from sam_optax import _base, _check, _tree, kernels
+from sam_optax import _base, _check, _given, _tree, kernels
 from sam_optax._ascent import Ascent, Perturbation, stateless
 
 
@@ -93,7 +93,7 @@ def adaptive(
       return (jnp.abs(weight) + jnp.asarray(offset, weight.dtype)) * value
 
     if adapted is not None:
-      mask = adapted(params) if callable(adapted) else adapted
+      mask = _given.mask('adapted', adapted, params)
     elif adapt_all:
       mask = jax.tree.map(lambda leaf: True, params)
     else:

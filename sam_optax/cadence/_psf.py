@@ -2,7 +2,7 @@
 
 import jax
 
-from sam_optax import _base, _tree
+from sam_optax import _base, _given, _tree
 
 
 def norms(
@@ -25,7 +25,7 @@ def norms(
   def norm(tree):
     if norm_mask is None:
       return _tree.norm(tree)
-    mask = norm_mask(tree) if callable(norm_mask) else norm_mask
+    mask = _given.mask('norm_mask', norm_mask, tree)
     pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(mask), strict=True)
     return _tree.norm([leaf for leaf, keep in pairs if keep])
 

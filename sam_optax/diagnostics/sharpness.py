@@ -53,6 +53,12 @@ def sharpness(
     4.3.
   """
   params = _given.params(params)
+  shape = jax.eval_shape(lambda: jnp.asarray(loss_fn(params))).shape
+  if shape:
+    raise ValueError(
+      f'Given a loss_fn whose loss has the shape {shape}. Its rise is one '
+      'number. Return a scalar, such as the mean of the losses.'
+    )
   part = as_ascent(ascent)
   grad_fn = jax.grad(loss_fn)
   state, point, offset = part.init(params), params, None

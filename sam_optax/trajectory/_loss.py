@@ -82,14 +82,31 @@ def add(losses: jax.Array, weight: jax.Array, kl: jax.Array) -> jax.Array:
   return losses + weight.astype(losses.dtype) * kl.astype(losses.dtype)
 
 
-def logits_of(aux: Any) -> jax.Array:
-  """The logits in the aux output of a loss function."""
+def logits_of(aux: Any, number: int | None = None) -> jax.Array:
+  """The logits in the aux output of a loss function.
+
+  Args:
+    aux: what it returned.
+    number: how many losses it returned, if that is known.
+
+  Raises:
+    ValueError: if there are none, or not a row of floats for each example.
+  """
   if not isinstance(aux, Mapping) or 'logits' not in aux:
     raise ValueError(
       "Given a loss_fn whose aux has no 'logits'. The divergence is between "
       f'logits. Call {CALL}.'
     )
-  return aux['logits']
+  logits = jnp.asarray(aux['logits'])
+  is_float = jnp.issubdtype(logits.dtype, jnp.floating)
+  fits = logits.ndim == 2 and number in (None, logits.shape[0])
+  if not is_float or not fits:
+    raise ValueError(
+      f'Given logits of shape {logits.shape} and dtype {logits.dtype}. The '
+      'divergence is between the logits of each example. Return floats of '
+      f'shape [batch, classes]: {CALL}.'
+    )
+  return logits
 
 
 def as_method(

@@ -116,6 +116,12 @@ def mesa(
   weighing = Weighing(lam, tau, start_epoch, stop_epoch)
   weighing.check()
   _check.number('decay', decay, 0, 1, why='decay weighs a moving average')
+  if teacher is not None and not callable(teacher):
+    raise ValueError(
+      f'Given a teacher of type {type(teacher).__name__}. It is called with '
+      'the averaged parameters, which the method keeps itself. Pass a function '
+      'teacher(params, batch) -> logits, or None.'
+    )
   if steps_per_epoch is not None:
     _check.number('steps_per_epoch', steps_per_epoch, 1, why='it is a length')
 
@@ -168,7 +174,15 @@ def mesa(
 
       def with_divergence(params, batch):
         losses, aux = loss_fn(params, batch)
-        added = divergence(logits_of(aux), earlier, temperature)
+        logits = logits_of(aux, losses.shape[0])
+        if earlier.shape != logits.shape:
+          raise ValueError(
+            f'Given a teacher whose logits have the shape {earlier.shape}, '
+            f'where those of loss_fn have {logits.shape}. The divergence is '
+            'between the two. Return the logits of the same examples and '
+            'classes: teacher(params, batch) -> float [batch, classes].'
+          )
+        added = divergence(logits, earlier, temperature)
         return add(losses, weight, added), aux
 
       value, grads, method_state = method.value_and_grad(

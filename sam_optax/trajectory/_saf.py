@@ -4,10 +4,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
-from sam_optax import _base, _check, _collectives, _given
-from sam_optax._alias.cadence.plain import identity
-from sam_optax._method import SharpnessAware
+from sam_optax import _base, _check, _collectives, _given, ascent, cadence
+from sam_optax._method import SharpnessAware, sharpness_aware
 from sam_optax.trajectory._loss import (
   CALL,
   Weighing,
@@ -22,7 +22,7 @@ class SafState(NamedTuple):
   """State of `saf`.
 
   Attributes:
-    method: state of `identity` inside.
+    method: state of the method without perturbations inside.
     bank: float32 [num_examples, epochs_ago + 1, classes], logits by example
       and epoch.
   """
@@ -134,7 +134,12 @@ def saf(
   weighing.check()
 
   def on_devices(collectives):
-    method = identity().for_collectives(collectives)
+    # `identity`, which also counts the ids outside of the bank.
+    method = sharpness_aware(
+      ascent.gradient(0.0),
+      cadence.never(),
+      selection=_base.Selection(optax.EmptyState, num_examples=num_examples),
+    ).for_collectives(collectives)
 
     def init(params):
       shape = (num_examples, epochs_ago + 1, num_classes)
@@ -163,8 +168,10 @@ def saf(
       earlier = rows.get(mode='fill', fill_value=0)
 
       def with_divergence(params, batch):
-        losses, aux = loss_fn(params, batch)
-        logits = logits_of(aux)
+        losses, aux = _given.losses_and_aux(
+          loss_fn(params, batch), example_ids.shape[0]
+        )
+        logits = logits_of(aux, losses.shape[0])
         _check_logits(logits, earlier)
         return add(
           losses, weight, divergence(logits, earlier, temperature)

@@ -16,6 +16,10 @@ def sam(rho: _base.ScalarOrSchedule = 0.05) -> SharpnessAware:
   The base optimizer receives :math:`G` and applies it at :math:`w`. With
   rho = 0 the result is the base optimizer alone.
 
+  Put it first in a chain: ``optax.chain(sam(), clip, optimizer)``. Clipping or
+  an optimizer before it would change the first gradient and not the second, and
+  no step shows it; `check_chain` does.
+
   Costs two gradients per step. The state holds no copy of the parameters.
 
   Parts: `ascent.gradient`.

@@ -1,0 +1,62 @@
+"""Loss functions that return anything else than (losses, aux) are refused."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from tests import driving
+from tests.given import (
+  WITH_TABLE,
+  every_route,
+  refused,
+  traced,
+)
+from tests.methods import METHODS, build, method
+
+LOSSES = {
+  'a scalar': (lambda losses, aux: (jnp.mean(losses), aux), 'whose losses'),
+  'a column': (lambda losses, aux: (losses[:, None], aux), 'whose losses'),
+  'a table': (
+    lambda losses, aux: (losses[:, None] * jnp.ones([1, 3]), aux),
+    'whose',
+  ),
+  'integers': (lambda losses, aux: (losses.astype(jnp.int32), aux), 'int32'),
+  'bools': (lambda losses, aux: (losses > 0, aux), 'bool'),
+  'complex': (lambda losses, aux: (losses + 0j, aux), 'complex'),
+  'a Python float': (lambda losses, aux: (0.5, aux), 'whose losses'),
+  'no aux': (lambda losses, aux: losses, 'one array of shape (8,)'),
+  'no aux of two': (lambda losses, aux: losses[:2], 'one array of shape (2,)'),
+  'three': (lambda losses, aux: (losses, aux, aux), 'a tuple of 3'),
+  'a dict': (lambda losses, aux: {'losses': losses}, 'a dict'),
+  'nothing': (lambda losses, aux: None, 'a NoneType'),
+  'no losses': (lambda losses, aux: (losses[:0], aux), 'no examples'),
+}
+
+
+@every_route
+@pytest.mark.parametrize('broken', LOSSES)
+def test_losses_of_another_kind_are_refused(name, broken):
+  tx = method(name)
+  spoil, said = LOSSES[broken]
+  losses = driving.losses_for(tx)
+  with jax.numpy_dtype_promotion('standard'), refused(said, '. '):
+    traced(tx, loss_fn=lambda *at: spoil(*losses(*at)))
+
+
+@pytest.mark.parametrize(
+  'name', [name for name in WITH_TABLE if not METHODS[name].another_loss]
+)
+def test_each_example_has_a_loss(name):
+  with refused('losses for 8 examples'):
+    traced(
+      method(name),
+      loss_fn=lambda p, batch: (driving.fit(p, batch)[0][:3], None),
+    )
+
+
+@pytest.mark.parametrize(
+  'name', [n for n, r in METHODS.items() if 'num_classes' in r.static_args]
+)
+def test_the_classes_are_those_of_the_network(name):
+  with refused('logits of shape (8, 2)', '(8, 5)', 'num_classes'):
+    traced(build(name, num_classes=5))

@@ -1,0 +1,125 @@
+"""States of other methods, params and files."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import sam_optax
+from tests import driving
+from tests.given import (
+  WITH_TABLE,
+  called,
+  every_method,
+  every_route,
+  refused,
+  shapes,
+)
+from tests.methods import METHODS, NUM_EXAMPLES, build, method
+
+
+@every_route
+def test_the_state_of_a_chain_is_refused(name):
+  tx = method(name)
+  state = optax.chain(tx, driving.BASE).init(driving.start())
+  kind = type(state[0]).__name__
+  for entry in ('update', 'value_and_grad'):
+    with refused('a state of type tuple', kind, 'opt_state[0]'):
+      called(tx, entry, state=state)
+  if METHODS[name].perturbs:
+    with refused('a state of type tuple', kind):
+      tx.decide(state, driving.batch_at(0)[1])
+
+
+def fits(name):
+  """What a state is compared by: its structure and its shapes."""
+  leaves, structure = jax.tree.flatten(shapes(name))
+  return structure, [(leaf.shape, leaf.dtype) for leaf in leaves]
+
+
+@every_method
+def test_the_state_of_another_method_is_refused(name):
+  names = list(METHODS)
+  after = names[names.index(name) :] + names
+  other = next(n for n in after if fits(n) != fits(name))
+  state = method(other).init(driving.start())
+  for entry in ('update', 'value_and_grad'):
+    with refused('a state', 'init'):
+      called(method(name), entry, state=state, updates=driving.start())
+
+
+# Their state has a copy of the params.
+WITH_COPY = [
+  name
+  for name in METHODS
+  if any(leaf.shape == (3,) for leaf in jax.tree.leaves(shapes(name)))
+]
+
+
+@pytest.mark.parametrize('name', WITH_COPY)
+def test_the_state_of_other_params_is_refused(name):
+  tx = method(name)
+  others = (
+    driving.start() | {'w': jnp.zeros([3, 1])},
+    driving.start() | {'c': jnp.zeros(2)},
+  )
+  for params in others:
+    for entry in ('update', 'value_and_grad'):
+      with refused('a state', 'init(params)'):
+        state = tx.init(params)
+        called(tx, entry, state=state, updates=driving.start())
+
+
+def test_a_restored_key_that_is_plain_is_explained():
+  tx = method('ss_sam')
+  state = sam_optax.to_arrays(tx.init(driving.start()))
+  with refused('.cadence.key', 'uint32', 'from_arrays'):
+    called(tx, state=state)
+
+
+@pytest.mark.parametrize('name', WITH_TABLE)
+def test_a_table_of_another_size_is_refused(name):
+  state = build(name, num_examples=7).init(driving.start())
+  with refused('(7,', f'({NUM_EXAMPLES},'):
+    called(method(name), state=state)
+
+
+# -- In files -----------------------------------------------------------------
+
+
+@every_method
+def test_a_state_survives_as_plain_arrays(name):
+  tx = optax.chain(method(name), driving.base_of(method(name)))
+  state = tx.init(driving.start())
+  arrays = sam_optax.to_arrays(state)
+  saved = jax.tree.map(np.asarray, arrays)
+  for like in (state, jax.eval_shape(tx.init, driving.start())):
+    restored = sam_optax.from_arrays(saved, like)
+    assert driving.equal(restored, state)
+    assert jax.tree.map(lambda x: x.dtype, restored) == jax.tree.map(
+      lambda x: x.dtype, state
+    )
+
+
+def test_other_arrays_are_refused():
+  like = method('rsam').init(driving.start())
+  arrays = sam_optax.to_arrays(like)
+  with refused('another'):
+    sam_optax.from_arrays(arrays, method('fsam').init(driving.start()))
+  wrong = arrays._replace(step=np.zeros(3, np.int32))
+  with refused('.step', 'Build the method'):
+    sam_optax.from_arrays(wrong, like)
+
+
+@every_method
+def test_the_step_can_be_read(name):
+  tx = optax.chain(method(name), optax.adam(1e-3))
+  state = tx.init(driving.start())
+  assert optax.tree.get(state, 'step') == 0
+  assert (
+    optax.tree.get(
+      sam_optax.if_finite(method(name)).init(driving.start()), 'step'
+    )
+    == 0
+  )
