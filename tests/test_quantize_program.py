@@ -20,8 +20,10 @@ from train.engine import loop, network
 from train.engine.preemption import Stopped
 from train.models import quantize
 from train.models.quantize.network import step_mask
+from train.report import results
 from train.run import run
 from train.sweep import execute, plan
+from train.tools.demos import DEMOS
 
 STEPS = 8
 
@@ -287,3 +289,11 @@ def test_a_float_run_that_cannot_be_the_start(
   config.model.update(changes)
   with pytest.raises(ConfigError, match=expected):
     network.build(config, {'num_classes': 10}, (8, 8, 1), seed=0)
+
+
+def test_the_picture_of_the_demonstration(trained, tmp_path):
+  found = results.read(trained[1])
+  DEMOS['quantisation'].picture(
+    {'SAM': found}, results.main_of(found), 'a title', tmp_path / 'demo.png'
+  )
+  assert (tmp_path / 'demo.png').read_bytes().startswith(b'\x89PNG')
