@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 
+import jax
 import pytest
 
 from tests.test_program import ROOT, npz, tiny  # noqa: F401
@@ -221,7 +222,7 @@ def test_a_part_of_a_sweep_keeps_its_names(tmp_path):
 
 SHORTAGES = {
   'memory of a device': (
-    RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\nmore'),
+    jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory.\nmore'),
     'micro_batch',
   ),
   'memory of the machine': (MemoryError(), 'micro_batch'),

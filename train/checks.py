@@ -67,7 +67,9 @@ def shortage(error: BaseException | None) -> str | None:
         'same command again to resume from it.'
       )
     if isinstance(error, MemoryError) or (
-      isinstance(error, RuntimeError) and 'RESOURCE_EXHAUSTED' in str(error)
+      # JAX's, by its name: this module is the ground and imports no JAX.
+      type(error).__name__ == 'JaxRuntimeError'
+      and 'RESOURCE_EXHAUSTED' in str(error)
     ):
       return (
         f'Out of memory: {text or "of the machine"}. The run needs more than '

@@ -107,7 +107,8 @@ def status_of(function: Callable[[], int | None]) -> int:
   Returns:
     The exit status: 1 after an error, which is printed.
   """
-  logging.set_verbosity(logging.ERROR)  # TFDS and JAX report every detail
+  # TFDS and JAX report every detail, and Orbax each error that it raises too.
+  logging.set_verbosity(logging.FATAL)
   try:
     return function() or 0
   except Exception as error:

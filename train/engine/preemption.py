@@ -8,6 +8,7 @@ saved, or at the second signal, the process ends at once.
 
 import os
 import signal
+import sys
 import threading
 from typing import Any, NoReturn
 
@@ -114,13 +115,26 @@ def watch() -> None:
   os.set_blocking(theirs, False)
   signal.set_wakeup_fd(theirs, warn_on_full_buffer=False)
   threading.excepthook = _report
+  sys.unraisablehook = _report_ignored
   threading.Thread(target=_answer, args=(ours,), daemon=True).start()
 
 
 def _report(raised: threading.ExceptHookArgs) -> None:
   """Leaves to the main thread to say that a disk is full, as it will."""
-  if checks.shortage(raised.exc_value) is None:
-    threading.__excepthook__(raised)
+  # The thread of TensorBoard's files dies of it, and of what is closed then.
+  writes = type(raised.thread).__module__.startswith('tensorboardX')
+  error = raised.exc_value
+  if checks.shortage(error) or (writes and isinstance(error, OSError)):
+    return
+  threading.__excepthook__(raised)
+
+
+def _report_ignored(ignored: Any) -> None:
+  """Leaves out what follows a write that failed, by TensorStore and at exit."""
+  error = ignored.exc_value
+  closed = str(error) == 'Event loop is closed'
+  if not closed and checks.shortage(error) is None:
+    sys.__unraisablehook__(ignored)
 
 
 def _answer(pipe: int) -> None:
