@@ -25,11 +25,11 @@ def config(row: published.Row, **changes: Any) -> train_config.Config:
   Returns:
     The config.
   """
-  rho = ausam.numbers(row).rho  # AUSAM: tables 7 and 8
+  rho = ausam.numbers(row).rho  # AUSAM: tables 7, 8 and 10
   arsam = {
     'rho': rho,
     # paper: the table, and sections 4.2 and 4.5
-    'alpha': row.setting.get('alpha', _ALPHA[row.dataset]),
+    'alpha': row.setting.get('alpha') or _ALPHA[row.dataset],
     'beta': 0.9,  # paper: sections 3.2 and 4.1
     'segment': 50,  # paper: sections 3.2 and 4.1
     # Not given: our choice, the first three epochs as in the code of vSAM.
@@ -41,6 +41,6 @@ def config(row: published.Row, **changes: Any) -> train_config.Config:
     'arsam': arsam,
     'arsam_a': {**arsam, 'horizon': 0},  # paper: section 4.4, no reuse
   }
-  method = str(row.method)
+  method = settings.named_method(row)
   arguments = own[method] if method in own else ausam.arguments(row)
   return ausam.training(row, {**arguments, **changes})

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import sam_optax
 from configs import published
 from train import config as train_config
+from train.models.quantize import section
 
 
 class Data(NamedTuple):
@@ -55,8 +56,7 @@ NETWORKS: Mapping[str, Mapping[str, Any]] = {
   'wrn28_10': {'name': 'wrn', 'depth': 28, 'width': 10},
   'pyramidnet110': {'name': 'pyramidnet', 'depth': 110, 'alpha': 270},
   'vgg16_bn': {'name': 'vgg'},
-  # With images of 224 pixels, as in every row that trains it.
-  'mobilenet_v1': {'name': 'mobilenet', 'stem_stride': 2},
+  'mobilenet_v1': {'name': 'mobilenet'},
   # R-SAM's released code: the tanh layer before the head, dropout, head bias.
   # It has no ViT-S/16; ours differs in the size of a token only.
   'vit_b16': {
@@ -87,8 +87,9 @@ NETWORKS: Mapping[str, Mapping[str, Any]] = {
   },
 }
 
-# Networks that see images larger than those of the set.
-_PIXELS = {'deit_s': 224, 'mobilenet_v1': 224}
+# Networks that see images larger than those of the set, and of which sets; None
+# for all of them.
+_PIXELS = {'deit_s': (224, None), 'mobilenet_v1': (224, 'tiny_imagenet')}
 
 # Methods that are called otherwise in sam_optax. The optimizers are themselves
 # base optimizers, and their method never perturbs.
@@ -107,12 +108,23 @@ METHODS = {
 OTHER_TASKS = {
   ('arsam', '4'): 'pose estimation',
   ('arsam', '7'): 'semantic segmentation',
-  ('arsam', '8'): 'quantization-aware training',
   ('ausam', '5'): 'pose estimation',
-  ('ausam', '6'): 'quantization-aware training',
   ('ausam', '9'): 'pose estimation',
-  ('ausam', '10'): 'quantization-aware training',
 }
+
+# Tables of quantised networks: the bits of weights and of activations.
+QUANTIZED = {
+  ('arsam', '8'): (4, 4),  # paper: section 4.8
+  ('ausam', '6'): (2, 4),  # paper: appendix B.4
+  ('ausam', '10'): (2, 4),  # paper: appendix D, of the runs of table 6
+}
+
+
+def bits(row: published.Row) -> tuple[int, int] | None:
+  """The bits of a row's weights and activations, None for a float network."""
+  if row.setting.get('precision') == 'full':
+    return None
+  return QUANTIZED.get((row.paper, row.table))
 
 
 def missing(row: published.Row) -> str | None:
@@ -122,7 +134,7 @@ def missing(row: published.Row) -> str | None:
   task = OTHER_TASKS.get((row.paper, row.table))
   if task is not None:
     return f'task not built yet: {task}'
-  if row.method is None or not hasattr(sam_optax, method_of(row)):
+  if not hasattr(sam_optax, method_of(row)):
     return f'method not built yet: {row.method}'
   return None
 
@@ -138,7 +150,16 @@ def trained(table: Mapping[str, published.Row]) -> dict[str, published.Row]:
 
 def method_of(row: published.Row) -> str:
   """The name of the method of a row in sam_optax."""
-  return METHODS.get(str(row.method), str(row.method))
+  method = named_method(row)
+  return METHODS.get(method, method)
+
+
+def named_method(row: published.Row) -> str:
+  """The method of a row as the paper names it.
+
+  The float network beside quantised ones has none: SGD is our choice.
+  """
+  return row.method or ('sgd' if row.setting.get('precision') else 'unnamed')
 
 
 def data_of(row: published.Row) -> Data:
@@ -148,8 +169,10 @@ def data_of(row: published.Row) -> Data:
 
 def pixels_of(row: published.Row) -> int:
   """The side of the images that the network of a row sees."""
-  own = _PIXELS.get(row.model, data_of(row).pixels)
-  return row.setting.get('resolution') or own
+  pixels, only = _PIXELS.get(row.model, (None, None))
+  if pixels is None or only not in (None, row.dataset):
+    pixels = data_of(row).pixels
+  return row.setting.get('resolution') or pixels
 
 
 def start(
@@ -169,15 +192,31 @@ def start(
   images = data_of(row)
   if options['name'] == 'resnet':
     options['stem'] = images.stem
+  pixels = pixels_of(row)
+  if options['name'] == 'mobilenet' and pixels > 64:
+    options['stem_stride'] = 2
   config.model = options
   config.data.name = images.name
-  pixels = pixels_of(row)
   if images.large:
     config.data.update(size=pixels, crop='inception')
   elif pixels != images.pixels:
     config.data.size = pixels
   config.method = train_config.method(method_of(row), **arguments)
   return config
+
+
+def quantize(config: train_config.Config, row: published.Row) -> None:
+  """Quantises the network of a row, from a float run of the same network.
+
+  The float network is the row without a method; where its run lies is said by
+  `--config.model.pretrained=FOLDER`.
+  """
+  both = bits(row)
+  if both is not None:
+    # Not given in the papers: the ends, and what holds of the steps. Those of
+    # LSQ and of the released SAM classes, see `train/models/quantize`.
+    config.model.quantize = section(*both)
+    config.model.pretrained = f'runs/{row.model}-{row.dataset}'
 
 
 def sgd(

@@ -141,7 +141,7 @@ def span(
 def key(name: str, value: Any) -> None:
   """Raises ValueError if `value` is neither a seed nor one PRNG key."""
   if isinstance(value, numbers.Integral) and not isinstance(value, bool):
-    if -(2**63) <= value < 2**63:
+    if -(2**63) <= int(value) < 2**63:
       return
   given, is_key = f'{name}={value!r}', False
   if isinstance(value, jax.Array | np.ndarray):

@@ -175,7 +175,8 @@ def _count_dropped(
   if selection.num_examples is None or ids is None:
     return state
   outside = jnp.sum(ids >= selection.num_examples, dtype=jnp.int32)
-  total = state.dropped_ids + _collectives.total(collectives, outside)
+  before: Any = state.dropped_ids
+  total = before + _collectives.total(collectives, outside)
   return state._replace(dropped_ids=total)
 
 

@@ -19,6 +19,7 @@ from train import checks, models
 from train import config as train_config
 from train.data import memory
 from train.engine import loop
+from train.models import quantize
 from train.optim import varying
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -89,11 +90,16 @@ def size_of(options, pixels, task='classification'):
   options = json.loads(options)
   create = models._MODELS[options.pop('name')]
   shape = (pixels, pixels, 3)
-  model = nnx.eval_shape(
-    lambda: create(
-      image_shape=shape, rngs=nnx.Rngs(0), **OUTPUTS[task], **options
-    )
-  )
+  section = options.pop('quantize', None)
+
+  def built():
+    options.update(OUTPUTS[task])
+    model = create(image_shape=shape, rngs=nnx.Rngs(0), **options)
+    if section is None:
+      return model
+    return quantize.wrap(model, shape, quantize.read(section))
+
+  model = nnx.eval_shape(built)
   images = jax.ShapeDtypeStruct((2, *shape), np.float32)
   outputs = nnx.eval_shape(lambda model, images: model(images), model, images)
   for output in jax.tree.leaves(outputs):
@@ -183,6 +189,7 @@ def test_a_row_that_is_not_there(name):
     ('wrn28_10', 'cifar10', 36_479_194, 10, 640),
     ('vgg16_bn', 'cifar10', 14_728_266, 10, 512),
     ('mobilenet_v1', 'tiny_imagenet', 3_217_226, 10, 1024),
+    ('mobilenet_v1', 'cifar10', 3_217_226, 10, 1024),
     # timm's; those of R-SAM have a layer more before the head.
     ('deit_s', 'stanford_cars', 22_050_664, 1000, 384),
     ('vit_s16', 'imagenet', 22_050_664 + 384 * 385, 1000, 384),
@@ -196,6 +203,30 @@ def test_a_name_is_the_published_network(
   config = settings.start(row, {})
   found = size_of(network_of(config), settings.pixels_of(row))
   assert found + (classes - 10) * (features + 1) == parameters
+
+
+@pytest.mark.parametrize(
+  ('name', 'bits'), [('arsam_table8', (4, 4)), ('ausam_table6', (2, 4))]
+)
+@pytest.mark.parametrize(
+  ('network', 'parameters', 'layers'),
+  [('resnet18', 11_173_962, 21), ('mobilenet_v1', 3_217_226, 28)],
+)
+def test_a_quantised_network_has_two_steps_for_each_layer(
+  name, bits, network, parameters, layers
+):
+  config = configs_of(name)[f'{network}-cifar10-sam']
+  section = config.model.quantize
+  assert (section.weights, section.activations, section.ends) == (*bits, 8)
+  assert size_of(network_of(config), 32) == parameters + 2 * layers
+  # It starts from the row that is not quantised.
+  start = configs_of(name)[f'{network}-cifar10']
+  assert config.model.pretrained == f'runs/{network}-cifar10'
+  assert {**start.model} == {
+    key: value
+    for key, value in config.model.items()
+    if key not in ('quantize', 'pretrained')
+  }
 
 
 def test_the_pyramid_is_the_default_one():
@@ -319,6 +350,7 @@ def traits(config):
   return set(
     {
       'network': (model.name, model.get('block')),
+      'quantised': 'quantize' in model and model.name,
       'optimizer': optimizer.name,
       'schedule': optimizer.schedule,
       'loss': config.loss,

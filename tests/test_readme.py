@@ -45,13 +45,14 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def commands() -> list[str]:
-  """The commands of all documents, on one line each and without comments."""
-  return [
+  """Each command of the documents once, on one line and without comments."""
+  found = [
     re.sub(r'\s+#.*', '', line)
     for document in DOCUMENTS
     for block in blocks(document.read_text(), 'sh')
     for line in re.sub(r'\s*\\\n\s*', ' ', block).splitlines()
   ]
+  return list(dict.fromkeys(found))
 
 
 @pytest.mark.parametrize('document', DOCUMENTS, ids=lambda path: path.name)
@@ -131,6 +132,7 @@ def test_command(command, tmp_path):
     assert words[3] in run.stderr
   elif words[:3] == ['python', '-m', 'train.sweep']:
     method = 'resnet18-cifar10-sam' if '_table' in command else 'sgd'
+    method = 'w2a4-sgd' if 'quantized' in command else method
     shrunk = [*words[1:], f'--methods={method}', '--seeds=1']
     shrunk += ['--config.steps=2', '--config.model={"name": "mlp"}']
     shrunk += [f'--workdir={tmp_path}']

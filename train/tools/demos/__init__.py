@@ -2,7 +2,9 @@
 
 from train.tools.demos.classification import CLASSIFICATION
 from train.tools.demos.demo import Demo as Demo
+from train.tools.demos.quantisation import QUANTISATION
 
 DEMOS = {
   'classification': CLASSIFICATION,
+  'quantisation': QUANTISATION,
 }
