@@ -134,13 +134,13 @@ def value_at(
         'update(gradient, state, params, step=step).'
       )
     value = number(step)
-    dtype = getattr(value, 'dtype', None)
-    is_number = dtype is not None and jnp.issubdtype(dtype, jnp.number)
+    found = getattr(value, 'dtype', None)
+    is_number = found is not None and jnp.issubdtype(found, jnp.number)
     is_number |= isinstance(value, numbers.Real)
     if not is_number or jnp.iscomplexobj(value) or jnp.ndim(value):
       what = type(value).__name__
-      if dtype is not None:
-        what = f'{dtype} of shape {jnp.shape(value)}'
+      if found is not None:
+        what = f'{found} of shape {jnp.shape(value)}'
       raise ValueError(
         f'Given a schedule whose value is {what}. One real number is needed at '
         'each step. Return a scalar.'

@@ -1,0 +1,158 @@
+"""Config files and flags that cannot be: words."""
+
+import pytest
+
+from tests.test_program import ROOT, npz, tiny  # noqa: F401
+from tests.words import in_three_beats
+from train import checks, variants
+from train import config as train_config
+from train.checks import ConfigError
+from train.engine import log
+from train.sweep import __main__ as sweep_command
+from train.sweep import execute, plan
+
+
+# Optax's cosine schedule divides an integer by a number.
+@pytest.fixture(autouse=True)
+def _standard_promotion(standard_promotion):
+  yield
+
+
+FILES = {
+  'no get_config': ('x = 1', 'has no get_config'),
+  'no function': ('get_config = 3', 'has no get_config'),
+  'a syntax error': ('def get_config(:', 'SyntaxError'),
+  'an error at import': ('1 / 0', 'ZeroDivisionError'),
+  'a missing module': ('import nothing_like_it', 'nothing_like_it'),
+  'that raises': ('def get_config():\n  return {}[3]', 'KeyError: 3, line 2'),
+  'that returns None': ('def get_config():\n  pass', 'returns NoneType'),
+  'that returns a dict': ('def get_config():\n  return {}', 'returns dict'),
+  'of another program': (
+    'import ml_collections\n'
+    'get_config = lambda: ml_collections.ConfigDict({"lr": 1})',
+    'has no augment',
+  ),
+  'without variants': (
+    'from train import config\ndef get_config():\n  return config.default()',
+    'has no variants',
+    ':sam',
+  ),
+}
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_a_config_file_that_makes_no_config(name, tmp_path):
+  content, expected, *variant = FILES[name]
+  path = tmp_path / 'own.py'
+  path.write_text(content)
+  with pytest.raises(ConfigError) as error:
+    variants.load(''.join([str(path), *variant]))
+  in_three_beats(str(error.value), expected, f'--config={path}')
+
+
+@pytest.mark.parametrize('given', ['', '.', 'configs', 'README.md', 'no.py'])
+def test_no_config_file(given):
+  with pytest.raises(ConfigError) as error:
+    variants.load(given)
+  in_three_beats(str(error.value), f'--config={given}')
+
+
+@pytest.mark.parametrize(
+  ('setting', 'expected'),
+  [
+    ('epoch=3', 'epochs'),
+    ('optimizer.learning_rat=3', 'learning_rate'),
+    ('epochs=many', 'epochs'),
+    ('epochs=1.5', 'epochs'),
+    ('model.name.x=1', 'model.name.x'),
+    ('method.name=samm', "Did you mean 'sam'"),
+    ('augment.flip=perhaps', 'flip'),
+  ],
+)
+def test_a_setting_that_cannot_be(setting, expected):
+  with pytest.raises(ConfigError) as error:
+    variants.load('tests/tiny_config.py', [f'--config.{setting}'])
+  in_three_beats(str(error.value), expected)
+
+
+def test_another_model_or_method_drops_the_options_of_the_first():
+  settings = ['--config.model.name=wrn', '--config.model.depth=10']
+  settings += ['--config.method.name=fsam', '--config.method.decay=0.5']
+  config = variants.load('tests/tiny_config.py:arsam', settings)
+  assert config.model.name == 'wrn' and config.model.depth == 10
+  assert 'hidden' not in config.model
+  assert config.method.decay == 0.5 and 'segment' not in config.method
+  same = ['--config.model.name=mlp']
+  assert variants.load('tests/tiny_config.py', same).model.hidden == (16,)
+
+
+def test_a_number_takes_the_place_of_what_varies():
+  config = train_config.default()
+  rho = {'follows': 'steps', 'first': 0.1, 'last': 0.2}
+  config.method = train_config.method('sam', rho=rho)
+  config = variants.overridden(config, ['--config.method.rho=0.3'])
+  assert config.method.rho == 0.3
+
+
+def test_a_grid_over_what_a_method_lacks_runs_it_once(tmp_path, capsys):
+  todo = plan.plan(
+    variants.read('tests/tiny_config.py'),
+    ['sgd', 'arsam'],
+    2,
+    tmp_path,
+    plan.combinations(['method.rho=0.1,0.2']),
+  )
+  assert [run.name for run in todo if run.variant == 'sgd'] == [
+    'sgd seed 0',
+    'sgd seed 1',
+  ]
+  assert len([run for run in todo if run.variant == 'arsam']) == 4
+  assert 'sgd has no method.rho' in capsys.readouterr().err
+  with pytest.raises(ConfigError, match='method.rhoo'):
+    plan.plan(
+      variants.read('tests/tiny_config.py'),
+      ['sgd', 'arsam'],
+      1,
+      tmp_path,
+      plan.combinations(['method.rhoo=0.1']),
+    )
+
+
+def test_a_sweep_of_one_variant(tmp_path, monkeypatch, capsys):
+  planned = []
+  monkeypatch.setattr(execute, 'prepare', planned.extend)
+  monkeypatch.setattr(execute, 'run_all', lambda *_, **__: None)
+  monkeypatch.setattr(sweep_command.document, 'write', lambda *_: ('', []))
+  given = [f'--workdir={tmp_path}', '--seeds=1']
+  one = '--config=tests/tiny_config.py:arsam'
+  assert sweep_command.main([one, '--methods=sgd', *given]) == 1
+  in_three_beats(capsys.readouterr().err, '--methods=arsam,sgd')
+  assert not planned
+  sweep_command.main([one, *given])
+  assert {run.variant for run in planned} == {'arsam'}
+
+
+def test_a_warm_up_longer_than_the_run():
+  config = tiny(steps=4)
+  config.optimizer.warmup_steps = 5
+  with pytest.raises(ConfigError) as error:
+    train_config.check(config, 70)
+  in_three_beats(str(error.value), 'warmup_steps=5', 'Use at most 4')
+  config.optimizer.warmup_steps = 4
+  assert train_config.check(config, 70) == 4
+
+
+def test_a_log_can_be_followed(tmp_path):
+  with log.Log(tmp_path) as lines:
+    lines.test(1, {'loss': 1.0})
+    assert log.steps_logged(tmp_path) == 1
+    inode = (tmp_path / 'metrics.jsonl').stat().st_ino
+  with log.Log(tmp_path, keep=1) as lines:
+    lines.test(2, {'loss': 1.0})
+    assert log.steps_logged(tmp_path) == 2
+  assert (tmp_path / 'metrics.jsonl').stat().st_ino == inode
+
+
+def test_other_errors_are_no_shortage():
+  for error in (None, OSError(2, 'No such file'), ValueError('x')):
+    assert checks.shortage(error) is None

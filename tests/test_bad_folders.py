@@ -1,0 +1,205 @@
+"""Folders and files of runs that cannot be: words, and no harm."""
+
+import json
+import os
+
+import pytest
+
+from tests.test_program import ROOT, npz, tiny  # noqa: F401
+from tests.words import in_three_beats, snapshot
+from train import __main__ as train_command
+from train import command, variants, workdir
+from train.checks import ConfigError
+from train.engine import log
+from train.report import __main__ as report_command
+from train.report import curves, results
+from train.sweep import __main__ as sweep_command
+from train.sweep import execute, plan
+
+
+# Optax's cosine schedule divides an integer by a number.
+@pytest.fixture(autouse=True)
+def _standard_promotion(standard_promotion):
+  yield
+
+
+# What stands at the path `run`, a part of the refusal, and, where it is not
+# `run` itself, the path given as --workdir.
+PLACES = {
+  'a file': (lambda path: path.write_text('mine'), 'It is a file'),
+  'in a file': (
+    lambda path: path.write_text('mine'),
+    'It is a file',
+    'run/inner',
+  ),
+  'a broken link': (
+    lambda path: path.symlink_to(path.parent / 'gone'),
+    'It is a link to',
+  ),
+  'of somebody else': (
+    lambda path: (path.mkdir(), (path / 'thesis.tex').write_text('mine')),
+    "such as 'thesis.tex'",
+  ),
+  'of folders': (lambda path: (path / 'src').mkdir(parents=True), "'src'"),
+  'a config of another program': (
+    lambda path: (path.mkdir(), (path / 'config.json').write_text('{"a": 1}')),
+    'not of a run',
+  ),
+  'a log that is a folder': (
+    lambda path: (path / 'metrics.jsonl').mkdir(parents=True),
+    'Its metrics.jsonl is a folder',
+  ),
+  'checkpoints that are a file': (
+    lambda path: (path.mkdir(), (path / 'checkpoints').write_text('')),
+    'Its checkpoints is a file',
+  ),
+  'a log without its config': (
+    lambda path: (path.mkdir(), (path / 'metrics.jsonl').write_text('')),
+    'config.json is missing',
+  ),
+  'a model without its run': (
+    lambda path: (path / 'model').mkdir(parents=True),
+    "It holds 'model'",
+  ),
+}
+
+
+@pytest.mark.parametrize('name', PLACES)
+def test_a_place_that_is_no_place_for_a_run(name, tmp_path):
+  make, expected, *given = PLACES[name]
+  make(tmp_path / 'run')
+  path = tmp_path.joinpath(*given or ['run'])
+  before = snapshot(tmp_path)
+  with pytest.raises(ConfigError) as error:
+    workdir.check(path, tiny())
+  in_three_beats(str(error.value), f'Given workdir={path}', expected)
+  assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize('main', [train_command.main, sweep_command.main])
+def test_a_place_is_refused_by_the_commands(main, npz, tmp_path, capsys):  # noqa: F811
+  (tmp_path / 'file').write_text('mine')
+  given = ['--config=tests/tiny_config.py', f'--config.data.name={npz}']
+  given += ['--config.batch_size=8', f'--workdir={tmp_path / "file"}']
+  assert main(given) == 1
+  in_three_beats(capsys.readouterr().err, 'error: Given workdir=')
+
+
+def test_a_folder_without_the_right_to_write(tmp_path, monkeypatch):
+  monkeypatch.setattr(os, 'access', lambda *_: False)  # root may write anywhere
+  with pytest.raises(ConfigError, match='You may not write in') as error:
+    workdir.check(tmp_path / 'a' / 'b', tiny())
+  in_three_beats(str(error.value))
+
+
+@pytest.mark.parametrize('main', [train_command.main, sweep_command.main])
+@pytest.mark.parametrize('given', ['', ' '])
+def test_an_empty_workdir(main, given, capsys):
+  with pytest.raises(SystemExit) as ended:
+    main(['--config=tests/tiny_config.py', f'--workdir={given}'])
+  assert ended.value.code == 2
+  assert 'which names no folder; use a path' in capsys.readouterr().err
+
+
+def test_a_home_is_the_home(monkeypatch, tmp_path):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  assert command.folder('~/run') == tmp_path / 'run'
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+  """The folder of a finished run, as text files."""
+  folder = tmp_path_factory.mktemp('sweep') / 'sgd' / '0'
+  config = tiny('sgd', steps=4)
+  with workdir.locked(folder, config), log.Log(folder):
+    pass
+  workdir.write_task(folder, 'classification', SCORE)
+  result = dict.fromkeys((*results._NUMBERS, 'test_loss', 'test_accuracy'), 1.0)
+  workdir.write(folder / 'result.json', json.dumps(result))
+  return folder
+
+
+SCORE = {'name': 'accuracy', 'unit': '%', 'higher_is_better': True}
+DAMAGES = {
+  'empty': b'',
+  'cut': b'{"model": {"na',
+  'a list': b'[1, 2]',
+  'a number': b'3',
+  'no text': b'\xff\xfe\x00\x01',
+  'without its keys': b'{}',
+}
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_a_damaged_config_is_not_overwritten(damage, tmp_path):
+  path = tmp_path / 'run' / 'config.json'
+  path.parent.mkdir()
+  path.write_bytes(DAMAGES[damage])
+  for check in (workdir.check, workdir.check_same):
+    with pytest.raises(ConfigError) as error:
+      check(path.parent, tiny())
+    in_three_beats(str(error.value), 'nothing is overwritten')
+  assert path.read_bytes() == DAMAGES[damage]
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+@pytest.mark.parametrize(
+  ('name', 'counted'),
+  [
+    ('config.json', '| sgd | 100.00 % |'),
+    ('result.json', '0 of 1'),
+    ('task.json', ''),
+  ],
+)
+def test_a_report_of_damaged_files_says_so(
+  name, counted, damage, finished, tmp_path, capsys
+):
+  folder = finished.parent.parent
+  before = (finished / name).read_bytes()
+  try:
+    (finished / name).write_bytes(DAMAGES[damage])
+    status = report_command.main([str(folder), f'--workdir={tmp_path}'])
+  finally:
+    (finished / name).write_bytes(before)
+  said = capsys.readouterr()
+  assert 'Traceback' not in said.err and status == 0
+  # A config is only shown; its keys may be those of another version.
+  if (name, damage) != ('config.json', 'without its keys'):
+    in_three_beats(said.err, f'warning: cannot use {finished / name}')
+  assert counted in said.out
+
+
+@pytest.mark.parametrize('damage', [b'3\n', b'{"a": 1}\n', b'[]\n', b'\xff\n'])
+def test_a_damaged_log_is_read_up_to_the_damage(damage, tmp_path):
+  whole = b'{"step": 1, "loss": 1.0}\n{"step": 2, "loss": 0.5}\n'
+  (tmp_path / 'metrics.jsonl').write_bytes(whole + damage + whole)
+  assert log.steps_logged(tmp_path) == 2
+  assert list(curves.read(tmp_path).steps['loss']) == [1.0, 0.5]
+
+
+@pytest.mark.parametrize('damage', DAMAGES)
+def test_a_sweep_tries_again_after_a_damaged_failure(damage, tmp_path):
+  (planned,) = plan.plan(
+    variants.read('tests/tiny_config.py'), ['sgd'], 1, tmp_path
+  )
+  (planned.folder / 'checkpoints').mkdir(parents=True)
+  (planned.folder / 'failure.json').write_bytes(DAMAGES[damage])
+  execute._forgive(planned)
+  assert not (planned.folder / 'failure.json').exists()
+
+
+def test_a_sweep_counts_a_damaged_result_as_missing(tmp_path, capsys):
+  (planned,) = plan.plan(
+    variants.read('tests/tiny_config.py'), ['sgd'], 1, tmp_path
+  )
+  planned.folder.mkdir(parents=True)
+  (planned.folder / 'result.json').write_text('{"ste')
+  assert execute.missing([planned]) == 1
+  assert 'not finished' in capsys.readouterr().err
+
+
+def test_a_part_of_a_sweep_keeps_its_names(tmp_path):
+  place = tmp_path / 'fsam' / 'data.label_noise=0.2' / '0'
+  name = results._name
+  for folder in (tmp_path, place.parent.parent, place.parent, place):
+    assert name(place, folder, '0') == ('fsam', 'data.label_noise=0.2'), folder
