@@ -27,7 +27,8 @@ help:
 	@echo 'make format   put the sources into the style that lint expects'
 	@echo 'make demo     train on a small data set and show what comes out'
 	@echo '              (METHODS=all for every method, or names with commas;'
-	@echo '              TASK=classification, the default, or quantisation)'
+	@echo '              TASK=classification, the default, segmentation,'
+	@echo '              pose, or quantisation)'
 	@echo 'make bench    measure what every method costs over SGD, in turns'
 	@echo "              (ARGS='--networks=resnet --rows=sam,arsam' narrows it)"
 	@echo 'make install  set up $(VENV) only (the others do it when needed)'

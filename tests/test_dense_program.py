@@ -1,4 +1,7 @@
-"""Segmentation and pose through the program, from a folder to a result."""
+"""Segmentation and pose through the program: folders, options, refusals.
+
+`test_pictures.py` trains both.
+"""
 
 import json
 
@@ -10,7 +13,6 @@ from train import config as train_config
 from train import tasks
 from train.checks import ConfigError, DataError
 from train.data.open import open_set
-from train.run import run
 
 
 @pytest.fixture(scope='module')
@@ -94,24 +96,6 @@ def _config(task, data, **section):
   return config
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('task', ['segmentation', 'pose'])
-@pytest.mark.usefixtures('standard_promotion')
-def test_two_steps(task, request, tmp_path):
-  data = request.getfixturevalue(
-    {'segmentation': 'scenes', 'pose': 'people'}[task]
-  )
-  section = {'segmentation': {'crop': 17}, 'pose': {'sigma': 1.5}}[task]
-  config = _config(task, data, **section)
-  result = run(config, tmp_path / 'run', bar=False)
-  main = {'segmentation': 'miou', 'pose': 'pckh_0.5'}[task]
-  assert result.main.name == main
-  assert 0 <= result.scores[main] <= 1
-  assert all(np.isfinite(score) for score in result.scores.values())
-  record = json.loads((tmp_path / 'run' / 'result.json').read_text())
-  assert main in json.dumps(record)
-
-
 @pytest.mark.parametrize(
   ('task', 'changes', 'message'),
   [
@@ -148,7 +132,10 @@ def test_masks_and_people_are_kept_in_memory(scenes, people):
   config.data.first = (3, 1)
   dataset = open_set(config.data)
   assert dataset.num_examples == 3 and dataset.num_tested == 1
-  config = _config('pose', people)
   config.data.size = 8
+  with pytest.raises(DataError, match='people alone may have data.size'):
+    open_set(config.data)
+  config = _config('pose', people)
+  config.data.stream = True
   with pytest.raises(DataError, match='Leave out data.stream and data.size'):
     open_set(config.data)

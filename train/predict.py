@@ -3,24 +3,27 @@ r"""Says what a trained model sees in images: a line of JSON for each.
 Examples:
   python -m train.predict --workdir=runs/digits scan.png
   python -m train.predict --workdir=runs/digits --resize --top=3 photos/
+  python -m train.predict --workdir=runs/animals --out=masks photos/
+  python -m train.predict --workdir=runs/people --box=40,10,120,300 photo.jpg
 
 It reads the folder `model` that a finished run leaves in its workdir, and
-needs neither the data set nor the checkpoints. A line has the file, its class,
-the number of the class, its probability, and the greatest probabilities by
-class. In Python: predictor = train.predict.load('runs/digits').
+needs neither the data set nor the checkpoints. A line has the file and, of
+classification, its class, the number of the class, its probability, and the
+greatest probabilities by class; of segmentation the share of the pixels of each
+class, and --out writes the masks; of pose the joints of one person, with x, y
+and confidence. In Python: predictor = train.predict.load('runs/digits').
 """
 
 import argparse
 import functools
 import itertools
 import json
+import math
 import os
 import pathlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
-
-import numpy as np
 
 from train import command
 from train.checks import ConfigError, DataError
@@ -36,48 +39,115 @@ _CHUNK = 256
 def lines(
   predictor: Predictor,
   files: Iterable[str],
-  top: int = 5,
+  top: int | None = None,
   resize: bool = False,
+  box: Sequence[float] | None = None,
+  out: pathlib.Path | None = None,
 ) -> Iterator[dict[str, Any]]:
   """What a model sees in image files.
 
   Args:
     predictor: the model.
     files: their paths.
-    top: how many probabilities to give of each, at most.
+    top: how many probabilities to give of each, at most; 5 by default.
     resize: see `Predictor.read`.
+    box: left, top, width and height of a person in pixels of the image.
+    out: the folder that masks are written to, as the name of the image with
+      another suffix.
 
   Yields:
-    For each file 'file', 'class' and 'label' (its name and its number),
-    'probability', and 'probabilities' by class, the greatest first.
+    For each file 'file' and what the task says of it: of a model of classes
+    'class' and 'label' (its name and its number), 'probability', and
+    'probabilities' by class, the greatest first; see docs/tasks.md for the
+    others. With `out`, 'written' has the paths of the files.
 
   Raises:
-    ConfigError: if the model's task has no classes.
+    ConfigError: if the model's task does not speak of image files, or takes
+      none of these options.
     DataError: if a file cannot be read; the files before it, but for those of
       its chunk of 256, have been given.
   """
-  if not predictor.class_names:
-    raise ConfigError(
-      f'Given a model of task={predictor.config.task!r}. Its outputs are of no'
-      ' classes, so that there is none to name. Use train.predict.load in'
-      ' Python, which gives the outputs.'
-    )
-  files, names = iter(files), predictor.class_names
+  options = {'top': top, 'box': box}
+  options = {name: x for name, x in options.items() if x is not None}
+  check(predictor, options, out)
+  files = iter(files)
   while chunk := list(itertools.islice(files, _CHUNK)):
-    images = np.stack([predictor.read(file, resize) for file in chunk])
-    outputs, probabilities = predictor(images)
-    # By the outputs: probabilities of sigmoids can be 1 several times.
-    orders = np.argsort(-outputs, axis=-1, kind='stable')[:, :top]
-    for file, order, row in zip(chunk, orders, probabilities, strict=True):
-      shown = {names[n]: round(float(row[n]), 6) for n in order}
-      best = int(order[0])
-      yield {
-        'file': file,
-        'class': names[best],
-        'label': best,
-        'probability': shown[names[best]],
-        'probabilities': shown,
-      }
+    views = [predictor.view(file, resize=resize, **options) for file in chunk]
+    answers = predictor.tell(views, resize=resize, **options)
+    for file, answer in zip(chunk, answers, strict=True):
+      line = {'file': file, **answer.line}
+      if out is not None:
+        line['written'] = _write(answer.files, file, out)
+      yield line
+
+
+def check(
+  predictor: Predictor, options: Mapping[str, Any], out: pathlib.Path | None
+) -> None:
+  """Refuses options that the model's task has no use for.
+
+  Args:
+    predictor: the model.
+    options: the given ones by name.
+    out: see `lines`.
+
+  Raises:
+    ConfigError: if there is one.
+  """
+  files, task = predictor.files, predictor.config.task
+  known = files.options if files else ()
+  for name in options:
+    if files is not None and name not in known:
+      raise ConfigError(
+        f'Given --{name} with a model of task={task!r}. The task does not read'
+        f' it. Leave out --{name}.'
+      )
+  if out is not None and files is not None and not files.writes:
+    raise ConfigError(
+      f'Given --out with a model of task={task!r}. It writes no files: all that'
+      ' it says is in the lines. Leave out --out.'
+    )
+
+
+def _write(
+  files: Mapping[str, bytes], file: str, out: pathlib.Path
+) -> list[str]:
+  """Writes the files of an answer, and gives their paths."""
+  out.mkdir(parents=True, exist_ok=True)
+  written = []
+  for suffix, content in files.items():
+    path = out / (pathlib.Path(file).stem + suffix)
+    path.write_bytes(content)
+    written.append(str(path))
+  return written
+
+
+def check_names(files: Sequence[str], out: pathlib.Path | None) -> None:
+  """Refuses images whose files in a folder would have the same name.
+
+  Args:
+    files: the paths of the images.
+    out: the folder, None for none.
+
+  Raises:
+    DataError: if two would be one, or an image could be overwritten.
+  """
+  if out is None:
+    return
+  first: dict[str, str] = {}
+  for file in files:
+    other = first.setdefault(pathlib.Path(file).stem, file)
+    if other != file:
+      raise DataError(
+        f'Given {other!r} and {file!r} with --out={out}. Both would be written'
+        ' under one name. Predict their folders one after another, each with'
+        ' its own --out.'
+      )
+    if pathlib.Path(file).parent.resolve() == out.resolve():
+      raise DataError(
+        f'Given --out={out}, which has {file!r}. A mask could overwrite an'
+        ' image. Give another folder.'
+      )
 
 
 def find(given: Sequence[str]) -> list[str]:
@@ -130,8 +200,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str] | None) -> int:
   args = _parser().parse_intermixed_args(argv)
   files = find(args.images)
+  check_names(files, args.out)
   try:
-    for line in lines(load(args.workdir), files, args.top, args.resize):
+    found = lines(
+      load(args.workdir), files, args.top, args.resize, args.box, args.out
+    )
+    for line in found:
       print(json.dumps(line, ensure_ascii=False), flush=True)
   except BrokenPipeError:
     # Who reads has seen enough, such as `head`; nothing is left to be flushed.
@@ -145,6 +219,20 @@ def _inside(path: str) -> list[str]:
     for file in pathlib.Path(path).rglob('*')
     if file.name.lower().endswith(folder.SUFFIXES) and file.is_file()
   )
+
+
+def _box(text: str) -> tuple[float, ...]:
+  """Four numbers with commas, as argparse takes a type."""
+  try:
+    box = tuple(float(part) for part in text.split(','))
+  except ValueError:
+    box = ()
+  if len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2:]) <= 0:
+    raise argparse.ArgumentTypeError(
+      f'given {text!r}, which is no box; use LEFT,TOP,WIDTH,HEIGHT in pixels,'
+      ' such as 40,10,120,300'
+    )
+  return box
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -169,9 +257,20 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     '--top',
     type=command.count,
-    default=5,
     metavar='N',
-    help='how many probabilities to give (default: 5)',
+    help='how many probabilities to give, of a model of classes (default: 5)',
+  )
+  parser.add_argument(
+    '--out',
+    type=command.folder,
+    metavar='FOLDER',
+    help='where the masks go, of a model of segmentation (default: nowhere)',
+  )
+  parser.add_argument(
+    '--box',
+    type=_box,
+    metavar='LEFT,TOP,WIDTH,HEIGHT',
+    help='the person in pixels, of a model of pose (default: the whole image)',
   )
   return parser
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from train.checks import DataError
-from train.data import mpii, voc
+from train.data import crop, mpii, voc
+from train.data import image as images_of
 from train.data.memory import Dataset
 from train.data.store import Store
 
@@ -50,26 +51,36 @@ def segmentation(
   )
 
 
-def pose(path: str, train: str = 'train', test: str = 'valid') -> Dataset:
+def pose(
+  path: str,
+  train: str = 'train',
+  test: str = 'valid',
+  size: int | None = None,
+) -> Dataset:
   """Reads a data set in MPII's layout whose images are of one size.
 
   Args:
     path: of the folder or zip, see :func:`train.data.mpii.find`.
     train: the training split.
     test: the test split.
+    size: side in pixels that square images are brought to, with their joints
+      and boxes (``None``: as they are).
 
   Returns:
     Rows of 'image' and of the fields of :class:`train.data.mpii.People`; the
-    facts have 'joints'.
+    facts have 'joints', and 'joint_names' where they are those of MPII.
 
   Raises:
     DataError: if it cannot be read, or images differ in size.
   """
   train_rows, test_rows = (
-    _people(mpii.find(path, name)) for name in (train, test)
+    _people(mpii.find(path, name), size) for name in (train, test)
   )
   joints = train_rows['joints'].shape[1]
-  return Dataset(train_rows, test_rows, {'joints': joints})
+  facts: dict[str, Any] = {'joints': joints}
+  if joints == len(mpii.JOINTS):
+    facts['joint_names'] = mpii.JOINTS
+  return Dataset(train_rows, test_rows, facts)
 
 
 def find(path: str) -> Callable[[str], Dataset] | None:
@@ -115,14 +126,46 @@ def _padded(
   return {'image': images, 'mask': masks, 'extent': extents}
 
 
-def _people(split: mpii.Split) -> dict[str, Any]:
+def _people(split: mpii.Split, size: int | None) -> dict[str, Any]:
   images = [split.image(number) for number in range(len(split))]
+  people = split.people
+  if size is not None:
+    people = _scaled(people, images, size, str(split.store))
+    images = [_resized(image, size) for image in images]
   shapes = {image.shape for image in images}
   if len(shapes) > 1:
     raise DataError(
       f'Cannot keep the images of {split.store} in memory. They have'
       f' {len(shapes)} sizes, such as {min(shapes)} and {max(shapes)}, and an'
-      ' array has one. Cut each person out to squares of one size, with their'
-      ' joints, center and scale.'
+      ' array has one. Cut each person out to squares, with their joints,'
+      ' center and scale, and bring them to one size with data.size.'
     )
-  return {'image': np.stack(images), **split.people._asdict()}
+  return {'image': np.stack(images), **people._asdict()}
+
+
+def _scaled(
+  people: mpii.People, images: Sequence[np.ndarray], size: int, name: str
+) -> mpii.People:
+  """The people of square images, in images of another side."""
+  sides = np.array([image.shape[:2] for image in images])
+  if np.any(sides[:, 0] != sides[:, 1]):
+    height, width = sides[np.argmax(sides[:, 0] != sides[:, 1])]
+    raise DataError(
+      f'Cannot bring the images of {name} to data.size={size}. One of them has'
+      f' {width}x{height} pixels, and people are kept in proportion. Cut each'
+      ' person out to a square, or leave out data.size.'
+    )
+  scale = (size / sides[:, 0]).astype(np.float32)
+  # Pixels have their centres at whole numbers, the image begins half before.
+  move = lambda x, scale: (x + 0.5) * scale - np.float32(0.5)
+  return people._replace(
+    joints=move(people.joints, scale[:, None, None]),
+    center=move(people.center, scale[:, None]),
+    side=people.side * scale,
+    head_size=people.head_size * scale,
+  )
+
+
+def _resized(image: np.ndarray, size: int) -> np.ndarray:
+  with images_of.opened(image, 'the image of a person') as whole:
+    return crop.cut(whole, (0, 0, image.shape[1], image.shape[0]), size)

@@ -101,17 +101,17 @@ def open_set(options: Any) -> memory.Dataset | stream.Streamed:
   return memory.first_of(options.name, whole, options.first)
 
 
-def _dense(
-  options: Any, read: Callable[[str], memory.Dataset]
-) -> memory.Dataset:
-  """Masks or people, which are kept in memory as they are."""
-  if options.stream or options.size:
+def _dense(options: Any, read: Callable[..., memory.Dataset]) -> memory.Dataset:
+  """Masks or people, which are kept in memory."""
+  if options.stream or (options.size and read is not dense.pose):
     raise DataError(
       f'Cannot stream or resize {options.name!r}. Sets of masks and of people'
       ' are kept in memory, where each image is moved with its mask or its'
-      ' joints. Leave out data.stream and data.size.'
+      ' joints. Leave out data.stream and data.size; people alone may have'
+      ' data.size.'
     )
-  dataset = read(os.path.expanduser(options.name))
+  size = {'size': options.size} if options.size else {}
+  dataset = read(os.path.expanduser(options.name), **size)
   return memory.first_of(options.name, dataset, options.first)
 
 

@@ -17,7 +17,7 @@ import optax
 from train.augment import affine, pipeline
 from train.augment.pipeline import IMAGENET_MEAN, IMAGENET_STD
 from train.checks import Config
-from train.tasks import metrics, task
+from train.tasks import metrics, skeletons, task
 from train.tasks.task import Field, Rows, Score, Task
 
 # Joints of MPII that change places in a mirrored image.
@@ -184,6 +184,24 @@ def decode(scores: Axes, split: int) -> jax.Array:
   return best.astype(jnp.float32) / split
 
 
+def confidences(probabilities: Axes, highest: float) -> jax.Array:
+  """How sure a network is of each joint.
+
+  Args:
+    probabilities: of the bins.
+    highest: the greatest probability of a bin in the targets, above 0.
+
+  Returns:
+    float32 ``[batch, joints]`` in [0, 1]: the greatest probability of an axis
+    relative to that of a target, of the axis that is less sure; 1 where it is
+    as high or higher.
+  """
+  best = jnp.minimum(
+    jnp.max(probabilities.x, axis=-1), jnp.max(probabilities.y, axis=-1)
+  )
+  return jnp.minimum(best / highest, 1.0)
+
+
 def flip_average(
   logits: Axes,
   mirrored: Axes,
@@ -304,6 +322,9 @@ def row(
   size = (width, height)
   joints = task.fact(dataset, 'joints')
   average = 'probabilities' if sigma is None else 'logits'
+  # Of a bin, in the targets.
+  highest = 1 - smoothing if sigma is None else 1 / (sigma * math.tau**0.5)
+  names = task.names(dataset, 'joint_names', joints)
 
   def target(places: jax.Array, side: int) -> jax.Array:
     if sigma is None:
@@ -362,14 +383,23 @@ def row(
     total = jnp.maximum(jnp.sum(batch['weight']), 1)
     return {'distance': jnp.sum(distance * batch['weight']) / total}
 
+  def probabilities(logits: Any, batch: Rows) -> Axes:
+    people = len(batch['weight'])
+    straight = Axes(logits.x[:people], logits.y[:people])
+    if not flip_test:
+      return Axes(*map(jax.nn.softmax, straight))
+    mirrored = Axes(logits.x[people:], logits.y[people:])
+    return flip_average(straight, mirrored, pairs, average)
+
+  def predict(logits: Any, batch: Rows) -> dict[str, jax.Array]:
+    best = probabilities(logits, batch)
+    found = affine.restore_points(batch['move'], decode(best, split))
+    return {'joints': found, 'confidence': confidences(best, highest)}
+
   def sums(logits: Any, batch: Rows, valid: jax.Array) -> Any:
     people = len(valid)
     straight = Axes(logits.x[:people], logits.y[:people])
-    best = straight
-    if flip_test:
-      mirrored = Axes(logits.x[people:], logits.y[people:])
-      best = flip_average(straight, mirrored, pairs, average)
-    found = affine.restore_points(batch['move'], decode(best, split))
+    found = predict(logits, batch)['joints']
     counted = batch['visible'] & (valid[:, None] > 0)
     return {
       'loss': jnp.sum(losses(straight, batch) * valid),
@@ -417,4 +447,7 @@ def row(
       f'{joints} joints, {np.mean(dataset.values("visible")):.0%} of which'
       ' count'
     ),
+    predict=predict,
+    draw=skeletons.draw,
+    files=skeletons.files(names),
   )

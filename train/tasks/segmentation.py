@@ -12,6 +12,7 @@ import optax
 from train.augment import affine, pipeline
 from train.augment.pipeline import IMAGENET_MEAN, IMAGENET_STD
 from train.checks import Config
+from train.tasks import masks as shown_masks
 from train.tasks import metrics, task
 from train.tasks.task import Field, Rows, Score, Task
 
@@ -216,6 +217,7 @@ def row(
   crop = crop or min(dataset.image_shape[:2])
   size = (crop, crop)
   fill = tuple(255 * value for value in mean)
+  names = task.names(dataset, 'class_names', num_classes)
 
   def prepare(key: jax.Array | None, rows: Rows) -> Rows:
     images, masks = rows['image'].astype(jnp.float32), rows['mask']
@@ -282,6 +284,11 @@ def row(
     main=Score('miou', '%', higher_is_better=True),
     normalisation=(mean, std),
     seen=functools.partial(_seen, num_classes),
+    predict=lambda maps, batch: {
+      'mask': jnp.argmax(maps.logits, axis=-1).astype(jnp.uint8)
+    },
+    draw=functools.partial(shown_masks.draw, names),
+    files=shown_masks.files(names, fill),
   )
 
 
@@ -292,7 +299,7 @@ def _seen(num_classes: int, dataset: Any) -> str:
     for mask in dataset.values('mask')
   ]
   counts = np.sum(shown, axis=0).tolist()
-  names = dataset.facts.get('class_names') or range(num_classes)
+  names = task.names(dataset, 'class_names', num_classes)
   some = [number for number, count in enumerate(counts) if count]
   text = task.counted([counts[n] for n in some], [names[n] for n in some])
   return f'{num_classes} classes, by images that show them ({text})'

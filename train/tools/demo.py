@@ -77,8 +77,12 @@ def _demo(args: argparse.Namespace) -> int:
     label: [run for run in found if run.variant == name]
     for name, label in labels.items()
   }
-  demo.picture(groups, results.main_of(found), title, workdir / 'demo.png')
-  print(f'\n{markdown}\n\nwrote {workdir}/table.md, {workdir}/demo.png')
+  main = results.main_of(found)
+  demo.picture(groups, main, title, workdir / 'demo.png')
+  print(f'\n{markdown}')
+  if words := demo.words(groups, main):
+    print('', *words, sep='\n')
+  print(f'\nwrote {workdir}/table.md, {workdir}/demo.png')
   return execute.missing(todo)
 
 

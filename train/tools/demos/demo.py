@@ -41,6 +41,12 @@ def needs_nothing(workdir: pathlib.Path) -> Sequence[str]:
   return ()
 
 
+def says_nothing(groups: Groups, main: Score) -> Sequence[str]:
+  """Says nothing beyond the table."""
+  del groups, main
+  return ()
+
+
 class Demo(NamedTuple):
   """What `make demo TASK=...` trains and shows.
 
@@ -53,9 +59,12 @@ class Demo(NamedTuple):
     picture: (groups, main score, title, path) -> None. It writes a PNG file;
       ``groups`` has the finished runs by their labels, and `run.folder` has the
       trained model of each, see `train.predict.load`.
+    words: (groups, main score) -> lines that follow the table: what was seen,
+      and what it does not show.
   """
 
   config: str
   seeds: int = 3
   prepare: Callable[[pathlib.Path], Sequence[str]] = needs_nothing
   picture: Callable[[Groups, Score, str, pathlib.Path], None] = draw_curves
+  words: Callable[[Groups, Score], Sequence[str]] = says_nothing
