@@ -24,6 +24,7 @@ MEANINGS = {
   'data.name': 'digits, an .npz file, a folder, or a name of TFDS',
   'data.dir': 'where TFDS keeps its sets',
   'data.first': 'only so many training and test images: (5000, 2000)',
+  'data.validation': 'if set, training images to test on, not the test set',
   'data.size': 'side in pixels to which images are cut and resized',
   'data.crop': 'none, or inception for random parts of the images',
   'data.stream': 'read from disk (True) or kept in memory (False)',
