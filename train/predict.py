@@ -11,7 +11,9 @@ needs neither the data set nor the checkpoints. A line has the file and, of
 classification, its class, the number of the class, its probability, and the
 greatest probabilities by class; of segmentation the share of the pixels of each
 class, and --out writes the masks; of pose the joints of one person, with x, y
-and confidence. In Python: predictor = train.predict.load('runs/digits').
+and confidence. A file that cannot be read has a line with its error, which
+stderr shows too; the others are predicted all the same, and the exit status
+is 1. In Python: predictor = train.predict.load('runs/digits').
 """
 
 import argparse
@@ -25,12 +27,13 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from train import command
-from train.checks import ConfigError, DataError
+from train import answers, command
+from train.checks import DataError
 from train.data import folder
 from train.engine.predictor import Predictions as Predictions
 from train.engine.predictor import Predictor as Predictor
 from train.engine.predictor import load as load
+from train.tasks import View
 
 # Images that are in memory together.
 _CHUNK = 256
@@ -59,95 +62,52 @@ def lines(
     For each file 'file' and what the task says of it: of a model of classes
     'class' and 'label' (its name and its number), 'probability', and
     'probabilities' by class, the greatest first; see docs/tasks.md for the
-    others. With `out`, 'written' has the paths of the files.
+    others. With `out`, 'written' has the paths of the files. For a file that
+    cannot be read 'file' and 'error': what is wrong, and what to do.
 
   Raises:
     ConfigError: if the model's task does not speak of image files, or takes
       none of these options.
-    DataError: if a file cannot be read; the files before it, but for those of
-      its chunk of 256, have been given.
   """
-  options = {'top': top, 'box': box}
-  options = {name: x for name, x in options.items() if x is not None}
-  check(predictor, options, out)
+  given = {'top': top, 'box': box}
+  options = {name: x for name, x in given.items() if x is not None}
+  answers.check(predictor, options, out)
+  options['resize'] = resize
   files = iter(files)
   while chunk := list(itertools.islice(files, _CHUNK)):
-    views = [predictor.view(file, resize=resize, **options) for file in chunk]
-    answers = predictor.tell(views, resize=resize, **options)
-    for file, answer in zip(chunk, answers, strict=True):
+    views = [_view(predictor, file, options) for file in chunk]
+    whole = [view for view in views if isinstance(view, View)]
+    told = predictor.tell(whole, **options) if whole else iter(())
+    for file, view in zip(chunk, views, strict=True):
+      if isinstance(view, str):
+        yield {'file': file, 'error': view}
+        continue
+      answer = next(told)
       line = {'file': file, **answer.line}
       if out is not None:
-        line['written'] = _write(answer.files, file, out)
+        line['written'] = answers.write(answer.files, file, out)
       yield line
 
 
-def check(
-  predictor: Predictor, options: Mapping[str, Any], out: pathlib.Path | None
-) -> None:
-  """Refuses options that the model's task has no use for.
-
-  Args:
-    predictor: the model.
-    options: the given ones by name.
-    out: see `lines`.
-
-  Raises:
-    ConfigError: if there is one.
-  """
-  files, task = predictor.files, predictor.config.task
-  known = files.options if files else ()
-  for name in options:
-    if files is not None and name not in known:
-      raise ConfigError(
-        f'Given --{name} with a model of task={task!r}. The task does not read'
-        f' it. Leave out --{name}.'
-      )
-  if out is not None and files is not None and not files.writes:
-    raise ConfigError(
-      f'Given --out with a model of task={task!r}. It writes no files: all that'
-      ' it says is in the lines. Leave out --out.'
-    )
-
-
-def _write(
-  files: Mapping[str, bytes], file: str, out: pathlib.Path
-) -> list[str]:
-  """Writes the files of an answer, and gives their paths."""
-  out.mkdir(parents=True, exist_ok=True)
-  written = []
-  for suffix, content in files.items():
-    path = out / (pathlib.Path(file).stem + suffix)
-    path.write_bytes(content)
-    written.append(str(path))
-  return written
-
-
-def check_names(files: Sequence[str], out: pathlib.Path | None) -> None:
-  """Refuses images whose files in a folder would have the same name.
-
-  Args:
-    files: the paths of the images.
-    out: the folder, None for none.
-
-  Raises:
-    DataError: if two would be one, or an image could be overwritten.
-  """
-  if out is None:
-    return
-  first: dict[str, str] = {}
-  for file in files:
-    other = first.setdefault(pathlib.Path(file).stem, file)
-    if other != file:
+def _view(
+  predictor: Predictor, file: str, options: Mapping[str, Any]
+) -> View | str:
+  """An image as the model takes it, or what is wrong with its file."""
+  try:
+    if not os.path.lexists(file):
       raise DataError(
-        f'Given {other!r} and {file!r} with --out={out}. Both would be written'
-        ' under one name. Predict their folders one after another, each with'
-        ' its own --out.'
+        f'Cannot predict {file!r}. There is no such file or folder. Give image'
+        ' files, or folders of them.'
       )
-    if pathlib.Path(file).parent.resolve() == out.resolve():
+    if os.path.isdir(file):
       raise DataError(
-        f'Given --out={out}, which has {file!r}. A mask could overwrite an'
-        ' image. Give another folder.'
+        f'Cannot predict {file!r}. It is a folder without'
+        f' {", ".join(folder.SUFFIXES)} images. Give a folder that has some, or'
+        ' the files themselves.'
       )
+    return predictor.view(file, **options)
+  except DataError as error:
+    return str(error)
 
 
 def find(given: Sequence[str]) -> list[str]:
@@ -158,31 +118,19 @@ def find(given: Sequence[str]) -> list[str]:
       folders too.
 
   Returns:
-    The paths, those of a folder in the order of their names.
+    The paths, those of a folder in the order of their names. What is not
+    there, or is a folder without images, stays as it was given.
 
   Raises:
-    DataError: if there is no such file or folder, or no image in it.
+    DataError: if nothing is given.
   """
   if not given:
     raise DataError(
       'Given no images. There is nothing to predict. Give files or folders'
       ' after the flags: python -m train.predict --workdir=RUN IMAGES...'
     )
-  files = []
-  for path in map(os.path.expanduser, given):
-    if not os.path.exists(path):
-      raise DataError(
-        f'Given {path!r}. There is no such file or folder. Give image files, or'
-        ' folders of them.'
-      )
-    inside = _inside(path) if os.path.isdir(path) else [path]
-    if not inside:
-      raise DataError(
-        f'Given the folder {path!r}. It has no {", ".join(folder.SUFFIXES)}'
-        ' images. Give a folder that has, or the files themselves.'
-      )
-    files += inside
-  return files
+  paths = map(os.path.expanduser, given)
+  return [file for path in paths for file in _inside(path) or [path]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -199,18 +147,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None) -> int:
   args = _parser().parse_intermixed_args(argv)
-  files = find(args.images)
-  check_names(files, args.out)
+  files, status = find(args.images), 0
+  answers.check_names(files, args.out)
+  found = lines(
+    load(args.workdir), files, args.top, args.resize, args.box, args.out
+  )
   try:
-    found = lines(
-      load(args.workdir), files, args.top, args.resize, args.box, args.out
-    )
     for line in found:
-      print(json.dumps(line, ensure_ascii=False), flush=True)
+      if 'error' in line:
+        print(f'error: {line["error"]}', file=sys.stderr, flush=True)
+        status = 1
+      print(_json(line), flush=True)
   except BrokenPipeError:
     # Who reads has seen enough, such as `head`; nothing is left to be flushed.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-  return 0
+  return status
+
+
+def _json(line: dict[str, Any]) -> str:
+  """A line of JSON that stdout can show."""
+  text = json.dumps(line, ensure_ascii=False)
+  try:
+    text.encode(sys.stdout.encoding or 'utf-8')
+  except UnicodeEncodeError:  # a name of no Unicode, or a terminal without
+    return json.dumps(line)
+  return text
 
 
 def _inside(path: str) -> list[str]:

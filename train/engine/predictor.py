@@ -100,8 +100,14 @@ class Predictor:
     return self._batched(self._outputs, {'image': images})
 
   @property
-  def files(self) -> Files | None:
+  def files(self) -> Files:
     """How the task says what is in image files, see `Task.files`."""
+    if self._task.files is None or self._task.predict is None:
+      raise ConfigError(
+        f'Given a model of task={self.config.task!r}. Its outputs are of no'
+        ' classes, and the task does not say how to speak of them. Use'
+        ' train.predict.load in Python, which gives the outputs.'
+      )
     return self._task.files
 
   def view(self, path: str | os.PathLike[str], **options: Any) -> View:
@@ -118,7 +124,7 @@ class Predictor:
       DataError: if it is no whole image, or of another shape.
       ConfigError: if the task says nothing of image files.
     """
-    files = _check_files(self._task, self.config.task)
+    files = self.files
     options = {'resize': False, **options}
     if files.view is None:
       return View({'image': self.read(path, options['resize'])})
@@ -144,7 +150,7 @@ class Predictor:
     Yields:
       An answer for each.
     """
-    files = _check_files(self._task, self.config.task)
+    files = self.files
     options = {'resize': False, **options}
     rows = jax.tree.map(lambda *x: np.stack(x), *[dict(v.row) for v in views])
     found = self._batched(self._predict, rows)
@@ -320,16 +326,6 @@ def _parts(rows: Rows) -> Iterator[tuple[Rows, int]]:
     some = np.resize(np.arange(start, start + count), size)
     some[count:] = start
     yield {name: np.asarray(x)[some] for name, x in rows.items()}, count
-
-
-def _check_files(task: tasks.Task, name: str) -> Files:
-  if task.files is None or task.predict is None:
-    raise ConfigError(
-      f'Given a model of task={name!r}. Its outputs are of no classes, and the'
-      ' task does not say how to speak of them. Use train.predict.load in'
-      ' Python, which gives the outputs.'
-    )
-  return task.files
 
 
 def _check_alone(task: tasks.Task) -> None:
