@@ -1,1 +1,1 @@
-"""The documentation: its pages, and in `generate` the code that makes others."""
+"""The documentation: pages, and in `generate` the code that makes others."""

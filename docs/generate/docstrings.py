@@ -59,9 +59,7 @@ class Markdown(griffe.Extension):
     _translate(pkg, names.identifiers())
 
 
-def _translate(
-  parent: griffe.Object, identifiers: dict[str, str]
-) -> None:
+def _translate(parent: griffe.Object, identifiers: dict[str, str]) -> None:
   if parent.docstring is not None:
     # A page does not link to itself.
     own = parent.name
@@ -97,9 +95,7 @@ def _references(match: re.Match[str]) -> str:
   return f'**References:** {body}\n'
 
 
-def _linked(
-  match: re.Match[str], find: Callable[[str], str | None]
-) -> str:
+def _linked(match: re.Match[str], find: Callable[[str], str | None]) -> str:
   identifier = find(match[1])
   return match[0] if identifier is None else f'[{match[0]}][{identifier}]'
 

@@ -35,7 +35,12 @@ def _entries(below: Any) -> list[Any]:
   if below == 'methods/*':
     return methods.nav()
   if isinstance(below, str) and '*' in below:
-    places = [*reference.pages(), *links.borrowed()]
+    own = sorted((ROOT / 'docs').rglob('*.md'))
+    places = [
+      *reference.pages(),
+      *links.borrowed(),
+      *(path.relative_to(ROOT / 'docs').as_posix() for path in own),
+    ]
     return [
       place
       for place in places
@@ -53,14 +58,10 @@ def on_config(config: Any) -> Any:
 def on_files(files: Any, config: Any) -> Any:
   """Adds the pages that are made, and those from elsewhere."""
   for place, content in generated().items():
-    files.append(
-      mkdocs_files.File.generated(config, place, content=content)
-    )
+    files.append(mkdocs_files.File.generated(config, place, content=content))
   for place, there in links.borrowed().items():
     files.append(
-      mkdocs_files.File.generated(
-        config, place, abs_src_path=str(ROOT / there)
-      )
+      mkdocs_files.File.generated(config, place, abs_src_path=str(ROOT / there))
     )
   return files
 

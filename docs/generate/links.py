@@ -6,7 +6,6 @@ are rewritten when a page is built.
 """
 
 import functools
-import pathlib
 import posixpath
 import re
 from collections.abc import Callable
@@ -27,7 +26,7 @@ _WHOLE = re.compile(r'(!?)\[([^\]]*)\]\(([^)\s]+)\)')
 
 @functools.cache
 def borrowed() -> dict[str, str]:
-  """Places in the repository by places in the site, for what is not in docs/."""
+  """Places in the repository by places in the site, outside of docs/."""
   found = {site: repository for repository, site in _FILES.items()}
   for folder, place in _FOLDERS.items():
     for path in sorted((ROOT / folder).rglob('*')):

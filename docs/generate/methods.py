@@ -231,7 +231,12 @@ def _published(runs: list[Run]) -> str:
     '',
   ]
   for (paper, table), some in _by_table(runs).items():
-    lines += [f'**{published.title(paper, int(table))}**', '', *_table(some), '']
+    lines += [
+      f'**{published.title(paper, int(table))}**',
+      '',
+      *_table(some),
+      '',
+    ]
   return '\n'.join(lines)
 
 
@@ -253,9 +258,7 @@ def _table(runs: list[Run]) -> list[str]:
     'arguments': _shown,
     'config': _config,
   }
-  cells = {
-    head: [cell(run) for run in runs] for head, cell in columns.items()
-  }
+  cells = {head: [cell(run) for run in runs] for head, cell in columns.items()}
   cells = {head: column for head, column in cells.items() if any(column)}
   lines = ['| ' + ' | '.join(cells) + ' |', '|---' * len(cells) + '|']
   lines += [
@@ -273,11 +276,12 @@ def _accuracy(run: Run) -> str:
   if run.row.accuracy is None:
     return ''
   spread = run.row.accuracy_std
-  return f'{run.row.accuracy}' + (f' ± {spread}' if spread is not None else '')
+  after = '' if spread is None else f'&nbsp;±&nbsp;{spread}'
+  return f'{run.row.accuracy}{after}'
 
 
 def _percent(share: float | None) -> str:
-  return '' if share is None else f'{share:g} %'
+  return '' if share is None else f'{share:g}&nbsp;%'
 
 
 def _shown(run: Run) -> str:

@@ -63,9 +63,9 @@ def public(module: str) -> tuple[str, ...]:
 def identifiers() -> dict[str, str]:
   """The identifiers of the reference, by what docstrings call them.
 
-  `sam_optax.fsam` is `fsam` or `sam_optax.fsam`, and `sam_optax.ascent.friendly`
-  is `ascent.friendly` or has its full name. Where a module and the package
-  share a name, it is documented as the package's.
+  `sam_optax.ascent.friendly` is `ascent.friendly` too, and `sam_optax.fsam` is
+  `fsam`. Where a module and the package share a name, it is documented as the
+  package's.
   """
   found = {}
   top = public(LIBRARY)
@@ -93,5 +93,7 @@ def _named(node: ast.stmt) -> list[str]:
   if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
     return [node.target.id]
   if isinstance(node, ast.Assign):
-    return [target.id for target in node.targets if isinstance(target, ast.Name)]
+    return [
+      target.id for target in node.targets if isinstance(target, ast.Name)
+    ]
   return []
