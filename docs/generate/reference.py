@@ -19,7 +19,7 @@ is any tree of arrays.
 _PROGRAM_LEAD = """\
 The training program is run from a checkout and is not installed with the
 library. These of its functions are kept stable for code of your own; the
-command line is described in [the program](../recipes.md).
+command line is described in [the training program](../program.md).
 """
 
 
