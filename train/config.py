@@ -64,6 +64,9 @@ def default() -> Config:
         # Only the first so many training and test images: (5000, 2000). A
         # folder is in the order of its classes, so that these are of a few.
         'first': config_dict.placeholder(tuple),
+        # So many training images, drawn at random once for all runs, are tested
+        # in place of the test set: to choose hyperparameters by.
+        'validation': config_dict.placeholder(int),
         # The side in pixels to which images of many shapes are cut and resized:
         # their middle, or with crop 'inception' a random part of them.
         'size': config_dict.placeholder(int),
@@ -78,9 +81,11 @@ def default() -> Config:
         'tests': {},
         # Symmetric noise on the training labels, see
         # train/tasks/label_noise.py: the share that is drawn anew, from 'all'
-        # classes or the 'wrong' ones.
+        # classes or the 'wrong' ones; and how many that are, a 'random' number,
+        # as each example draws by itself, or the 'exact' share of the set.
         'label_noise': 0.0,
         'noise_over': 'all',
+        'noise_count': 'random',
         'noise_seed': 0,
       },
       'model': {'name': 'resnet'},

@@ -17,6 +17,7 @@ from train.data import (
   image,
   memory,
   stream,
+  subset,
   tfds,
 )
 
@@ -39,8 +40,19 @@ def open_set(options: Any) -> memory.Dataset | stream.Streamed:
     DataError: when there is no such set, or it cannot be used this way.
   """
   _check(options)
+  dataset = _open_whole(options)
+  if isinstance(dataset, stream.Streamed):
+    return dataset
+  if options.first is not None:
+    dataset = subset.first_of(options.name, dataset, options.first)
+  if options.validation is not None:
+    dataset = subset.held_out(options.name, dataset, options.validation)
+  return dataset
+
+
+def _open_whole(options: Any) -> memory.Dataset | stream.Streamed:
   if options.name.endswith('.npz'):
-    return memory.load(options.name, options.dir, options.first)
+    return memory.load(options.name, options.dir)
   dense_reader = dense.find(os.path.expanduser(options.name))
   if dense_reader is not None:
     return _dense(options, dense_reader)
@@ -63,13 +75,14 @@ def open_set(options: Any) -> memory.Dataset | stream.Streamed:
     )
     streams = inception or large
   if not (streams or resized):
-    return memory.load(options.name, options.dir, options.first)
-  if streams and options.first is not None:
-    raise DataError(
-      f'Cannot keep data.first={options.first} of {options.name!r}, which is'
-      ' read from disk while it trains. Leave out data.first, or keep the set'
-      ' in memory with data.stream=False.'
-    )
+    return memory.load(options.name, options.dir)
+  for key in ('first', 'validation'):
+    if streams and options[key] is not None:
+      raise DataError(
+        f'Cannot take data.{key}={options[key]} of {options.name!r}, which is'
+        f' read from disk while it trains. Leave out data.{key}, or keep the'
+        ' set in memory with data.stream=False.'
+      )
   if None in shape or shape[-1] not in (1, 3):
     raise DataError(
       f'Cannot use {options.name!r}. Its images are of the shape {shape}, each'
@@ -97,8 +110,7 @@ def open_set(options: Any) -> memory.Dataset | stream.Streamed:
   whole = memory.checked(
     options.name, train, test, found.num_classes, found.class_names
   )
-  whole = whole._replace(notes=(*file_notes, *whole.notes))
-  return memory.first_of(options.name, whole, options.first)
+  return whole._replace(notes=(*file_notes, *whole.notes))
 
 
 def _dense(
@@ -111,8 +123,7 @@ def _dense(
       ' are kept in memory, where each image is moved with its mask or its'
       ' joints. Leave out data.stream and data.size.'
     )
-  dataset = read(os.path.expanduser(options.name))
-  return memory.first_of(options.name, dataset, options.first)
+  return read(os.path.expanduser(options.name))
 
 
 def _shape(
