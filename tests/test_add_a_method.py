@@ -10,10 +10,10 @@ import pytest
 import sam_optax
 from tests import (
   test_counting,
+  test_documents,
   test_interface,
   test_numerics,
   test_program,
-  test_readme,
   test_reductions,
   tiny_config,
 )
@@ -48,7 +48,7 @@ def toy(monkeypatch):
   # Steps 1 and 2: the part and the alias, exported.
   section = README.read_text().partition('## Add a method')[2]
   namespace = {'jax': jax, 'jnp': jnp, 'optax': optax, 'sam_optax': sam_optax}
-  for block in test_readme.blocks(section, 'python'):
+  for block in test_documents.blocks(section, 'python'):
     exec(block, namespace)
   monkeypatch.setattr(sam_optax, NAME, namespace[NAME], raising=False)
   listed = {**sam_optax.METHODS, NAME: namespace[NAME]}
