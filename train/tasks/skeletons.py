@@ -136,7 +136,7 @@ def draw(row: Rows, prediction: Mapping[str, Any]) -> Sequence[Panel]:
   return (
     Panel('truth', pictures.skeleton(image, truth, visible, limbs)),
     Panel(
-      f'predicted: {near} of {visible.sum()}',
+      f'predicted: {near} of {visible.sum()} joints',
       pictures.skeleton(image, found, visible, limbs),
     ),
   )
