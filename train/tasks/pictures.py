@@ -131,25 +131,33 @@ def sheet(examples: Sequence[Sequence[Panel]], columns: int = 1) -> np.ndarray:
   from PIL import Image, ImageDraw
 
   count = max(map(len, examples))
-  height = max(panel.image.shape[0] for some in examples for panel in some)
   width = max(panel.image.shape[1] for some in examples for panel in some)
-  cell = (width + _GAP, height + _LINE + _GAP)
-  lines = -(-len(examples) // columns)
-  picture = Image.new(
-    'RGB',
-    (columns * count * cell[0] + _GAP, lines * cell[1] + _GAP),
-    'white',
-  )
+  # Of each line; images differ in height.
+  heights = [
+    max(panel.image.shape[0] for some in line for panel in some)
+    for line in _lines(examples, columns)
+  ]
+  tops = np.cumsum([_GAP // 2, *(x + _LINE + _GAP for x in heights)]).tolist()
+  across = columns * count * (width + _GAP) + _GAP
+  picture = Image.new('RGB', (across, tops[-1]), 'white')
   draw = ImageDraw.Draw(picture)
   for number, panels in enumerate(examples):
     line, column = divmod(number, columns)
     for place, panel in enumerate(panels):
-      x = _GAP + (column * count + place) * cell[0]
-      y = _GAP // 2 + line * cell[1]
+      x = _GAP + (column * count + place) * (width + _GAP)
+      y = tops[line]
       draw.text((x, y), _shortened(draw, panel.text, width), 'black')
       image = np.ascontiguousarray(panel.image)
       picture.paste(Image.fromarray(image), (x, y + _LINE))
   return np.asarray(picture)
+
+
+def _lines(
+  examples: Sequence[Sequence[Panel]], columns: int
+) -> list[Sequence[Sequence[Panel]]]:
+  """The examples of each line."""
+  starts = range(0, len(examples), columns)
+  return [examples[start : start + columns] for start in starts]
 
 
 def _shortened(draw: 'ImageDraw.ImageDraw', text: str, width: int) -> str:

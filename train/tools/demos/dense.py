@@ -1,4 +1,4 @@
-"""Four methods on a few photographs: masks, and joints of people."""
+"""Methods on a few photographs: masks, and joints of people."""
 
 import math
 import pathlib
@@ -65,15 +65,16 @@ def _save(picture: np.ndarray, path: pathlib.Path) -> None:
 
 
 _MASKS = (
-  'With 32 images of 20 classes a network can learn its training images by'
-  ' heart and little else, whatever the method: the test scores do not rank the'
-  ' methods. They show that masks are read, trained on and predicted, and what'
-  ' a step of each method costs.'
+  '32 images do not show a network what 20 classes look like, whatever the'
+  ' method: it learns some of its training images by heart. So the test scores'
+  ' do not rank the methods. They show that masks are read, trained on and'
+  ' predicted, and what a step of each method costs.'
 )
 _JOINTS = (
-  'With 22 people a network can learn its training images by heart and little'
-  ' else: the test scores, of 7 people, do not rank the methods, and one joint'
-  ' more or less is more than 1 %. Heads have no label in these photographs. A'
+  '22 people do not show a network where joints are, whatever the method: it'
+  ' learns some of its training images by heart. So the test scores, of 7'
+  ' people, do not rank the methods; one joint more or less is more than 1 %.'
+  ' Heads have no label in these photographs. A'
   ' share of the box of the person stands in for them, so that the score is no'
   ' PCKh and compares with nothing published. It shows that people are read,'
   ' trained on and predicted, and what a step of each method costs.'
@@ -120,7 +121,6 @@ def _say_joints(groups: Groups, main: Score) -> Sequence[str]:
 
 SEGMENTATION = Demo(
   config='configs.coco_segmentation',
-  about='from scratch',
   seeds=1,
   picture=_draw,
   words=_say_masks,
@@ -135,7 +135,6 @@ SEGMENTATION = Demo(
 )
 POSE = Demo(
   config='configs.coco_pose',
-  about='from scratch',
   seeds=1,
   picture=_draw,
   words=_say_joints,
