@@ -25,9 +25,10 @@ help:
 	@echo "              (ARGS='-k gsam' narrows it, WORKERS=N spreads it)"
 	@echo 'make lint     check style and types only'
 	@echo 'make format   put the sources into the style that lint expects'
-	@echo 'make demo     train on a small data set and show what comes out'
-	@echo '              (METHODS=all for every method, or names with commas;'
-	@echo '              TASK=classification, the default, or quantisation)'
+	@echo 'make demo     train on a small data set and say what was seen: with'
+	@echo '              wrong labels by default (TASK=noise), or with right ones'
+	@echo '              (TASK=classification), or quantised (TASK=quantisation);'
+	@echo '              METHODS=all for every method, or names with commas'
 	@echo 'make bench    measure what every method costs over SGD, in turns'
 	@echo "              (ARGS='--networks=resnet --rows=sam,arsam' narrows it)"
 	@echo 'make docs     build the documentation into site/ (warnings are errors)'

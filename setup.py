@@ -49,6 +49,7 @@ _TRAIN = [
   'safetensors>=0.8.0',
   'scikit-learn>=1.8.0',
   'scipy>=1.17.1',
+  'tensorboard>=2.21.0',  # the command that shows what tensorboardX writes
   'tensorboardX>=2.6.5',
   'tensorflow-datasets>=4.9.10',
   'tqdm>=4.67.1',
