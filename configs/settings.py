@@ -246,14 +246,20 @@ def crop_flip_cutout(config: train_config.Config) -> None:
 def add_noise(config: train_config.Config, row: published.Row) -> None:
   """Sets the label noise of a row that has any.
 
-  All papers speak of symmetric noise, with labels flipped at random. The
-  released code of F-SAM draws a new label from all classes, the true one
-  included, for the printed share of the examples.
+  Both papers (F-SAM: section 6.3.1, table 6; ARSAM: section 4.5, table 5) have
+  symmetric noise, with the printed percentage of the labels flipped at random.
+  Neither text says how many that are exactly, nor whether a new label may be
+  the true one.
   """
   percent = row.setting.get('noise_percent')
   if percent is not None:
-    config.data.label_noise = percent / 100
-    config.data.noise_over = 'all'
+    config.data.update(
+      label_noise=percent / 100,  # paper: the table
+      # F-SAM: released code, utils.py: exactly so many examples, each with a
+      # label of all classes. ARSAM: our choice, the same.
+      noise_over='all',
+      noise_count='exact',
+    )
 
 
 def steps_per_epoch(row: published.Row, batch_size: int) -> int:

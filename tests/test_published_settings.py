@@ -121,7 +121,9 @@ FIELDS = {
   'base_optimizer': base_optimizer,
   'resolution': side,
   'noise_percent': lambda config: 100 * config.data.label_noise,
-  'noise': lambda config: {'all': 'symmetric'}[config.data.noise_over],
+  'noise': lambda config: {('all', 'exact'): 'symmetric'}[
+    config.data.noise_over, config.data.noise_count
+  ],
   'mixup': lambda config: config.augment.mixup > 0,
   'randaugment': lambda config: config.augment.randaugment_layers > 0,
   'first_convolution': lambda config: {
