@@ -81,9 +81,11 @@ def default() -> Config:
         'tests': {},
         # Symmetric noise on the training labels, see
         # train/tasks/label_noise.py: the share that is drawn anew, from 'all'
-        # classes or the 'wrong' ones.
+        # classes or the 'wrong' ones; and how many that are, a 'random' number,
+        # as each example draws by itself, or the 'exact' share of the set.
         'label_noise': 0.0,
         'noise_over': 'all',
+        'noise_count': 'random',
         'noise_seed': 0,
       },
       'model': {'name': 'resnet'},

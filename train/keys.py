@@ -31,6 +31,7 @@ MEANINGS = {
   'data.workers': 'processes that read, 0 for threads',
   'data.label_noise': 'share of the training labels drawn anew',
   'data.noise_over': 'classes they are drawn from: all, wrong',
+  'data.noise_count': 'how many are drawn anew: random, exact',
   'data.noise_seed': 'of the noise',
   'model.name': 'of the network; another one drops the options of this',
   'augment.pad': 'pixels by which images are moved at random',

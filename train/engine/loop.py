@@ -80,7 +80,8 @@ class Program:
   ):
     self.config = config
     self.step = step or Step(config, dataset)
-    self.seen = seen.see(self.step.task, dataset)
+    further = open_tests(config.data, dataset)
+    self.seen = seen.see(self.step.task, dataset, further)
     self.method = self.step.method
     self.num_examples = self.step.num_examples
     self.total_steps = self.step.total_steps
@@ -95,7 +96,6 @@ class Program:
     )
     self._compiled: dict[Kind, Callable[..., Any]] = {}
     self._init = jax.jit(self.step.init)
-    further = open_tests(config.data, dataset)
     self._testing = Testing(self.step, self.feed, further)
     self.further_tests = self._testing.further_scores
     self._batchwise = Batchwise(

@@ -60,14 +60,7 @@ def classification(config: Config, dataset: Any) -> Task:
         'image': images,
         'target': jax.nn.one_hot(rows['label'], num_classes),
       }
-    labels = label_noise.noisy(
-      rows['label'],
-      rows['id'],
-      num_classes=num_classes,
-      share=config.data.label_noise,
-      seed=config.data.noise_seed,
-      over=config.data.noise_over,
-    )
+    labels = _with_noise(config.data, dataset, rows)
     images, targets = mixup.mixup(
       jax.random.fold_in(key, _MIXUP),
       images,
@@ -108,6 +101,24 @@ def classification(config: Config, dataset: Any) -> Task:
     probabilities=losses.PROBABILITIES[config.loss],
     seen=_seen,
     test_fields=('right', 'possible'),
+  )
+
+
+def _with_noise(options: Any, dataset: Any, rows: Rows) -> jax.Array:
+  """The labels of some training examples, some of them wrong."""
+  share, seed = options.label_noise, options.noise_seed
+  replaced = None
+  if share and options.noise_count == 'exact':
+    # Only here: a data set that is described for prediction has no size.
+    replaced = label_noise.exactly(dataset.num_examples, share, seed)
+  return label_noise.noisy(
+    rows['label'],
+    rows['id'],
+    num_classes=dataset.facts['num_classes'],
+    share=share,
+    seed=seed,
+    over=options.noise_over,
+    replaced=replaced,
   )
 
 
@@ -165,7 +176,9 @@ def _check(config: Config) -> None:
     1,
     'It is the share of the training labels that is replaced',
   )
-  checks.pick(
-    'data.noise_over', config.data.noise_over, dict.fromkeys(('all', 'wrong'))
-  )
+  for name, known in (
+    ('noise_over', label_noise.OVER),
+    ('noise_count', label_noise.COUNTS),
+  ):
+    checks.pick(f'data.{name}', config.data[name], dict.fromkeys(known))
   checks.at_least('augment.mixup', config.augment.mixup, 0)
