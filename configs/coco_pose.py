@@ -37,6 +37,6 @@ def get_config(variant: str = 'sam'):
   config.eval_every = 20
   config.data.name = FOLDER
   config.data.first = None
-  config.data.size = 64
+  config.data.size, config.data.stream = 64, False
   config.method = train_config.method(name, **changes)
   return config

@@ -34,7 +34,8 @@ def get_config(variant: str = 'sam'):
   config.eval_every = 2
   config.data.name = 'lspet_mpii.zip'
   config.data.first = FIRST
-  config.data.size = 64  # SimCC's smallest
+  # SimCC's smallest; whole images of that size, in memory.
+  config.data.size, config.data.stream = 64, False
   with config.unlocked():
     config.pose = {
       'sigma': 1.5,  # 6 of 512 bins, as 1.5 of 128

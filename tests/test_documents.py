@@ -155,6 +155,7 @@ def shrunk(words: list[str]) -> list[str]:
   elsewhere = 'cifar10' in config or '_table' in config
   network = NETWORKS.get(pathlib.Path(config.partition(':')[0]).stem)
   own = [f'--config.model={network}'] if network else []
+  own += ['--config.optimizer.warmup_steps=0'] if network else []
   return [*words, *TINY, *(SMALL if elsewhere else []), *own]
 
 

@@ -159,7 +159,7 @@ def test_the_file_of_a_mask_has_the_classes_and_the_colours():
 def test_people_are_brought_to_another_size(people, tmp_path):  # noqa: F811
   options = _config('pose', people).data
   whole = open_set(options)
-  options.size = 8
+  options.size, options.stream = 8, False
   half = open_set(options)
   assert half.image_shape == (8, 8, 3)
   for name in ('joints', 'center'):

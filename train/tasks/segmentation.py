@@ -249,10 +249,12 @@ def row(
 
 
 def _seen(num_classes: int, dataset: Any) -> str:
+  masks = dataset.values('mask')
+  if masks is None:  # on disk, where they are read with their images
+    return f'{num_classes} classes'
   # The last count is of pixels that do not count.
   shown = [
-    np.bincount(mask.ravel(), minlength=256)[:num_classes] > 0
-    for mask in dataset.values('mask')
+    np.bincount(mask.ravel(), minlength=256)[:num_classes] > 0 for mask in masks
   ]
   counts = np.sum(shown, axis=0).tolist()
   names = task.names(dataset, 'class_names', num_classes)
