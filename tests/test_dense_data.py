@@ -353,8 +353,8 @@ def test_people_are_cut_out_of_images_of_many_sizes(tmp_path):
   ('layout', 'changes', 'message'),
   [
     ('voc', {'size': 8}, 'Leave out data.size, and give segmentation.crop'),
-    ('mpii', {'stream': True}, 'Give data.size alone, or neither'),
-    ('mpii', {'stream': False, 'size': 8}, 'Give data.size alone, or neither'),
+    ('mpii', {'stream': True}, 'Give data.size, or leave out data.stream'),
+    ('mpii', {'stream': False, 'size': 8}, 'Leave out data.stream'),
     ('mpii', {'size': 8, 'first': (1, 1)}, 'Leave out data.first'),
     ('voc', {'stream': True, 'validation': 1}, 'Leave out data.validation'),
   ],

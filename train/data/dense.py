@@ -5,7 +5,7 @@ arrays of one size, and the rest has the mean colour and no label.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
