@@ -3,6 +3,7 @@
 import io
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -11,9 +12,12 @@ from PIL import Image
 from tests.test_dense_program import _config, people, scenes  # noqa: F401
 from train import predict, run
 from train.checks import ConfigError, DataError
+from train.data import mpii
 from train.data.open import open_set
 from train.engine import gallery
+from train.report import results
 from train.tasks import masks, pictures, skeletons
+from train.tools.demos import DEMOS
 
 ROOT = pathlib.Path(__file__).parent.parent
 COCO = ROOT / 'train' / 'data' / 'coco_ccby'
@@ -157,10 +161,17 @@ def test_the_file_of_a_mask_has_the_classes_and_the_colours():
 
 
 def test_people_are_brought_to_another_size(people, tmp_path):  # noqa: F811
-  options = _config('pose', people).data
-  whole = open_set(options)
+  shutil.copytree(people, tmp_path / 'people')
+  options = _config('pose', str(tmp_path / 'people')).data
   options.size, options.stream = 8, False
+  with pytest.raises(DataError, match='16x17 pixels, and people are kept in'):
+    open_set(options)
+  for path in (tmp_path / 'people' / 'images').iterdir():
+    with Image.open(path) as image:
+      image.crop((0, 0, 16, 16)).save(path)
   half = open_set(options)
+  options.size, options.stream = None, None
+  whole = open_set(options)
   assert half.image_shape == (8, 8, 3)
   for name in ('joints', 'center'):
     expected = (whole.train[name] + 0.5) / 2 - 0.5
@@ -170,6 +181,13 @@ def test_people_are_brought_to_another_size(people, tmp_path):  # noqa: F811
     np.testing.assert_allclose(half.train[name], expected, rtol=1e-6)
   means = whole.train['image'].reshape(-1, 8, 2, 8, 2, 3).mean(axis=(2, 4))
   assert np.abs(half.train['image'] - means).mean() < 20
+
+
+def rows_of(split):
+  """All rows of a split, of one that is streamed too."""
+  if callable(split):
+    return split(np.arange(len(split)))
+  return dict(split)
 
 
 @pytest.fixture(scope='module')
@@ -221,11 +239,30 @@ def test_a_model_is_tested_on_other_rows(task, trained):
   dataset = open_set(predictor.config.data)
   result = json.loads((trained[task] / 'result.json').read_text())
   # The second half of a part is filled up.
-  for name, score in predictor.test(dataset.test).items():
+  for name, score in predictor.test(rows_of(dataset.test)).items():
     assert score == pytest.approx(result[f'test_{name}'], rel=1e-5, abs=1e-7)
-  some = {name: x[:3] for name, x in dataset.train.items()}
+  some = {name: x[:3] for name, x in rows_of(dataset.train).items()}
   assert np.isfinite(list(predictor.test(some).values())).all()
-  assert len(predictor.panels(some)) == 3
+
+
+@pytest.mark.parametrize('task', ['segmentation', 'pose'])
+@pytest.mark.usefixtures('standard_promotion')
+def test_a_demonstration_draws_and_says_what_it_saw(task, trained, tmp_path):
+  found = results.read(trained[task])
+  main = results.main_of(found)
+  groups = {'SAM': found, 'of no run': []}
+  DEMOS[task].picture(groups, main, 'a title', tmp_path / 'demo.png')
+  with Image.open(tmp_path / 'demo.png') as picture:
+    # A line for each of two training images and two test images.
+    assert picture.size[1] > 4 * 144
+  result = json.loads((trained[task] / 'result.json').read_text())
+  first, *others = DEMOS[task].words(groups, main)
+  assert first.startswith(f'SAM: {main.name} ')
+  assert first.endswith(
+    f'the 4 images that it was trained on,'
+    f' {main.text(result[f"test_{main.name}"], 1)} on the 2 others.'
+  )
+  assert 'do not rank the methods' in others[-1]
 
 
 @pytest.mark.usefixtures('standard_promotion')
@@ -248,7 +285,7 @@ def test_masks_are_written(trained, scenes, tmp_path, capsys):  # noqa: F811
       number = dataset.facts['class_names'].index(name)
       assert np.mean(values == number) == pytest.approx(share, abs=1e-5)
   # The last two are the test images: what the test counts is what is written.
-  matrix = predictor.test(dataset.test)
+  matrix = predictor.test(rows_of(dataset.test))
   right = total = 0
   for row in (4, 5):
     truth = np.array(Image.open(f'{scenes}/SegmentationClass/{row}.png'))
@@ -274,10 +311,11 @@ def test_joints_are_told_in_pixels_of_the_image(trained, people, capsys):  # noq
     'right knee',
   ]
   assert all(0 <= joint['confidence'] <= 1 for joint in line['joints'])
-  # As in the test, which has the same box.
+  # As of a row of the data set, which has the same box.
   predictor = predict.load(trained['pose'])
-  dataset = open_set(predictor.config.data)
-  one = {name: x[:1] for name, x in dataset.test.items()}
+  split = mpii.find(people, 'valid')
+  one = {name: x[:1] for name, x in split.people._asdict().items()}
+  one['image'] = split.image(0)[None]
   found = predictor._batched(predictor._predict, one)['joints'][0]
   told = [[joint['x'], joint['y']] for joint in line['joints']]
   np.testing.assert_allclose(told, found, atol=0.01)

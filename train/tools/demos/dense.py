@@ -3,6 +3,7 @@
 import math
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -32,13 +33,13 @@ def _draw(groups: Groups, main: Score, title: str, path: pathlib.Path) -> None:
     model = predictor.load(run.folder)
     dataset = open_set(model.config.data)
     splits = (
-      ('trained on', dataset.train, _TRAINED),
-      ('test', dataset.test, _TESTED),
+      ('trained on', dataset.train, dataset.num_examples, _TRAINED),
+      ('test', dataset.test, dataset.num_tested, _TESTED),
     )
     drawn = [
       (split, panels)
-      for split, rows, count in splits
-      for panels in model.panels(_some(rows, count))
+      for split, rows, total, count in splits
+      for panels in model.panels(_some(rows, total, count))
     ]
     if not examples:
       examples = [
@@ -51,11 +52,12 @@ def _draw(groups: Groups, main: Score, title: str, path: pathlib.Path) -> None:
     _save(pictures.sheet(examples), path)
 
 
-def _some(rows: Rows, count: int) -> Rows:
-  """So many examples, evenly over all."""
-  total = len(rows['image'])
+def _some(split: Any, total: int, count: int) -> Rows:
+  """So many examples of a split, evenly over all."""
   places = np.linspace(0, total - 1, min(count, total)).round().astype(int)
-  return {name: x[places] for name, x in rows.items()}
+  if callable(split):  # which is read from disk
+    return split(places)
+  return {name: x[places] for name, x in split.items()}
 
 
 def _save(picture: np.ndarray, path: pathlib.Path) -> None:
@@ -86,9 +88,13 @@ def _compare(groups: Groups, main: Score) -> Iterator[str]:
   for label, run in _first(groups):
     model = predictor.load(run.folder)
     dataset = open_set(model.config.data)
+    splits = (
+      (dataset.train, dataset.num_examples),
+      (dataset.test, dataset.num_tested),
+    )
     train, test = (
-      main.text(model.test(rows)[main.name], 1)
-      for rows in (dataset.train, dataset.test)
+      main.text(model.test(_some(rows, total, total))[main.name], 1)
+      for rows, total in splits
     )
     yield (
       f'{label}: {main.name} {train} on the {dataset.num_examples} images that'
