@@ -5,9 +5,11 @@ and links of reStructuredText. MkDocs reads Markdown, so these are translated
 while griffe loads the code.
 """
 
+import dataclasses
 import re
 import textwrap
 from collections.abc import Callable
+from typing import Any
 
 import griffe
 
@@ -24,6 +26,8 @@ _LINK = re.compile(r'`([^`<]+?)\s+<(https?://[^>]+)>`_')
 _REFERENCES = re.compile(
   r'^References:\n((?:[ ]*\n|[ ]+\S.*\n)+)', re.MULTILINE
 )
+# The description of a returned value, up to a colon that is part of it.
+_RETURNED = re.compile(r'^(Returns:\n[ ]+[^:\n]*):(?= )', re.MULTILINE)
 _EXAMPLE = re.compile(r'^Example:$', re.MULTILINE)
 _CODE = re.compile(r'(?<!`)`([A-Za-z_][\w.]*)`(?!`)')
 
@@ -46,6 +50,8 @@ def to_markdown(
   text = _ROLE.sub(_role, text)
   text = _LINK.sub(lambda m: f'[{_one_line(m[1])}]({m[2]})', text)
   text = _REFERENCES.sub(_references, text)
+  # Griffe takes the words before a colon for a type.
+  text = _RETURNED.sub(r'\1&#58;', text)
   text = _EXAMPLE.sub('Examples:', text)
   return _CODE.sub(lambda match: _linked(match, find), text).rstrip()
 
@@ -65,9 +71,26 @@ def _translate(parent: griffe.Object, identifiers: dict[str, str]) -> None:
     own = parent.name
     find = lambda name: None if name == own else identifiers.get(name)
     parent.docstring.value = to_markdown(parent.docstring.value, find)
+  if isinstance(parent, griffe.Function):
+    parent.returns = _brief(parent.returns)
   for member in parent.members.values():
     if not member.is_alias:
       _translate(member, identifiers)
+
+
+def _brief(annotation: Any) -> Any:
+  """An annotation without the module of the library's own types, in place."""
+  if isinstance(annotation, griffe.ExprAttribute):
+    is_own = str(annotation.first) == '_base'
+    return annotation.last if is_own else annotation
+  if isinstance(annotation, griffe.Expr):
+    for field in dataclasses.fields(annotation):
+      value = getattr(annotation, field.name)
+      if isinstance(value, griffe.Expr):
+        setattr(annotation, field.name, _brief(value))
+      elif isinstance(value, list):
+        setattr(annotation, field.name, [_brief(item) for item in value])
+  return annotation
 
 
 def _equation(match: re.Match[str]) -> str:

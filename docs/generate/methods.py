@@ -20,7 +20,7 @@ _GROUPS = {
   'optimizers': 'With the base optimizer inside',
   'trajectory': 'Another loss',
 }
-_COST = re.compile(r'Costs\s+(.+?)\s+per\s+step', re.DOTALL)
+_COST = re.compile(r'Costs\s+(.+?)\s+per\s+step([^.,:]*)', re.DOTALL)
 _MEMORY = re.compile(
   r'The\s+state\s+holds\s+(.+?)(,\s+(and\s+)?the\s+scalars[^.]*)?\.(\s|$)',
   re.DOTALL,
@@ -68,7 +68,8 @@ def summary(name: str) -> Summary:
         'method shows it. Write "Parts: ...", "Costs ... per step" and "The '
         'state holds ..." as the other methods have them.'
       )
-    found[what] = ' '.join(match[1].split())
+    said = match[1] + (match[2] if what == 'cost' else '')
+    found[what] = ' '.join(said.split())
   paper = _PAPER.search(text)
   return Summary(
     line,
@@ -173,10 +174,19 @@ def _index() -> str:
       about = summary(name)
       lines.append(
         f'| [`{name}`]({name}.md) | {about.line.rstrip(".")} |'
-        f' {about.cost} | {about.memory} |'
+        f' {_in_short(about.cost)} | {_in_short(about.memory)} |'
       )
     lines.append('')
   return '\n'.join(lines)
+
+
+def _in_short(text: str) -> str:
+  """A cost or a memory without the words that the table's head has."""
+  text = re.sub(r' and no copy of the parameters$', '', text)
+  text = re.sub(r'^no copy of the parameters$', 'none', text)
+  text = re.sub(r' gradients?(?= (within|after|on)|$)', '', text)
+  text = text.replace(' of the parameters', '').replace(':math:', '')
+  return text.replace('`', '')
 
 
 def _page(name: str, runs: list[Run]) -> str:

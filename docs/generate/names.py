@@ -6,6 +6,7 @@ module without an underscore defines it, or imports it as itself.
 
 import ast
 import functools
+import importlib
 import pathlib
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -64,18 +65,24 @@ def identifiers() -> dict[str, str]:
   """The identifiers of the reference, by what docstrings call them.
 
   `sam_optax.ascent.friendly` is `ascent.friendly` too, and `sam_optax.fsam` is
-  `fsam`. Where a module and the package share a name, it is documented as the
-  package's.
+  `fsam`.
   """
   found = {}
-  top = public(LIBRARY)
   for module in modules():
     short = module.removeprefix(LIBRARY).lstrip('.')
     for name in public(module):
-      identifier = f'{LIBRARY if name in top else module}.{name}'
+      identifier = f'{LIBRARY if is_shared(module, name) else module}.{name}'
       found[f'{module}.{name}'] = identifier
       found[f'{short}.{name}' if short else name] = identifier
   return found
+
+
+def is_shared(module: str, name: str) -> bool:
+  """Whether a name of a module is the package's too, and so described there."""
+  if module == LIBRARY or name not in public(LIBRARY):
+    return False
+  here, there = map(importlib.import_module, (module, LIBRARY))
+  return getattr(here, name) is getattr(there, name)
 
 
 def _source(module: str) -> str:

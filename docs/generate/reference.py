@@ -36,14 +36,12 @@ def _place(module: str) -> str:
 
 
 def _page(module: str) -> str:
-  elsewhere = names.public(names.LIBRARY) if module != names.LIBRARY else ()
+  own, shared = [], []
+  for name in names.public(module):
+    (shared if names.is_shared(module, name) else own).append(name)
+  methods = sam_optax.METHODS if module == names.LIBRARY else ()
   parts = [f'# {module}\n', _module(module), _LEADS.get(module, '')]
-  parts += [
-    _object(f'{module}.{name}')
-    for name in names.public(module)
-    if name not in elsewhere and name not in sam_optax.METHODS
-  ]
-  shared = [name for name in names.public(module) if name in elsewhere]
+  parts += [_object(f'{module}.{name}') for name in own if name not in methods]
   if shared:
     links = [f'[`sam_optax.{name}`][sam_optax.{name}]' for name in shared]
     parts.append(f'Also here: {", ".join(links)}.\n')

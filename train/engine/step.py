@@ -14,7 +14,8 @@ import optax
 import sam_optax
 from train import config as train_config
 from train import models, tasks
-from train.data import memory, stream
+from train.data import memory
+from train.data.open import AnySet
 from train.engine import network
 from train.engine.feed import Batch
 from train.parallel import mesh
@@ -48,7 +49,7 @@ class Step:
   def __init__(
     self,
     config: train_config.Config,
-    dataset: memory.Dataset | stream.Streamed,
+    dataset: AnySet,
   ):
     _check_reference(config, dataset)
     self.config = config
@@ -263,10 +264,8 @@ def _check_pair(
     )
 
 
-def _check_reference(
-  config: train_config.Config, dataset: memory.Dataset | stream.Streamed
-) -> None:
-  streamed = isinstance(dataset, stream.Streamed)
+def _check_reference(config: train_config.Config, dataset: AnySet) -> None:
+  streamed = not isinstance(dataset, memory.Dataset)
   if streamed and config.reference.batch_size is not None:
     raise train_config.ConfigError(
       f'Given reference.batch_size={config.reference.batch_size} and a set '

@@ -236,10 +236,12 @@ def row(
 
 
 def _seen(num_classes: int, dataset: Any) -> str:
+  masks = dataset.values('mask')
+  if masks is None:  # on disk, where they are read with their images
+    return f'{num_classes} classes'
   # The last count is of pixels that do not count.
   shown = [
-    np.bincount(mask.ravel(), minlength=256)[:num_classes] > 0
-    for mask in dataset.values('mask')
+    np.bincount(mask.ravel(), minlength=256)[:num_classes] > 0 for mask in masks
   ]
   counts = np.sum(shown, axis=0).tolist()
   names = dataset.facts.get('class_names') or range(num_classes)
