@@ -177,7 +177,8 @@ def _check(options: Any) -> None:
     raise DataError(
       f'Cannot stream or resize {options.name!r}. An .npz file has images of'
       ' one size and is read whole. Leave out data.stream, data.size and'
-      ' data.crop, or give a folder of images.'
+      ' data.crop, such as by --config.data.size=None, or give a folder of'
+      ' images.'
     )
   if options.stream is False and options.crop != 'none':
     raise DataError(
