@@ -3,6 +3,7 @@
 import functools
 import json
 import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +13,12 @@ from PIL import Image
 
 from configs import published, rsam_table4
 from tests import tiny_config
-from train import run
+from tests.words import in_three_beats
+from train import run, tasks, workdir
 from train.checks import ConfigError, DataError
 from train.data import digits, tests
 from train.data.open import open_set
-from train.engine import loop, testing
+from train.engine import loop, seen, testing
 from train.report import further, results
 from train.tasks import Score
 
@@ -181,10 +183,65 @@ def test_the_result_has_the_scores(folders, tmp_path, capsys):
   )
   config.steps = 2
   result = run.run(config, tmp_path / 'run', bar=False)
+  left = json.loads((tmp_path / 'run' / workdir.DATA).read_text())
+  assert list(left['tests']) == ['corrupted']
   saved = json.loads((tmp_path / 'run/result.json').read_text())
   assert saved['tests'] == result.further
   assert len(saved['tests']['corrupted']['parts']) == 3
   assert 'test accuracy, corrupted' in run.summary(result, tmp_path)
+
+
+def changed(path):
+  Image.fromarray(np.full((8, 8), 7, np.uint8)).save(path)
+
+
+def moved(path):
+  path.rename(path.parent.parent / '5' / path.name)
+
+
+def gone(path):
+  path.unlink()
+
+
+@pytest.mark.parametrize(
+  'change', [changed, moved, gone], ids=lambda x: x.__name__
+)
+def test_a_set_that_changed_has_another_digest(change, folders, tmp_path):
+  shutil.copytree(folders / 'some', tmp_path / 'some')
+  config = make_config(
+    same={'name': str(folders / 'same')}, some={'name': str(tmp_path / 'some')}
+  )
+  dataset = open_set(config.data)
+  task = tasks.create(config, dataset)
+  see = lambda: seen.see(
+    task, dataset, tests.open_tests(config.data, dataset)
+  ).record()
+  first = see()
+  assert list(first['tests']) == ['same', 'some'] and see() == first
+  (tmp_path / 'run').mkdir()
+  workdir.begin_data(tmp_path / 'run', first)
+  (tmp_path / 'run' / 'metrics.jsonl').write_text('')  # it has begun
+  workdir.check_data(tmp_path / 'run', first)
+  change(next((tmp_path / 'some' / '3').iterdir()))
+  other = see()
+  assert other['tests']['same'] == first['tests']['same']
+  assert other['digest'] == first['digest']
+  with pytest.raises(ConfigError, match='data.tests.some was another') as error:
+    workdir.check_data(tmp_path / 'run', other)
+  in_three_beats(str(error.value))
+
+
+def test_how_a_set_is_labelled_is_in_its_digest(folders, tmp_path):
+  path = tmp_path / 'mapped.json'
+  digests = set()
+  for table in ({'3': 3, '5': 5, '8': 8}, {'3': 8, '5': 5, '8': 3}):
+    path.write_text(json.dumps(table))
+    for classes in ('all', 'own'):
+      section = {'mapped': str(path), 'classes': classes}
+      config = make_config(some={'name': str(folders / 'some'), **section})
+      (one,) = tests.open_tests(config.data, open_set(config.data))
+      digests.add(one.digest())
+  assert len(digests) == 4
 
 
 def test_a_report_has_the_published_scores_of_the_sets():

@@ -7,7 +7,9 @@ Examples:
 It reads the folder `model` that a finished run leaves in its workdir, and
 needs neither the data set nor the checkpoints. A line has the file, its class,
 the number of the class, its probability, and the greatest probabilities by
-class. In Python: predictor = train.predict.load('runs/digits').
+class. A file that cannot be read has a line with its error, which stderr shows
+too; the others are predicted all the same, and the exit status is 1.
+In Python: predictor = train.predict.load('runs/digits').
 """
 
 import argparse
@@ -49,12 +51,11 @@ def lines(
 
   Yields:
     For each file 'file', 'class' and 'label' (its name and its number),
-    'probability', and 'probabilities' by class, the greatest first.
+    'probability', and 'probabilities' by class, the greatest first. For a file
+    that cannot be read 'file' and 'error': what is wrong, and what to do.
 
   Raises:
     ConfigError: if the model's task has no classes.
-    DataError: if a file cannot be read; the files before it, but for those of
-      its chunk of 256, have been given.
   """
   if not predictor.class_names:
     raise ConfigError(
@@ -62,22 +63,52 @@ def lines(
       ' classes, so that there is none to name. Use train.predict.load in'
       ' Python, which gives the outputs.'
     )
-  files, names = iter(files), predictor.class_names
+  files = iter(files)
   while chunk := list(itertools.islice(files, _CHUNK)):
-    images = np.stack([predictor.read(file, resize) for file in chunk])
-    outputs, probabilities = predictor(images)
-    # By the outputs: probabilities of sigmoids can be 1 several times.
-    orders = np.argsort(-outputs, axis=-1, kind='stable')[:, :top]
-    for file, order, row in zip(chunk, orders, probabilities, strict=True):
-      shown = {names[n]: round(float(row[n]), 6) for n in order}
-      best = int(order[0])
-      yield {
-        'file': file,
-        'class': names[best],
-        'label': best,
-        'probability': shown[names[best]],
-        'probabilities': shown,
-      }
+    found = [_read(predictor, file, resize) for file in chunk]
+    images = [one for one in found if isinstance(one, np.ndarray)]
+    seen = _classes(predictor, np.stack(images), top) if images else iter(())
+    for file, one in zip(chunk, found, strict=True):
+      is_image = isinstance(one, np.ndarray)
+      yield {'file': file, **(next(seen) if is_image else {'error': one})}
+
+
+def _read(predictor: Predictor, file: str, resize: bool) -> np.ndarray | str:
+  """An image, or what is wrong with its file."""
+  try:
+    if not os.path.lexists(file):
+      raise DataError(
+        f'Cannot predict {file!r}. There is no such file or folder. Give image'
+        ' files, or folders of them.'
+      )
+    if os.path.isdir(file):
+      raise DataError(
+        f'Cannot predict {file!r}. It is a folder without'
+        f' {", ".join(folder.SUFFIXES)} images. Give a folder that has some, or'
+        ' the files themselves.'
+      )
+    return predictor.read(file, resize)
+  except DataError as error:
+    return str(error)
+
+
+def _classes(
+  predictor: Predictor, images: np.ndarray, top: int
+) -> Iterator[dict[str, Any]]:
+  """The classes of images, as `lines` gives them."""
+  names = predictor.class_names
+  outputs, probabilities = predictor(images)
+  # By the outputs: probabilities of sigmoids can be 1 several times.
+  orders = np.argsort(-outputs, axis=-1, kind='stable')[:, :top]
+  for order, row in zip(orders, probabilities, strict=True):
+    shown = {names[n]: round(float(row[n]), 6) for n in order}
+    best = int(order[0])
+    yield {
+      'class': names[best],
+      'label': best,
+      'probability': shown[names[best]],
+      'probabilities': shown,
+    }
 
 
 def find(given: Sequence[str]) -> list[str]:
@@ -88,31 +119,19 @@ def find(given: Sequence[str]) -> list[str]:
       folders too.
 
   Returns:
-    The paths, those of a folder in the order of their names.
+    The paths, those of a folder in the order of their names. What is not
+    there, or is a folder without images, stays as it was given.
 
   Raises:
-    DataError: if there is no such file or folder, or no image in it.
+    DataError: if nothing is given.
   """
   if not given:
     raise DataError(
       'Given no images. There is nothing to predict. Give files or folders'
       ' after the flags: python -m train.predict --workdir=RUN IMAGES...'
     )
-  files = []
-  for path in map(os.path.expanduser, given):
-    if not os.path.exists(path):
-      raise DataError(
-        f'Given {path!r}. There is no such file or folder. Give image files, or'
-        ' folders of them.'
-      )
-    inside = _inside(path) if os.path.isdir(path) else [path]
-    if not inside:
-      raise DataError(
-        f'Given the folder {path!r}. It has no {", ".join(folder.SUFFIXES)}'
-        ' images. Give a folder that has, or the files themselves.'
-      )
-    files += inside
-  return files
+  paths = map(os.path.expanduser, given)
+  return [file for path in paths for file in _inside(path) or [path]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -129,14 +148,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None) -> int:
   args = _parser().parse_intermixed_args(argv)
-  files = find(args.images)
+  files, status = find(args.images), 0
   try:
     for line in lines(load(args.workdir), files, args.top, args.resize):
-      print(json.dumps(line, ensure_ascii=False), flush=True)
+      if 'error' in line:
+        print(f'error: {line["error"]}', file=sys.stderr, flush=True)
+        status = 1
+      print(_json(line), flush=True)
   except BrokenPipeError:
     # Who reads has seen enough, such as `head`; nothing is left to be flushed.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-  return 0
+  return status
+
+
+def _json(line: dict[str, Any]) -> str:
+  """A line of JSON that stdout can show."""
+  text = json.dumps(line, ensure_ascii=False)
+  try:
+    text.encode(sys.stdout.encoding or 'utf-8')
+  except UnicodeEncodeError:  # a name of no Unicode, or a terminal without
+    return json.dumps(line)
+  return text
 
 
 def _inside(path: str) -> list[str]:

@@ -55,7 +55,7 @@ def run(
   with contextlib.ExitStack() as stack:
     lock = workdir.locked(folder, config)
     processes.on_primary(lambda: stack.enter_context(lock))
-    data = {'digest': program.seen.digest, 'seen': program.seen.line}
+    data = program.seen.record()
     processes.on_primary(lambda: workdir.begin_data(folder, data))
     checkpoints = stack.enter_context(_checkpoints(folder, program))
     start = checkpoints.restore(

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from train import config as train_config
-from train.data import memory, stream
+from train.data.open import AnySet
 from train.data.tests import open_tests
 from train.engine import feed, seen
 from train.engine.batchwise import Batchwise
@@ -76,12 +76,13 @@ class Program:
   def __init__(
     self,
     config: train_config.Config,
-    dataset: memory.Dataset | stream.Streamed,
+    dataset: AnySet,
     step: Step | None = None,
   ):
     self.config = config
     self.step = step or Step(config, dataset)
-    self.seen = seen.see(self.step.task, dataset)
+    further = open_tests(config.data, dataset)
+    self.seen = seen.see(self.step.task, dataset, further)
     self.method = self.step.method
     self.num_examples = self.step.num_examples
     self.total_steps = self.step.total_steps
@@ -96,7 +97,6 @@ class Program:
     )
     self._compiled: dict[Kind, Callable[..., Any]] = {}
     self._init = jax.jit(self.step.init)
-    further = open_tests(config.data, dataset)
     self._testing = Testing(self.step, self.feed, further)
     self.further_tests = self._testing.further_scores
     self._batchwise = Batchwise(
