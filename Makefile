@@ -14,11 +14,11 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-SOURCES := $(wildcard sam_optax train configs tests benchmarks examples) \
-  setup.py
+SOURCES := $(wildcard sam_optax train configs tests benchmarks examples \
+  docs/generate) setup.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint format demo bench clean
+.PHONY: help install test lint format demo bench docs clean
 
 help:
 	@echo 'make test     check style and types, then run every test'
@@ -31,6 +31,7 @@ help:
 	@echo '              METHODS=all for every method, or names with commas'
 	@echo 'make bench    measure what every method costs over SGD, in turns'
 	@echo "              (ARGS='--networks=resnet --rows=sam,arsam' narrows it)"
+	@echo 'make docs     build the documentation into site/ (warnings are errors)'
 	@echo 'make install  set up $(VENV) only (the others do it when needed)'
 	@echo 'make clean    remove $(VENV) and every cache'
 
@@ -69,6 +70,11 @@ demo: $(INSTALLED)
 bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+# The variable silences an announcement of the theme's authors.
+docs: $(INSTALLED)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo 'Open site/index.html.'
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .cache
+	rm -rf $(VENV) build site dist *.egg-info .pytest_cache .ruff_cache .cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

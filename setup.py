@@ -67,6 +67,15 @@ _TEST = [
   'ruff>=0.17.6,<0.18',
 ]
 
+# The documentation site, 125 MB: icons and translations for the most part.
+_DOCS = [
+  'latex2mathml>=3.81.1',
+  'mkdocs>=1.6.1,<2',  # 2 has no plugins, and the theme needs them.
+  'mkdocs-material>=9.8.2',
+  'mkdocstrings>=1.0.8',
+  'mkdocstrings-python>=2.0.11',
+]
+
 setuptools.setup(
   name='sam_optax',
   version=_version(),
@@ -89,7 +98,8 @@ setuptools.setup(
     # Only for data sets whose TFDS builder, or whose tf.data pipeline, needs
     # it.
     'tf': ['tensorflow>=2.20.0'],
-    'test': _TRAIN + _TEST,
+    'docs': _TRAIN + _DOCS,
+    'test': _TRAIN + _DOCS + _TEST,
     # What we are compared with in benchmarks/ and in the golden values.
     'peers': ['torch==2.13.0', 'pytorch-optimizer>=4.1.0'],
   },

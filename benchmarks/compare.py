@@ -26,6 +26,7 @@ class Settings:
     batch: images in a batch.
     rounds: number of turns of each row.
     steps: steps in a turn; None for as many as SGD takes in a quarter second.
+    program_steps: steps in a run of the whole program; None for two turns.
     side: height and width of random images, in pixels.
     dataset: 'random', or a name for `train.data.memory.load`.
     dtype: dtype of the computation, such as 'bfloat16'; None for float32.
@@ -35,8 +36,9 @@ class Settings:
 
   rows: Mapping[str, Spec]
   batch: int
-  rounds: int
+  rounds: measure.Rounds
   steps: int | None = None
+  program_steps: int | None = None
   side: int = 32
   dataset: str = 'random'
   dtype: str | None = None
@@ -97,25 +99,35 @@ def compare(
     theirs = peers.rows(model, dataset, settings.batch)
   for row in (forward, *theirs.values()):
     row.warm_up()
+  taking = {**ours, 'forward': forward, **theirs}
   turns = measure.interleave(
-    {**ours, 'forward': forward, **theirs}, settings.rounds, steps, progress
+    taking,
+    settings.rounds,
+    steps,
+    lambda turns: not unsettled(ours, turns, steps, settings.rounds.within),
+    progress,
   )
   speeds = {}
   for name in _WHOLE:
     if name in ours:
       say(f'running the whole program: {name}')
       config = program.make_config(
-        settings.rows[name], model, settings.batch, max(4, 2 * steps)
+        settings.rows[name],
+        model,
+        settings.batch,
+        settings.program_steps or max(4, 2 * steps),
       )
       speeds[name] = _program_speed(
-        ours[name], config, dataset, max(3, settings.rounds // 2)
+        ours[name], config, dataset, max(3, settings.rounds.least // 2)
       )
   return {
     'model': model,
     'parameter_bytes': sgd.parameter_bytes,
     'batch': settings.batch,
     'image_shape': list(dataset.train['image'].shape[1:]),
-    'rounds': settings.rounds,
+    'rounds': len(turns['sgd'].seconds),
+    'within': settings.rounds.within,
+    'unsettled': unsettled(ours, turns, steps, settings.rounds.within),
     'steps': steps,
     'forward': measure.over(turns['forward'], turns['sgd']).value,
     'rows': [
@@ -151,12 +163,46 @@ def summary(name, row, turns, batch, steps, reference='sgd') -> dict[str, Any]:
     'forwards': row.forwards,
     'ideal': ideal,
     'efficiency': ideal / ratio.value,
+    'interval': _interval(row, turns, name, steps, reference),
     'over_sgd': measure.over(mine, turns['sgd']).value,
     'milliseconds': 1000 * per_step,
     'images_per_second': batch / per_step,
     'turn_seconds': mine.seconds,
     'turn_gradients': mine.gradients,
   }
+
+
+def _interval(row, turns, name, steps, reference='sgd') -> tuple[float, float]:
+  """The interval of ideal over measured cost."""
+
+  def estimate(mine, reference, forward):
+    return measure.efficiency(mine, reference, forward, row.forwards, steps)
+
+  sgd = turns[reference]
+  return measure.interval(estimate, turns[name], sgd, turns.get('forward', sgd))
+
+
+def unsettled(
+  rows: Mapping[str, Any],
+  turns: Mapping[str, measure.Turns],
+  steps: int,
+  within: float,
+) -> list[str]:
+  """The rows whose cost is not known as closely as was asked.
+
+  Args:
+    rows: the rows by name.
+    turns: their turns, those of SGD, and those of a forward pass if a row has
+      forward passes beside its gradients.
+    steps: steps in a turn.
+    within: the greatest width of an interval, relative to its middle.
+  """
+  found = []
+  for name, row in rows.items():
+    low, high = _interval(row, turns, name, steps)
+    if high - low > within * (low + high) / 2:
+      found.append(name)
+  return found
 
 
 def _compiling(make, rows, times: int) -> dict[str, list[float]]:
@@ -218,12 +264,29 @@ def report(name: str, measured: Mapping[str, Any]) -> str:
     f'{measured["forward"]:.3f} of it. {measured["rounds"]} rounds of '
     f'{measured["steps"]} steps.',
     _our_table(measured),
+    _settled(measured),
   ]
   for name, reason in measured['left_out'].items():
     paragraphs.append(f'Without {name}: {reason}')
   if measured['peers']:
     paragraphs.append(_peers_table(measured['peers']))
   return '\n\n'.join(paragraphs)
+
+
+def _settled(measured: Mapping[str, Any]) -> str:
+  """What the numbers of the table can tell apart."""
+  within, unsettled = measured['within'], measured['unsettled']
+  if not unsettled:
+    return (
+      f'The 95 % interval of ideal / measured is within {within:.1%} of its '
+      'value in every row.'
+    )
+  return (
+    f'After {measured["rounds"]} rounds the 95 % interval of ideal / measured '
+    f'is wider than {within:.1%} of its value for {", ".join(unsettled)}. Do '
+    'not read smaller differences from these rows; measure again with more '
+    'rounds (--most_rounds) or on a quieter machine.'
+  )
 
 
 def _our_table(measured: Mapping[str, Any]) -> str:
@@ -255,11 +318,11 @@ def _our_table(measured: Mapping[str, Any]) -> str:
       f'{row["ideal"]:.3f}',
       f'{row["ratio"]:.3f}',
       f'{low:.3f} to {high:.3f}',
-      f'{row["efficiency"]:.3f}',
+      _with_ends((row['efficiency'], *row['interval'])),
       f'{row["images_per_second"]:,.0f}',
       _number(sam and 100 * sam / row['ratio'], '.0f'),
       _number(measured['published'].get(row['name']), '.0f'),
-      _with_quartiles(row['program_speed']),
+      _with_ends(row['program_speed']),
       f'{row["compile_seconds"]:.1f}',
       f'{row["compile_over_sgd"]:.2f}',
       _number(mebibytes, '.1f'),
@@ -298,8 +361,8 @@ def _number(number: float | None, form: str) -> str:
   return '-' if number is None else format(number, form)
 
 
-def _with_quartiles(ratio: Sequence[float] | None) -> str:
-  if ratio is None:
+def _with_ends(numbers: Sequence[float] | None) -> str:
+  if numbers is None:
     return '-'
-  value, low, high = ratio
+  value, low, high = numbers
   return f'{value:.3f} ({low:.3f} to {high:.3f})'

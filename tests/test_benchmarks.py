@@ -29,6 +29,7 @@ def bench(tmp_path_factory):
   """The output of one run, and the folder that it writes."""
   folder = tmp_path_factory.mktemp('bench')
   flags = ('networks=mlp', 'rows=sam,ausam', 'side=4', 'batch=4', 'rounds=2')
+  flags = (*flags, 'most_rounds=3', 'within=0', 'program_steps=3')
   done = subprocess.run(
     [
       sys.executable,
@@ -93,7 +94,7 @@ def test_the_ideal_is_counted_from_the_state(bench):
   ideal = {name: row['ideal'] for name, row in measured.items()}
   assert ideal == {'sgd': 1.0, 'sam': 2.0, 'ausam': 1.0}
   for row in measured.values():
-    assert len(row['turn_seconds']) == 2 and min(row['turn_seconds']) > 0
+    assert len(row['turn_seconds']) == 3 and min(row['turn_seconds']) > 0
     assert row['efficiency'] == pytest.approx(row['ideal'] / row['ratio'])
     assert row['peak_bytes'] > written['networks']['mlp']['parameter_bytes']
   assert measured['sgd']['ratio'] == measured['sgd']['peak_over_sgd'] == 1
@@ -177,10 +178,52 @@ def test_rows_take_turns():
     'a': FakeRow('a', log, [1.0, 2.0], [3, 3]),
     'b': FakeRow('b', log, [4.0, 5.0], [6, 9]),
   }
-  turns = measure.interleave(fakes, rounds=2, steps=3, pause=0)
+  rounds = measure.Rounds(least=1, most=2)
+  turns = measure.interleave(fakes, rounds, steps=3, pause=0)
   assert log == [('a', 3), ('b', 3), ('a', 3), ('b', 3)]
   assert turns['a'] == measure.Turns([1.0, 2.0], [3, 3])
   assert turns['b'] == measure.Turns([4.0, 5.0], [6, 9])
+
+
+@pytest.mark.parametrize(('enough', 'rounds'), [(1, 2), (3, 3), (9, 4)])
+def test_turns_are_taken_until_they_suffice(enough, rounds):
+  fake = FakeRow('a', [], range(1, 9), [1] * 8)
+  settled = lambda turns: len(turns['a'].seconds) >= enough
+  limits = measure.Rounds(least=2, most=4)
+  turns = measure.interleave({'a': fake}, limits, 1, settled, pause=0)
+  assert len(turns['a'].seconds) == rounds
+
+
+def test_the_interval_of_a_cost_narrows_with_the_rounds_and_not_with_the_work():
+  generator = np.random.default_rng(1)
+
+  def width(count, noise):
+    # A third of the turns has twice the work. It is not noise.
+    gradients = 1 + (generator.random(count) < 1 / 3)
+    seconds = gradients * (1 + noise * generator.standard_normal(count))
+    row = measure.Turns(seconds.tolist(), gradients.tolist())
+    sgd = measure.Turns([1.0] * count, [1] * count)
+    fake = {'a': SimpleNamespace(forwards=0.0)}
+    low, high = measure.interval(
+      lambda *turns: measure.efficiency(*turns, sgd, 0.0, 1), row, sgd
+    )
+    assert low <= high and abs(low - 1) < 0.2
+    known = compare.unsettled(fake, {'a': row, 'sgd': sgd}, 1, 0.03)
+    assert known == (['a'] if high - low > 0.03 * (low + high) / 2 else [])
+    return high - low
+
+  assert width(40, 0.0) < 1e-9
+  few, many = width(16, 0.1), width(256, 0.1)
+  assert many < few / 2 and few > 0.03
+
+
+def test_a_row_that_is_not_settled_is_named(bench):
+  written = json.loads((bench[1] / 'bench.json').read_text())
+  measured = written['networks']['mlp']
+  assert measured['rounds'] == 3 and 'sam' in measured['unsettled']
+  assert 'wider than 0.0% of its value for sam, ausam' in bench[0]
+  settled = compare.report('mlp', measured | {'unsettled': []})
+  assert 'is within 0.0% of its value in every row' in settled
 
 
 def test_a_ratio_is_taken_within_a_round():

@@ -12,6 +12,7 @@ import optax
 import pytest
 
 import sam_optax
+from sam_optax import _random
 from tests import driving
 from tests.methods import METHODS, method
 from tests.routes import (
@@ -85,13 +86,9 @@ def by_fsam_as_printed(grads, w, kept, step):
 def by_rsam(grads, w, kept, step):
   directions = []
   for device, g in enumerate(grads):
-    key = jax.random.fold_in(jax.random.key(0), device)
-    keys = jax.random.split(jax.random.fold_in(key, step), 2)
     params = unravel(w)
-    draws = {
-      name: jax.random.normal(key, params[name].shape)
-      for name, key in zip(sorted(params), keys, strict=True)
-    }
+    key = jax.random.fold_in(jax.random.key(0), device)
+    draws = _random.normal_like(key, jnp.int32(step), params)
     noise = ravel(sam_optax.ascent.kernel_noise(draws, params, 0.1))
     directions.append(g(w + 0.1 * unit(noise + 2.0 * g(w + noise))))
   return mean(directions), kept, True

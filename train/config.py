@@ -68,7 +68,8 @@ def default() -> Config:
         # in place of the test set: to choose hyperparameters by.
         'validation': config_dict.placeholder(int),
         # The side in pixels to which images of many shapes are cut and resized:
-        # their middle, or with crop 'inception' a random part of them.
+        # their middle, or with crop 'inception' a random part of them. Of
+        # people, the side that the network sees of each.
         'size': config_dict.placeholder(int),
         'crop': 'none',
         # Read from disk batch by batch (True), kept in memory (False), or

@@ -1,17 +1,18 @@
-"""Data sets of masks and of people, as arrays in memory.
+"""Data sets of masks and of people: their layouts, and as arrays in memory.
 
 The images of a set of masks differ in size; they lie in the upper left of
 arrays of one size, and the rest has the mean colour and no label.
 """
 
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from train.checks import DataError
-from train.data import mpii, voc
+from train.data import dense_stream, mpii, voc
+from train.data.dense_stream import DenseStream
 from train.data.memory import Dataset
 from train.data.store import Store
 
@@ -40,9 +41,10 @@ def segmentation(
   examples = [[split[i] for i in range(len(split))] for split in splits]
   masks = [example.mask.shape for split in examples for example in split]
   shape = tuple(int(side) for side in np.max(masks, axis=0))
-  pixels = [x.image.reshape(-1, 3).mean(axis=0) for x in examples[0]]
-  mean = np.round(np.mean(pixels, axis=0)).astype(np.uint8)
-  train_rows, test_rows = (_padded(split, shape, mean) for split in examples)
+  colour = dense_stream.mean_colour([example.image for example in examples[0]])
+  train_rows, test_rows = (
+    dense_stream.padded(split, shape, colour) for split in examples
+  )
   return Dataset(
     train_rows,
     test_rows,
@@ -72,14 +74,40 @@ def pose(path: str, train: str = 'train', test: str = 'valid') -> Dataset:
   return Dataset(train_rows, test_rows, {'joints': joints})
 
 
-def find(path: str) -> Callable[[str], Dataset] | None:
-  """How to read a folder or a zip, if it is laid out as VOC or MPII.
+class Layout(NamedTuple):
+  """How a data set of one layout is opened.
+
+  Attributes:
+    in_memory: path -> the data set, all of it read.
+    streamed: (path, size, workers) -> the data set, read while it trains.
+    cuts: whether what is streamed is cut out of its images, to a `size`; or
+      else the size is None.
+  """
+
+  in_memory: Callable[[str], Dataset]
+  streamed: Callable[[str, Any, int], DenseStream]
+  cuts: bool
+
+
+def _streamed_scenes(
+  path: str, size: None, workers: int
+) -> dense_stream.DenseStream:
+  del size
+  return dense_stream.scenes(path, (_default_train(path), 'val'), workers)
+
+
+SCENES = Layout(segmentation, _streamed_scenes, cuts=False)
+PEOPLE = Layout(pose, dense_stream.people, cuts=True)
+
+
+def find(path: str) -> Layout | None:
+  """The layout of a folder or a zip, if it is that of VOC or MPII.
 
   Args:
     path: which may be anything else.
 
   Returns:
-    The function that reads it, or ``None``.
+    How to open it, or ``None``.
   """
   if not os.path.exists(path):
     return None
@@ -87,8 +115,8 @@ def find(path: str) -> Callable[[str], Dataset] | None:
     return None
   store = Store(path)
   if store.first(voc.LISTS) is not None:
-    return segmentation
-  return pose if store.first(mpii.PEOPLE) is not None else None
+    return SCENES
+  return PEOPLE if store.first(mpii.PEOPLE) is not None else None
 
 
 def _default_train(path: str) -> str:
@@ -99,22 +127,6 @@ def _default_train(path: str) -> str:
   return 'train_aug'
 
 
-def _padded(
-  examples: Sequence[voc.Example], shape: tuple[int, ...], mean: np.ndarray
-) -> dict[str, np.ndarray]:
-  count = len(examples)
-  images = np.empty((count, *shape, 3), np.uint8)
-  images[:] = mean
-  masks = np.full((count, *shape), voc.IGNORED, np.uint8)
-  extents = np.zeros((count, 2), np.int32)
-  for number, (image, mask) in enumerate(examples):
-    height, width = mask.shape
-    images[number, :height, :width] = image
-    masks[number, :height, :width] = mask
-    extents[number] = width, height
-  return {'image': images, 'mask': masks, 'extent': extents}
-
-
 def _people(split: mpii.Split) -> dict[str, Any]:
   images = [split.image(number) for number in range(len(split))]
   shapes = {image.shape for image in images}
@@ -122,7 +134,7 @@ def _people(split: mpii.Split) -> dict[str, Any]:
     raise DataError(
       f'Cannot keep the images of {split.store} in memory. They have'
       f' {len(shapes)} sizes, such as {min(shapes)} and {max(shapes)}, and an'
-      ' array has one. Cut each person out to squares of one size, with their'
-      ' joints, center and scale.'
+      ' array has one. Give data.size, the side that a network sees of each'
+      ' person, to have the people cut out.'
     )
   return {'image': np.stack(images), **split.people._asdict()}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 # As many as tell a set from another; two that differ in a bit are told apart.
-_DIGITS = 16
+DIGITS = 16
 # Examples of a split on disk whose content is hashed, spread over the split.
 _SAMPLE = 100
 
@@ -33,7 +33,7 @@ def of_arrays(
     for name, values in sorted(rows.items()):
       found.update(f'{name} {values.dtype.str} {values.shape}'.encode())
       found.update(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data)
-  return found.hexdigest()[:_DIGITS]
+  return found.hexdigest()[:DIGITS]
 
 
 def of_sources(train: Any, test: Any, facts: Mapping[str, Any]) -> str:
@@ -55,7 +55,7 @@ def of_sources(train: Any, test: Any, facts: Mapping[str, Any]) -> str:
   found = _begun(facts)
   for split in (train, test):
     _add(found, split)
-  return found.hexdigest()[:_DIGITS]
+  return found.hexdigest()[:DIGITS]
 
 
 def of_parts(parts: Sequence[tuple[Any, Any]]) -> str:
@@ -72,7 +72,7 @@ def of_parts(parts: Sequence[tuple[Any, Any]]) -> str:
   for source, facts in parts:
     found.update(_text(facts))
     _add(found, source)
-  return found.hexdigest()[:_DIGITS]
+  return found.hexdigest()[:DIGITS]
 
 
 def _add(found: Any, split: Any) -> None:

@@ -2,8 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from train.checks import DataError
 from train.data import (
   arrays,
   dense,
+  dense_stream,
   digits,
   folder,
   image,
@@ -23,11 +23,13 @@ from train.data import (
 
 CROPS = ('none', 'inception')
 
+AnySet: TypeAlias = memory.Dataset | stream.Streamed | dense_stream.DenseStream
+
 # A larger set is streamed unless the config says otherwise.
 _IN_MEMORY = 2 * 2**30  # bytes
 
 
-def open_set(options: Any) -> memory.Dataset | stream.Streamed:
+def open_set(options: Any) -> AnySet:
   """Opens the data set of a config: in memory, or streamed from disk.
 
   Args:
@@ -41,7 +43,7 @@ def open_set(options: Any) -> memory.Dataset | stream.Streamed:
   """
   _check(options)
   dataset = _open_whole(options)
-  if isinstance(dataset, stream.Streamed):
+  if not isinstance(dataset, memory.Dataset):
     return dataset
   if options.first is not None:
     dataset = subset.first_of(options.name, dataset, options.first)
@@ -50,12 +52,12 @@ def open_set(options: Any) -> memory.Dataset | stream.Streamed:
   return dataset
 
 
-def _open_whole(options: Any) -> memory.Dataset | stream.Streamed:
+def _open_whole(options: Any) -> AnySet:
   if options.name.endswith('.npz'):
     return memory.load(options.name, options.dir)
-  dense_reader = dense.find(os.path.expanduser(options.name))
-  if dense_reader is not None:
-    return _dense(options, dense_reader)
+  layout = dense.find(os.path.expanduser(options.name))
+  if layout is not None:
+    return _dense(options, layout)
   found = memory.find(options.name, options.dir)
   shape = _shape(found, options.size)
   if isinstance(found, folder.Folder):
@@ -76,13 +78,8 @@ def _open_whole(options: Any) -> memory.Dataset | stream.Streamed:
     streams = inception or large
   if not (streams or resized):
     return memory.load(options.name, options.dir)
-  for key in ('first', 'validation'):
-    if streams and options[key] is not None:
-      raise DataError(
-        f'Cannot take data.{key}={options[key]} of {options.name!r}, which is'
-        f' read from disk while it trains. Leave out data.{key}, or keep the'
-        ' set in memory with data.stream=False.'
-      )
+  if streams:
+    _check_whole(options)
   if None in shape or shape[-1] not in (1, 3):
     raise DataError(
       f'Cannot use {options.name!r}. Its images are of the shape {shape}, each'
@@ -113,17 +110,43 @@ def _open_whole(options: Any) -> memory.Dataset | stream.Streamed:
   return whole._replace(notes=(*file_notes, *whole.notes))
 
 
-def _dense(
-  options: Any, read: Callable[[str], memory.Dataset]
-) -> memory.Dataset:
-  """Masks or people, which are kept in memory as they are."""
-  if options.stream or options.size:
+def _dense(options: Any, layout: dense.Layout) -> AnySet:
+  """Masks or people, in memory or streamed."""
+  path, size = os.path.expanduser(options.name), options.size
+  if size is not None and not layout.cuts:
     raise DataError(
-      f'Cannot stream or resize {options.name!r}. Sets of masks and of people'
-      ' are kept in memory, where each image is moved with its mask or its'
-      ' joints. Leave out data.stream and data.size.'
+      f'Cannot resize {options.name!r} to data.size={size}. Each mask is moved'
+      ' with its image, by draws of the training. Leave out data.size, and give'
+      ' segmentation.crop.'
     )
-  return read(os.path.expanduser(options.name))
+  if layout.cuts and options.stream not in (None, size is not None):
+    raise DataError(
+      f'Cannot read {options.name!r} with data.stream={options.stream} and'
+      f' data.size={size}. People are cut out of their images, to data.size,'
+      ' while they are streamed, and in memory the images are of one size as'
+      ' they are. Give data.size alone, or neither.'
+    )
+  streams = options.stream or size is not None
+  part = options.first is not None or options.validation is not None
+  if not streams and (layout.cuts or part or options.stream is False):
+    return layout.in_memory(path)
+  streamed = layout.streamed(path, size, options.workers)
+  count = streamed.num_examples + streamed.num_tested
+  if not streams and count * math.prod(streamed.row_shape) <= _IN_MEMORY:
+    return layout.in_memory(path)
+  _check_whole(options)
+  return streamed
+
+
+def _check_whole(options: Any) -> None:
+  """Refuses a part of a set that is streamed."""
+  for key in ('first', 'validation'):
+    if options[key] is not None:
+      raise DataError(
+        f'Cannot take data.{key}={options[key]} of {options.name!r}, which is'
+        f' read from disk while it trains. Leave out data.{key}, or keep the'
+        ' set in memory with data.stream=False.'
+      )
 
 
 def _shape(

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from train import config as train_config
-from train.data import memory, stream
+from train.data.open import AnySet
 from train.data.tests import open_tests
 from train.engine import feed, seen
 from train.engine.batchwise import Batchwise
@@ -75,7 +75,7 @@ class Program:
   def __init__(
     self,
     config: train_config.Config,
-    dataset: memory.Dataset | stream.Streamed,
+    dataset: AnySet,
     step: Step | None = None,
   ):
     self.config = config

@@ -14,7 +14,8 @@ import optax
 import sam_optax
 from train import config as train_config
 from train import models, tasks
-from train.data import memory, stream
+from train.data import memory
+from train.data.open import AnySet
 from train.engine import network
 from train.engine.feed import Batch
 from train.parallel import mesh
@@ -48,7 +49,7 @@ class Step:
   def __init__(
     self,
     config: train_config.Config,
-    dataset: memory.Dataset | stream.Streamed,
+    dataset: AnySet,
   ):
     _check_reference(config, dataset)
     self.config = config
@@ -76,6 +77,9 @@ class Step:
     }
     # The key matters to a method's init only: it lives in the state.
     self.method = self.devices.parallel(self.build_method(0))
+    _check_pair(config, self.task, self.method)
+    alone = self.task.losses_alone if self.method.reads_losses else None
+    self.losses = alone or self.task.losses
     # A method that is an optimizer returns minus its whole step.
     whole = self.method.is_optimizer
     self.optimizer = optax.sgd(1.0) if whole else optimizer
@@ -167,7 +171,7 @@ class Step:
       aux = {'statistics': statistics, 'scalars': scalars}
       if self.method.reads_logits:
         aux['logits'] = outputs
-      return self.task.losses(outputs, batch), aux
+      return self.losses(outputs, batch), aux
 
     if self.config.micro_batch is None:
       return loss_fn
@@ -238,10 +242,30 @@ class Step:
     return self.task.sums(outputs, batch, valid)
 
 
-def _check_reference(
-  config: train_config.Config, dataset: memory.Dataset | stream.Streamed
+def _check_pair(
+  config: train_config.Config,
+  task: tasks.Task,
+  method: sam_optax.SharpnessAware,
 ) -> None:
-  streamed = isinstance(dataset, stream.Streamed)
+  """Refuses a method that the losses or outputs of a task are not made for."""
+  given = f'Given method.name={config.method.name!r} with task={config.task!r}'
+  if method.reads_losses and not task.comparable:
+    raise train_config.ConfigError(
+      f'{given}. The method compares the losses of examples, and those that '
+      f'the section {config.task!r} of the config asks for depend on the other '
+      'examples of the batch. Leave them to the method (over=None), or use a '
+      'method that compares none.'
+    )
+  if method.reads_logits and task.probabilities is None:
+    raise train_config.ConfigError(
+      f'{given}. The method compares the logits of an example with earlier '
+      'ones, a row of classes each, and the outputs of this task are others. '
+      'Use another method, or a task with a class for each image.'
+    )
+
+
+def _check_reference(config: train_config.Config, dataset: AnySet) -> None:
+  streamed = not isinstance(dataset, memory.Dataset)
   if streamed and config.reference.batch_size is not None:
     raise train_config.ConfigError(
       f'Given reference.batch_size={config.reference.batch_size} and a set '

@@ -11,8 +11,7 @@ import ml_collections
 from train import checks, tasks, workdir
 from train import config as train_config
 from train import run as one_run
-from train.data import memory, stream
-from train.data.open import open_set
+from train.data.open import AnySet, open_set
 from train.data.tests import TestSet, open_tests
 from train.engine import loop, records
 from train.engine.preemption import Preemption, Stopped
@@ -117,13 +116,13 @@ def _train(
     _say(run, result)
 
 
-def dataset(run: PlannedRun) -> memory.Dataset | stream.Streamed:
+def dataset(run: PlannedRun) -> AnySet:
   """The data set of a run, which others may share."""
   return _open(run.config.data.to_json())
 
 
 @functools.cache
-def _open(options: str) -> memory.Dataset | stream.Streamed:
+def _open(options: str) -> AnySet:
   return open_set(ml_collections.ConfigDict(json.loads(options)))
 
 

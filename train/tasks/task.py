@@ -68,6 +68,8 @@ class Task(NamedTuple):
     prepare: (key or None, rows) -> batch. With a key, augmentation and targets
       for training; without, for the test. Everything in a row is moved alike.
     losses: (outputs, batch) -> float ``[batch]``, one number for each example.
+    losses_alone: likewise, where the method compares examples: each is of its
+      example alone, whatever else is in the batch. None where `losses` are so.
     scalars: (outputs, batch) -> scalars by name, the log's of a training step.
     sums: (outputs, batch, valid) -> a tree of numbers that are added up over
       the test set; ``valid`` is 0 for a row that only fills up its batch.
@@ -85,6 +87,8 @@ class Task(NamedTuple):
     test_fields: what a row of a further test set has beside its image and its
       id, in place of `fields`; ``prepare`` without a key and ``sums`` take such
       rows too. Empty where the task is tested on its own test split alone.
+    comparable: whether there are such losses; False where the config asks for
+      others by name.
   """
 
   fields: Mapping[str, Field]
@@ -99,6 +103,8 @@ class Task(NamedTuple):
   probabilities: Callable[[Any], jax.Array] | None = None
   seen: Callable[[Any], str] | None = None
   test_fields: tuple[str, ...] = ()
+  losses_alone: Callable[[Any, Rows], jax.Array] | None = None
+  comparable: bool = True
 
 
 def fact(dataset: Any, name: str) -> Any:
