@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.test_dense_program import _config, people, scenes  # noqa: F401
-from train import predict, run
+from train import answers, predict, run
 from train.checks import ConfigError, DataError
 from train.data import mpii
 from train.data.open import open_set
@@ -142,6 +142,23 @@ def test_an_image_is_laid_into_the_corner_and_its_mask_comes_back():
   assert row['extent'].tolist() == [4, 6]
   expected = mask[:6, :4].repeat(2, axis=0).repeat(2, axis=1)
   np.testing.assert_array_equal(masks.restored(mask, place), expected)
+
+
+def test_masks_keep_the_folders_of_their_images(tmp_path):
+  files = [
+    f'{tmp_path}/{name}' for name in ('a/0.jpg', 'b/0.jpg', 'b/c/1.x.png')
+  ]
+  out = tmp_path / 'out'
+  found = answers.targets(files, out)
+  assert [str(path.relative_to(out)) for path in found.values()] == [
+    'a/0',
+    'b/0',
+    'b/c/1.x',
+  ]
+  assert [*answers.targets(files[:1], out).values()] == [out / '0']
+  written = answers.write({'.png': b'x'}, found[files[2]])
+  assert written == [f'{out}/b/c/1.x.png']
+  assert (out / 'b/c/1.x.png').read_bytes() == b'x'
 
 
 def test_the_file_of_a_mask_has_the_classes_and_the_colours():
@@ -325,7 +342,7 @@ REFUSED = {
   'masks of a pose': ('pose', ['--out=masks'], 'It writes no files'),
   'a box of masks': ('segmentation', ['--box=0,0,9,9'], 'does not read'),
   'classes of masks': ('segmentation', ['--top=3'], 'does not read'),
-  'one name twice': ('segmentation', ['--out=m', 'b/0.jpg'], 'under one name'),
+  'one name twice': ('segmentation', ['--out=m', 'a/0.png'], 'under one name'),
   'among the images': ('segmentation', ['--out=a'], 'overwrite an image'),
 }
 
@@ -340,7 +357,8 @@ def test_what_a_dense_model_does_not_do(
   for folder in ('a', 'b'):
     (tmp_path / folder).mkdir()
     pixels = np.zeros((16, 16, 3), np.uint8)
-    Image.fromarray(pixels).save(tmp_path / folder / '0.jpg')
+    for suffix in ('jpg', 'png'):
+      Image.fromarray(pixels).save(tmp_path / folder / f'0.{suffix}')
   workdir = f'--workdir={trained[task]}'
   assert predict.main([workdir, *arguments, 'a/0.jpg']) == 1
   said, error = capsys.readouterr()

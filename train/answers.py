@@ -1,5 +1,6 @@
 """The options of `train.predict` that are of some tasks, and its files."""
 
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -35,51 +36,55 @@ def check(
     )
 
 
-def check_names(files: Sequence[str], out: pathlib.Path | None) -> None:
-  """Refuses images whose files in a folder would have the same name.
+def targets(files: Sequence[str], out: pathlib.Path) -> dict[str, pathlib.Path]:
+  """Where the files of the answers go: the inner folders are kept.
 
   Args:
     files: the paths of the images.
-    out: the folder, None for none.
+    out: the folder.
+
+  Returns:
+    For each image a path without a suffix: below `out`, as the image lies below
+    the folder that all of them have in common.
 
   Raises:
     DataError: if two would be one, or an image could be overwritten.
   """
-  if out is None:
-    return
-  first: dict[str, str] = {}
-  for file in files:
-    other = first.setdefault(pathlib.Path(file).stem, file)
-    if other != file:
+  whole = {file: pathlib.Path(file).resolve() for file in files}
+  common = os.path.commonpath([path.parent for path in whole.values()])
+  found: dict[str, pathlib.Path] = {}
+  first: dict[pathlib.Path, str] = {}
+  for file, path in whole.items():
+    found[file] = target = out / path.relative_to(common).with_suffix('')
+    other = first.setdefault(target, file)
+    if whole[other] != path:
       raise DataError(
         f'Given {other!r} and {file!r} with --out={out}. Both would be written'
-        ' under one name. Predict their folders one after another, each with'
-        ' its own --out.'
+        ' under one name. Predict them one after another, each with its own'
+        ' --out.'
       )
-    if pathlib.Path(file).parent.resolve() == out.resolve():
+    if path.parent == target.parent.resolve():
       raise DataError(
         f'Given --out={out}, which has {file!r}. A mask could overwrite an'
         ' image. Give another folder.'
       )
+  return found
 
 
-def write(
-  files: Mapping[str, bytes], file: str, out: pathlib.Path
-) -> list[str]:
+def write(files: Mapping[str, bytes], target: pathlib.Path) -> list[str]:
   """Writes the files of an answer.
 
   Args:
     files: their contents by suffix.
-    file: the path of the image, whose name they get.
-    out: the folder, which is made.
+    target: their path without the suffix; its folder is made.
 
   Returns:
     Their paths.
   """
-  out.mkdir(parents=True, exist_ok=True)
+  target.parent.mkdir(parents=True, exist_ok=True)
   written = []
   for suffix, content in files.items():
-    path = out / (pathlib.Path(file).stem + suffix)
+    path = target.with_name(target.name + suffix)
     path.write_bytes(content)
     written.append(str(path))
   return written

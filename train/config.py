@@ -46,6 +46,9 @@ def default() -> Config:
       # Test images that are drawn with what is predicted for them, for
       # predictions.png and TensorBoard; 0 for none.
       'pictures': 8,
+      # Steps, 0 for none: norms and cosines that cost gradients of their own,
+      # see train/engine/measure.py.
+      'measure_every': 0,
       # Steps, 0 for none; and how many of the last checkpoints stay.
       'checkpoint': {'every': 500, 'keep': 2},
       # Who takes the branches: 'host' picks a compiled step, 'device' runs
@@ -184,6 +187,7 @@ def check(config: Config, num_examples: int) -> int:
   checks.between('seed', config.seed, 0, 2**32 - 1, 'It seeds 32 bits')
   checks.at_least('pictures', config.pictures, 0)
   checks.at_least('checkpoint.every', config.checkpoint.every, 0)
+  checks.at_least('measure_every', config.measure_every, 0)
   checks.at_least('checkpoint.keep', config.checkpoint.keep, 1)
   checks.pick(
     'branch', config.branch, dict.fromkeys(('auto', 'host', 'device'))

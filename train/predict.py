@@ -55,8 +55,7 @@ def lines(
     top: how many probabilities to give of each, at most; 5 by default.
     resize: see `Predictor.read`.
     box: left, top, width and height of a person in pixels of the image.
-    out: the folder that masks are written to, as the name of the image with
-      another suffix.
+    out: the folder that masks are written to, see `answers.targets`.
 
   Yields:
     For each file 'file' and what the task says of it: of a model of classes
@@ -68,11 +67,16 @@ def lines(
   Raises:
     ConfigError: if the model's task does not speak of image files, or takes
       none of these options.
+    DataError: if two files with `out` would be one.
   """
   given = {'top': top, 'box': box}
   options = {name: x for name, x in given.items() if x is not None}
   answers.check(predictor, options, out)
   options['resize'] = resize
+  targets = {}
+  if out is not None:
+    files = list(files)
+    targets = answers.targets(files, out)
   files = iter(files)
   while chunk := list(itertools.islice(files, _CHUNK)):
     views = [_view(predictor, file, options) for file in chunk]
@@ -85,7 +89,7 @@ def lines(
       answer = next(told)
       line = {'file': file, **answer.line}
       if out is not None:
-        line['written'] = answers.write(answer.files, file, out)
+        line['written'] = answers.write(answer.files, targets[file])
       yield line
 
 
@@ -148,7 +152,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str] | None) -> int:
   args = _parser().parse_intermixed_args(argv)
   files, status = find(args.images), 0
-  answers.check_names(files, args.out)
   found = lines(
     load(args.workdir), files, args.top, args.resize, args.box, args.out
   )
