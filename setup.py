@@ -57,6 +57,7 @@ _TRAIN = [
 
 _TEST = [
   'chex>=0.1.92',
+  'matfree>=0.6.3',
   'pytest>=9.0.0',
   'pytest-xdist>=3.8.0',
   # The next minor release of a linter or of a type checker may judge the same

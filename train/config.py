@@ -43,6 +43,9 @@ def default() -> Config:
       'test_batch_size': 500,
       'eval_every': 1,  # epochs
       'log_every': 10,  # steps
+      # Steps, 0 for none: norms and cosines that cost gradients of their own,
+      # see train/engine/measure.py.
+      'measure_every': 0,
       # Steps, 0 for none; and how many of the last checkpoints stay.
       'checkpoint': {'every': 500, 'keep': 2},
       # Who takes the branches: 'host' picks a compiled step, 'device' runs
@@ -180,6 +183,7 @@ def check(config: Config, num_examples: int) -> int:
   # NumPy's generators and JAX's keys take no other.
   checks.between('seed', config.seed, 0, 2**32 - 1, 'It seeds 32 bits')
   checks.at_least('checkpoint.every', config.checkpoint.every, 0)
+  checks.at_least('measure_every', config.measure_every, 0)
   checks.at_least('checkpoint.keep', config.checkpoint.keep, 1)
   checks.pick(
     'branch', config.branch, dict.fromkeys(('auto', 'host', 'device'))

@@ -70,11 +70,12 @@ def run(
       lines = log.Log(folder, total_steps, keep, main)
     with lines:
       # Before the result, which says that the run is finished.
-      keep_model = functools.partial(
-        export.write, folder / workdir.MODEL, config, program.step
-      )
       result = program.run(
-        config.seed, lines, checkpoints, start, finished=keep_model
+        config.seed,
+        lines,
+        checkpoints,
+        start,
+        finished=functools.partial(_keep, folder, config, program.step),
       )
   record = {
     **result.record(),
@@ -104,6 +105,12 @@ def summary(result: loop.Result, folder: pathlib.Path) -> str:
     *(f'wrote {folder / name}' for name in _FILES),
   ]
   return '\n'.join(lines)
+
+
+def _keep(folder, config, step, state) -> None:
+  # Not the config of the step, whose seed is that of another run.
+  export.write(folder / workdir.MODEL, config, step, state)
+  export.write_examples(folder, step, state)
 
 
 def _checkpoints(folder, program):

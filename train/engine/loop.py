@@ -22,6 +22,7 @@ from train.engine.batchwise import Batchwise
 from train.engine.checkpoint import Checkpoints, Progress
 from train.engine.feed import Batch
 from train.engine.log import Log
+from train.engine.measure import Measure
 from train.engine.records import Records
 from train.engine.step import Step, TrainState
 from train.engine.testing import Testing
@@ -101,6 +102,7 @@ class Program:
     self._batchwise = Batchwise(
       self.step, self.feed, self._batch, self._split[1]
     )
+    self._measure = Measure(self.step)
     self.compile_seconds = 0.0
     if self.devices.count > 1:
       self._try_out()
@@ -152,7 +154,9 @@ class Program:
         )
       left = progress.order[progress.position :]
       left = left[: self.total_steps - progress.step]
-      for after, record in self.steps(state, left, seed, progress.epoch - 1):
+      for after, record in self.steps(
+        state, left, seed, progress.epoch - 1, progress.step
+      ):
         state, step = after, progress.step + 1
         progress = progress._replace(step=step, position=progress.position + 1)
         records.add(record)
@@ -219,7 +223,12 @@ class Program:
     return state, np.resize(order, (steps, size)).astype(np.int32)
 
   def steps(
-    self, state: TrainState, order: np.ndarray, seed: int = 0, epoch: int = 0
+    self,
+    state: TrainState,
+    order: np.ndarray,
+    seed: int = 0,
+    epoch: int = 0,
+    first: int = 0,
   ) -> Iterator[tuple[TrainState, dict[str, jax.Array]]]:
     """Takes a step on each of some batches.
 
@@ -231,9 +240,11 @@ class Program:
       order: the examples of each step, int32 [steps, batch_size].
       seed: of the run, for what is random in reading the examples.
       epoch: the order's, likewise.
+      first: the number of the first of these steps, from 0.
 
     Yields:
-      After each step, the new state and the step's scalars by name.
+      After each step, the new state and the step's scalars by name, with the
+      measurements if they are due.
     """
     plan = self.method.plan if self.on_host else None
     planned = []
@@ -242,8 +253,11 @@ class Program:
       if plan is not None and not planned:
         planned = plan(state.method, order[position:])
       decisions = planned.pop(0) if planned else None
+      found = {}
+      if self._measure.is_due(first + position):
+        found = self._measure(state, ids, self._batch(ids, examples))
       state, record = self.train_step(state, ids, decisions, examples)
-      yield state, record
+      yield state, {**record, **found}
 
   def train_step(
     self,

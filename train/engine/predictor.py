@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from train import models, tasks
-from train.checks import Config, ConfigError, DataError
+from train.checks import ConfigError, DataError
 from train.data import image, stream
 from train.engine import export, network
 from train.models.weights import saved
@@ -50,14 +50,8 @@ class Predictor:
     self.image_shape = described.image_shape
     self._task = tasks.create(described.normalising(self.config), described)
     _check_alone(self._task)
-    model = _model(self.config, self._task.outputs(described), described)
-    self._arrays = tuple(
-      saved.fill(prefix, tree, exported.arrays)
-      for prefix, tree in (
-        ('params', model.params),
-        ('statistics', model.statistics),
-      )
-    )
+    model = restore(exported, self._task)
+    self._arrays = model.params, model.statistics
     self._apply = model.apply
     self._jitted = jax.jit(self._predict)
     self.class_names: Sequence[str] = ()
@@ -185,14 +179,35 @@ def load(folder: str | os.PathLike[str]) -> Predictor:
   return Predictor(export.read(pathlib.Path(folder).expanduser()))
 
 
-def _model(
-  config: Config, outputs: Any, described: network.Described
-) -> models.Functional:
-  config = config.copy_and_resolve_references()
+def restore(exported: export.Exported, task: tasks.Task) -> models.Functional:
+  """Builds the network of a trained model, with its arrays.
+
+  Args:
+    exported: the model, as its folder has it.
+    task: of its run.
+
+  Returns:
+    The network.
+
+  Raises:
+    DataError: if an array is missing, or has another shape.
+    ConfigError: if this version of the program cannot build it.
+  """
+  described = exported.described
+  config = exported.config.copy_and_resolve_references()
   # The file that the run began from is not needed any more.
   if 'pretrained' in config.model:
     config.model.pretrained = None
-  return network.build(config, outputs, described.image_shape, seed=0)
+  outputs = task.outputs(described)
+  model = network.build(config, outputs, described.image_shape, seed=0)
+  params, statistics = (
+    saved.fill(prefix, tree, exported.arrays)
+    for prefix, tree in (
+      ('params', model.params),
+      ('statistics', model.statistics),
+    )
+  )
+  return model._replace(params=params, statistics=statistics)
 
 
 def _check_alone(task: tasks.Task) -> None:

@@ -33,13 +33,18 @@ Groups = Mapping[str, Sequence[Curves]]  # by label, a run per seed
 def read(folder: pathlib.Path) -> Curves:
   """Reads the records in a run's folder, as far as they are whole."""
   steps, tests = defaultdict(list), defaultdict(list)
-  for record in _records(folder / 'metrics.jsonl'):
+  for record in records(folder):
     is_test = any(name.startswith('test_') for name in record)
     columns = tests if is_test else steps
     for name, value in record.items():
       columns[name].append(value)
   arrays = lambda columns: {name: np.array(columns[name]) for name in columns}
   return Curves(arrays(steps), arrays(tests))
+
+
+def records(folder: pathlib.Path) -> list[dict[str, Any]]:
+  """The records of steps and of tests in a run's folder, while whole."""
+  return list(_records(folder / 'metrics.jsonl'))
 
 
 def _records(path: pathlib.Path) -> Iterator[dict[str, Any]]:
