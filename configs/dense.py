@@ -29,18 +29,17 @@ def segmentation(
     learning_rate: of the code, before its factors on parts of the network.
   """
   deeplab = row.model == 'deeplabv3plus'
+  options = {
+    'crop': settings.pixels_of(row),  # the codes, see `settings.NETWORKS`
+    'scale': (0.5, 2.0),  # both codes
+    'rotation': 0.0 if deeplab else 10.0,  # likewise
+  }
+  if not deeplab:
+    # semseg, but for a resize of the image before the test. The other code tests
+    # on whole images.
+    options.update(auxiliary_weight=0.4, window=473, flip_test=True)
   with config.unlocked():
-    config.segmentation = {
-      'crop': settings.pixels_of(row),  # the codes, see `settings.NETWORKS`
-      'scale': (0.5, 2.0),  # both codes
-      'rotation': 0.0 if deeplab else 10.0,  # likewise
-    }
-    if not deeplab:
-      config.segmentation.auxiliary_weight = 0.4  # semseg
-      # semseg, but for a resize of the image before. The other code tests on
-      # whole images.
-      config.segmentation.window = 473
-      config.segmentation.flip_test = True
+    config.segmentation = options
   # semseg: 50 epochs; DeepLabV3Plus-Pytorch: 30,000 steps, 45.4 epochs.
   config.epochs = 46 if deeplab else 50
   config.steps = 30_000 if deeplab else None

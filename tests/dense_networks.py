@@ -23,10 +23,13 @@ class Pixelwise(nnx.Module):
 class Rough(nnx.Module):
   """A dense layer for each axis, on means of 8x8 pixels."""
 
-  def __init__(self, joints, split, image_shape, dtype=None, *, rngs):
+  def __init__(
+    self, joints, split, image_shape, norm=True, dtype=None, *, rngs
+  ):
     height, width, channels = image_shape
     places = (height // 8) * (width // 8) * channels
     self.joints = joints
+    self.norm = layers.norm(places, rngs=rngs) if norm else lambda x: x
     self.x, self.y = (
       nnx.Linear(places, joints * side * split, dtype=dtype, rngs=rngs)
       for side in (width, height)
@@ -35,7 +38,7 @@ class Rough(nnx.Module):
   def __call__(self, images):
     batch, height, width, channels = images.shape
     cells = images.reshape(batch, height // 8, 8, width // 8, 8, channels)
-    flat = cells.mean((2, 4)).reshape(batch, -1)
+    flat = self.norm(cells.mean((2, 4)).reshape(batch, -1))
     return Coordinates(
       *(
         layer(flat).reshape(batch, self.joints, -1).astype(jnp.float32)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import pytest
 from optax import contrib
 
-from tests import test_readme
+from tests import test_documents
 
 PAGES = pathlib.Path(__file__).parent.parent / 'docs' / 'upstream'
 # The way a test fails, and the change: old and new text of Optax's source.
@@ -48,7 +48,7 @@ FAULTS = {
 
 
 def code(page: str) -> types.CodeType:
-  (block,) = test_readme.blocks((PAGES / f'{page}.md').read_text(), 'python')
+  (block,) = test_documents.blocks((PAGES / f'{page}.md').read_text(), 'python')
   return compile(block, page, 'exec')
 
 
@@ -82,7 +82,7 @@ def test_every_test_of_a_page_is_run():
   defined = {
     (page.stem, name)
     for page in PAGES.glob('*.md')
-    if test_readme.blocks(page.read_text(), 'python')
+    if test_documents.blocks(page.read_text(), 'python')
     for name in code(page.stem).co_names
     if name.startswith('test_')
   }

@@ -30,7 +30,10 @@ _SAMPLE = 100
 class Split(Protocol):
   """A split on disk, as rows."""
 
-  fields: tuple[str, ...]
+  @property
+  def fields(self) -> tuple[str, ...]:
+    """The names of an example's values beside its image."""
+    ...
 
   def __len__(self) -> int: ...
 

@@ -156,9 +156,14 @@ def find(
   """
   if tfds.is_name(name) and name == digits.NAME:
     return digits.find()
-  if tfds.is_name(name):
-    return tfds.find(name, data_dir)
   path = os.path.expanduser(name)
+  if tfds.is_name(name):
+    try:
+      return tfds.find(name, data_dir)
+    except tfds.UnknownName:
+      if not os.path.isdir(path):
+        raise
+    return folder.find(path)  # which says what the folder lacks
   if os.path.isdir(path):
     return folder.find(path)
   if os.path.exists(path):

@@ -12,7 +12,7 @@ NOISE = Demo(
     '--config.epochs=50',
     '--config.eval_every=5',
   ),
-  about=f'{_SHARE:.0%} of the training labels drawn at random',
+  about=f'{100 * _SHARE:.0f} % of the training labels drawn at random',
   picture=draw_losses,
   further=(
     ('make demo TASK=classification', 'the same digits with right labels'),
