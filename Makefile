@@ -14,22 +14,25 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-SOURCES := $(wildcard sam_optax train configs tests benchmarks examples) \
-  setup.py
+SOURCES := $(wildcard sam_optax train configs tests benchmarks examples \
+  docs/generate) setup.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint format demo bench clean
+.PHONY: help install test lint format demo bench docs clean
 
 help:
 	@echo 'make test     check style and types, then run every test'
 	@echo "              (ARGS='-k gsam' narrows it, WORKERS=N spreads it)"
 	@echo 'make lint     check style and types only'
 	@echo 'make format   put the sources into the style that lint expects'
-	@echo 'make demo     train on a small data set and show what comes out'
-	@echo '              (METHODS=all for every method, or names with commas;'
-	@echo '              TASK=classification, the default, or quantisation)'
+	@echo 'make demo     train on a small data set and say what was seen: with'
+	@echo '              wrong labels by default (TASK=noise), or with right ones'
+	@echo '              (TASK=classification), or quantised (TASK=quantisation),'
+	@echo '              or masks and people (TASK=segmentation, TASK=pose);'
+	@echo '              METHODS=all for every method, or names with commas'
 	@echo 'make bench    measure what every method costs over SGD, in turns'
 	@echo "              (ARGS='--networks=resnet --rows=sam,arsam' narrows it)"
+	@echo 'make docs     build the documentation into site/ (warnings are errors)'
 	@echo 'make install  set up $(VENV) only (the others do it when needed)'
 	@echo 'make clean    remove $(VENV) and every cache'
 
@@ -68,6 +71,11 @@ demo: $(INSTALLED)
 bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks $(ARGS)
 
+# The variable silences an announcement of the theme's authors.
+docs: $(INSTALLED)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo 'Open site/index.html.'
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .cache
+	rm -rf $(VENV) build site dist *.egg-info .pytest_cache .ruff_cache .cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

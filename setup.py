@@ -49,6 +49,7 @@ _TRAIN = [
   'safetensors>=0.8.0',
   'scikit-learn>=1.8.0',
   'scipy>=1.17.1',
+  'tensorboard>=2.21.0',  # the command that shows what tensorboardX writes
   'tensorboardX>=2.6.5',
   'tensorflow-datasets>=4.9.10',
   'tqdm>=4.67.1',
@@ -56,6 +57,7 @@ _TRAIN = [
 
 _TEST = [
   'chex>=0.1.92',
+  'matfree>=0.6.3',
   'pytest>=9.0.0',
   'pytest-xdist>=3.8.0',
   # The next minor release of a linter or of a type checker may judge the same
@@ -64,6 +66,15 @@ _TEST = [
   # downloaded at its first run.
   'basedpyright>=1.40.2,<1.41',
   'ruff>=0.17.6,<0.18',
+]
+
+# The documentation site, 125 MB: icons and translations for the most part.
+_DOCS = [
+  'latex2mathml>=3.81.1',
+  'mkdocs>=1.6.1,<2',  # 2 has no plugins, and the theme needs them.
+  'mkdocs-material>=9.8.2',
+  'mkdocstrings>=1.0.8',
+  'mkdocstrings-python>=2.0.11',
 ]
 
 setuptools.setup(
@@ -88,7 +99,8 @@ setuptools.setup(
     # Only for data sets whose TFDS builder, or whose tf.data pipeline, needs
     # it.
     'tf': ['tensorflow>=2.20.0'],
-    'test': _TRAIN + _TEST,
+    'docs': _TRAIN + _DOCS,
+    'test': _TRAIN + _DOCS + _TEST,
     # What we are compared with in benchmarks/ and in the golden values.
     'peers': ['torch==2.13.0', 'pytorch-optimizer>=4.1.0'],
   },

@@ -4,7 +4,10 @@ python -m train --config=configs/arsam_figure2.py:resnet18-cifar100-sam \
   --workdir=runs/norms
 
 The PSF is the gradient at the perturbed weights less the one at the weights.
-Both norms are measured while SAM trains.
+Both norms are measured while SAM trains, every 100 steps (our choice):
+
+python -m train.report.figures runs/norms --show=gradient_norm,psf_norm \
+  --out=norms.png
 """
 
 from configs import arsam, published
@@ -19,4 +22,6 @@ PUBLISHED = {}  # the text gives no value
 
 
 def get_config(variant: str = 'resnet18-cifar100-sam'):
-  return arsam.config(train_config.pick_variant(variant, VARIANTS))
+  config = arsam.config(train_config.pick_variant(variant, VARIANTS))
+  config.measure_every = 100
+  return config

@@ -9,7 +9,7 @@ same authors that has Tiny-ImageNet.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from configs import published, settings
+from configs import dense, published, settings
 from train import config as train_config
 
 
@@ -41,18 +41,33 @@ _TINY = {  # paper: table 8
 }
 # paper: table 10, and appendix B.4; ESAM is not in that table.
 _QUANTIZED = Numbers(5e-3, 5e-4, 0.05, 0.5, _ESAM_RESNET)
+_DENSE = {
+  # paper: table 9; ESAM is not in it.
+  'simcc_hrnet': Numbers(1e-3, 1e-4, 0.05, 1.0, _ESAM_RESNET),
+  # Only ARSAM has these, without numbers. Learning rate and weight decay: their
+  # codes, see `configs/dense.py`; the radius: our choice, that of pose.
+  'pspnet': Numbers(0.01, 1e-4, 0.05, 1.0, _ESAM_RESNET),
+  'deeplabv3plus': Numbers(0.01, 1e-4, 0.05, 1.0, _ESAM_RESNET),
+}
 
 
 def numbers(row: published.Row) -> Numbers:
   """The hyperparameters of a row."""
   if settings.bits(row) is not None:
     return _QUANTIZED
+  if row.model in _DENSE:
+    return _DENSE[row.model]
   if row.model == 'mobilenet_v1':
     # On CIFAR-10 it is only the start of quantised runs: our choice, as on
     # Tiny-ImageNet.
     return _TINY[row.model]
   table = _TINY if row.dataset == 'tiny_imagenet' else _CIFAR
   return table[row.model]
+
+
+def batch_size(row: published.Row) -> int:
+  """The examples of a step; 128 in section 4.1 of the paper."""
+  return dense.BATCH_SIZES.get(row.model, 128)
 
 
 def config(row: published.Row, **changes: Any) -> train_config.Config:
@@ -76,7 +91,8 @@ def arguments(row: published.Row) -> dict[str, Any]:
   infobatch = {'share': 0.5, 'delta': 0.875}
   ausam = {
     'rho': rho,
-    # paper: section 4.1, or the table
+    # paper: section 4.1, or the table. Of quantised runs not given: our choice,
+    # the same.
     'keep': row.setting.get('keep') or 0.5,
     's_min': 0.1,  # paper: section 4.1
     's_max': numbers(row).s_max,
@@ -84,10 +100,12 @@ def arguments(row: published.Row) -> dict[str, Any]:
   }
   return {
     'sgd': {},
+    'adam': {},
     'sam': {'rho': rho},
     # k: paper, table 2; alpha: public ports; rho: our choice, that of SAM.
     'looksam': {'rho': rho, 'k': 5, 'alpha': 0.7},
-    'esam': dict(numbers(row).esam),
+    # The authors ran it by its released code (AUSAM: footnote 1 of table 2).
+    'esam': {**numbers(row).esam, 'variant': 'code'},
     # SAF's released code.
     'saf': {'lam': 0.3, 'tau': 5.0, 'epochs_ago': 3, 'start_epoch': 5},
     'ausam': ausam,
@@ -117,9 +135,14 @@ def training(
   """
   config = settings.start(row, arguments)
   settings.quantize(config, row)
+  config.batch_size = batch_size(row)
+  recipe = dense.RECIPES.get(config.task)
+  if recipe is not None:
+    recipe(config, row, numbers(row).learning_rate)
+    config.optimizer.weight_decay = numbers(row).weight_decay
+    return config
   # paper: section 4.1. Of quantised runs not given: our choice, the same.
   config.epochs = 200
-  config.batch_size = 128  # paper: section 4.1
   # paper: tables 7 and 8, the same for SGD, and section 4.1 for the cosine;
   # momentum: released code, train.py.
   settings.sgd(config, numbers(row).learning_rate, numbers(row).weight_decay)

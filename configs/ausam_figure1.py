@@ -4,10 +4,13 @@ python -m train --config=configs/ausam_figure1.py:resnet18-cifar100-ausam_1 \
   --workdir=runs/kept
 
 The cosine between the gradient of the kept examples and that of the batch,
-before and after the perturbation, is measured during these runs; figures 2 and
-3 are of the runs with AUSAM: the norm of the gradient, and the loss of the
-batch less that of the kept examples. AUSAM-1 samples by the last loss rise,
-AUSAM by the mean of all.
+before and after the perturbation, is measured during these runs, every 100
+steps (our choice); figures 2 and 3 are of the runs with AUSAM: the norm of the
+gradient, and the perturbed loss of the batch less that of the kept examples.
+AUSAM-1 samples by the last loss rise, AUSAM by the mean of all.
+
+python -m train.report.figures runs/kept --out=kept.png \
+  --show=chosen_cosine,chosen_perturbed_cosine,chosen_loss_difference
 """
 
 from configs import ausam, published
@@ -28,4 +31,6 @@ PUBLISHED = {}  # the text gives no value
 
 
 def get_config(variant: str = 'resnet18-cifar100-sam_random'):
-  return ausam.config(train_config.pick_variant(variant, VARIANTS))
+  config = ausam.config(train_config.pick_variant(variant, VARIANTS))
+  config.measure_every = 100
+  return config

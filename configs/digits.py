@@ -63,7 +63,7 @@ REFERENCES = {'sam_full': 1437, 'sam_noise': 1437, 'sam_db': 64}
 # Where SGD's 0.1 does not suit: what is preconditioned has the released code's.
 LEARNING_RATES = {'bsam': 0.5}
 
-# What `make demo` puts side by side.
+# What `make demo TASK=classification` puts side by side.
 DEMO = {
   'SGD': 'sgd',
   'SAM': 'sam',

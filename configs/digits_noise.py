@@ -38,6 +38,15 @@ VARIANTS = {
   'aesam': ('aesam', {'rho': RHO}),
 }
 
+# What `make demo` puts side by side.
+DEMO = {
+  'SGD': 'sgd',
+  'SAM': 'sam',
+  'ARSAM': 'arsam',
+  'AUSAM': 'ausam',
+  'ARSAM + AUSAM': 'arsam_ausam',
+}
+
 
 def get_config(variant: str = 'sam'):
   name, changes = train_config.pick_variant(variant, VARIANTS)

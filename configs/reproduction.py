@@ -49,10 +49,10 @@ method of the paper with SAM (F-ASAM with ASAM) in accuracy, in percentage
 points, and in speed, in percent; a range is over the rows of the table.
 *GPU-hours* are those of one seed of all runs on the GPU of ARSAM and AUSAM, an
 RTX 3090, from the published images per second. Where a row has no speed, it is
-taken to be that of SGD (one gradient) or SAM (two) on the same network and
-images in those papers: such hours are marked with ~. *n of m runs* says that
-the others have no speed to go by. *Run here* links to the results in this
-repository.
+taken to be that of the optimizer alone (one gradient) or SAM (two) on the same
+network and images in those papers: such hours are marked with ~. *n of m runs*
+says that the others have no speed to go by. *Run here* links to the results in
+this repository.
 """
 
 
@@ -66,7 +66,6 @@ def page() -> str:
     lines = [_table(paper, number) for number in published.tables(paper)]
     figures = [_figure(paper, n) for n in published.read(paper)['figures']]
     parts.append(_markdown(head, [*lines, *filter(None, figures)]))
-  parts.append(_unbuilt())
   return '\n'.join(parts)
 
 
@@ -84,20 +83,20 @@ def hours(row: published.Row, epochs: int) -> tuple[float | None, bool]:
   method, speed = settings.method_of(row), row.images_per_second
   borrowed = speed is None
   if borrowed and method not in _OTHER_BATCH:
-    like = 'sgd' if method in _ONE_GRADIENT else 'sam'
+    like = 'identity' if method in _ONE_GRADIENT else 'sam'
     speed = _speeds().get((row.model, row.dataset, like))
   if speed is None:
     return None, borrowed
   return epochs * settings.data_of(row).num_examples / speed / 3600, borrowed
 
 
-def _speeds() -> Mapping[tuple[str, str, str | None], float]:
+def _speeds() -> Mapping[tuple[str, str, str], float]:
   """Images per second by network, data set and method, of the authors."""
   found = {}
-  for paper, number in (('ausam', '2'), ('ausam', '3')):
+  for paper, number in (('ausam', '2'), ('ausam', '3'), ('arsam', '4')):
     for row in published.rows(paper, number):
       if row.images_per_second and not row.quoted_from:
-        key = (row.model, row.dataset, row.method)
+        key = (row.model, row.dataset, settings.method_of(row))
         found.setdefault(key, row.images_per_second)
   return found
 
@@ -106,9 +105,6 @@ def _table(paper: str, number: str) -> Sequence[str]:
   rows = published.rows(paper, number)
   what = published.read(paper)['tables'][number]['what']
   title = f'table {number}: {what}'
-  task = settings.OTHER_TASKS.get((paper, number))
-  if task is not None:
-    return ['-', title, claim(rows), f'{task} is not built yet', '-', 'no']
   file = index.module(paper, number)
   assert file is not None
   quoted = sum(row.quoted_from is not None for row in rows)
@@ -133,7 +129,7 @@ def _figure(paper: str, number: str) -> Sequence[str] | None:
   name = f'{paper}_figure{number}'
   count = str(len(file.VARIANTS))
   line = [f'`{name}`', f'figure {number}: {what}', trend, count]
-  return [*line, _hours(file), _results(name)]
+  return [*line, _hours(file), _drawn(name)]
 
 
 def claim(rows: Sequence[published.Row]) -> str:
@@ -188,23 +184,11 @@ def _results(name: str) -> str:
   return f'[yes](../results/{name}.md)' if path.exists() else 'no'
 
 
-def _unbuilt() -> str:
-  """The rows of the authors that no config trains, by the reason."""
-  why: dict[str, list[str]] = {}
-  for entry in index.entries():
-    if entry.why is not None and not entry.why.startswith('quoted'):
-      name = published.read(entry.paper)['paper']['name']
-      place = f'{name}, table {entry.table}'
-      why.setdefault(entry.why, []).append(place)
-  lines = ['## Not built yet', '']
-  for reason, places in why.items():
-    rows = {place: places.count(place) for place in places}
-    counted = (
-      f'{place} ({count} {"row" if count == 1 else "rows"})'
-      for place, count in rows.items()
-    )
-    lines.append(f'- {reason}: {"; ".join(counted)}')
-  return '\n'.join([*lines, ''])
+def _drawn(name: str) -> str:
+  """A link to the figures on the digits, if this one is among them."""
+  page = _ROOT / 'results' / 'figures.md'
+  drawn = page.exists() and f'`{name}`' in page.read_text('utf-8')
+  return '[on the digits](../results/figures.md)' if drawn else 'no'
 
 
 def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:

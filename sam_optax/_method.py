@@ -57,6 +57,8 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
     for_collectives: collectives -> the same method across devices; the hook
       that `parallel` uses.
     reads_logits: whether the aux of loss_fn must be a dict with 'logits'.
+    reads_losses: whether it compares the losses of single examples, each of
+      which must then be of its example alone.
     is_optimizer: whether the result is minus a whole step, to be followed by
       `optax.sgd(1.0)` and nothing else.
     is_parallel: whether `parallel` made it.
@@ -69,6 +71,7 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
   perturbed_params: Callable[..., Any]
   for_collectives: Callable[..., 'SharpnessAware']
   reads_logits: bool
+  reads_losses: bool
   is_optimizer: bool
   is_parallel: bool
   _value_and_grad: Any
@@ -88,6 +91,7 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
     perturbed_params: Any = None,
     for_collectives: Any = None,
     reads_logits=False,
+    reads_losses=False,
     is_optimizer=False,
     is_parallel=False,
   ):
@@ -100,6 +104,7 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
     self.perturbed_params = perturbed_params
     self.for_collectives = for_collectives
     self.reads_logits = reads_logits
+    self.reads_losses = reads_losses
     self.is_optimizer = is_optimizer
     self.is_parallel = is_parallel
     return self
@@ -372,4 +377,5 @@ def _from_parts(
     start_epoch=None if pruning is None else start_epoch,
     perturbed_params=perturbed_params,
     for_collectives=functools.partial(_from_parts, parts),
+    reads_losses=selection.reads_losses,
   )

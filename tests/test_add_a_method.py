@@ -1,4 +1,4 @@
-"""The four steps of "Add a method" in the README, with its example."""
+"""The four steps of docs/add-a-method.md, with its example."""
 
 import pathlib
 
@@ -10,10 +10,10 @@ import pytest
 import sam_optax
 from tests import (
   test_counting,
+  test_documents,
   test_interface,
   test_numerics,
   test_program,
-  test_readme,
   test_reductions,
   tiny_config,
 )
@@ -21,7 +21,8 @@ from tests.methods import METHODS, Number, Row
 from train import config as train_config
 from train.engine import loop
 
-README = pathlib.Path(__file__).parent.parent / 'README.md'
+ROOT = pathlib.Path(__file__).parent.parent
+PAGE = ROOT / 'docs' / 'add-a-method.md'
 NAME = 'corner_sam'
 
 
@@ -46,9 +47,8 @@ BATTERIES = [
 @pytest.fixture
 def toy(monkeypatch):
   # Steps 1 and 2: the part and the alias, exported.
-  section = README.read_text().partition('## Add a method')[2]
   namespace = {'jax': jax, 'jnp': jnp, 'optax': optax, 'sam_optax': sam_optax}
-  for block in test_readme.blocks(section, 'python'):
+  for block in test_documents.blocks(PAGE.read_text(), 'python'):
     exec(block, namespace)
   monkeypatch.setattr(sam_optax, NAME, namespace[NAME], raising=False)
   listed = {**sam_optax.METHODS, NAME: namespace[NAME]}

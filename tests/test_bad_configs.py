@@ -86,6 +86,17 @@ def test_another_model_or_method_drops_the_options_of_the_first():
   assert variants.load('tests/tiny_config.py', same).model.hidden == (16,)
 
 
+def test_none_takes_the_place_of_what_may_be_none():
+  config = train_config.default()
+  config.data.size, config.steps = 64, 3
+  given = ['--config.data.size=None', '--config.steps=None']
+  config = variants.overridden(config, given)
+  assert config.data.size is None and config.steps is None
+  assert variants.overridden(config, ['--config.steps=5']).steps == 5
+  with pytest.raises(ConfigError, match='epochs'):
+    variants.overridden(config, ['--config.epochs=None'])
+
+
 def test_a_number_takes_the_place_of_what_varies():
   config = train_config.default()
   rho = {'follows': 'steps', 'first': 0.1, 'last': 0.2}

@@ -21,6 +21,7 @@ COMMANDS = {
   'train.tools.demo': demo,
   'train.tools.contact_sheet': contact_sheet,
 }
+TAKE_KEYS = ('train', 'train.sweep', 'train.tools.contact_sheet')
 
 
 @pytest.mark.parametrize('name', COMMANDS)
@@ -33,7 +34,7 @@ def test_help_is_of_the_command_itself(name, capsys):
   assert f'Examples:\n  python -m {name}' in said
   usage, _, keys_of_config = said.partition('keys of the config:')
   assert len(usage.splitlines()) < 60
-  assert bool(keys_of_config) == (name in ('train', 'train.sweep'))
+  assert bool(keys_of_config) == (name in TAKE_KEYS)
   assert 'absl' not in said
   # Lines are cut as they are written, for a terminal.
   assert max(map(len, said.splitlines())) <= 80

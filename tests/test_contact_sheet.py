@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from tests import tiny_config
+from tests.words import in_three_beats
 from train.tools import contact_sheet
 
 
@@ -23,4 +26,67 @@ def test_a_data_set_that_is_not_there(tmp_path, capsys):
   given = ['--data=/no/such.npz', f'--workdir={tmp_path / "sheet"}']
   assert contact_sheet.main(given) == 1
   assert '/no/such.npz' in capsys.readouterr().err
+  assert not (tmp_path / 'sheet').exists()
+
+
+def test_the_images_of_a_config_are_spread_and_drawn_as_in_training(tmp_path):
+  images = np.full((12, 8, 8, 3), 40, np.uint8)
+  images[:, 2:6, 1:4, 0] = 200
+  labels = np.arange(12) // 4
+  images[..., 2] += np.arange(12, dtype=np.uint8)[:, None, None] * 10
+  path = tmp_path / 'set.npz'
+  np.savez(
+    path,
+    train_x=images,
+    train_y=labels,
+    test_x=images[::4],
+    test_y=labels[::4],
+    class_names=np.array(['ant', 'bee', 'cow']),
+  )
+  given = ['--config=tests/tiny_config.py', f'--config.data.name={path}']
+  given += ['--config.augment.flip=True', f'--workdir={tmp_path / "sheet"}']
+  assert contact_sheet.main([*given, '--images=3']) == 0
+  sheet = np.asarray(Image.open(tmp_path / 'sheet' / 'contact_sheet.png'))
+  pitch, width = 8 * 14 + 4 + 16, 8 * 14 + 4
+  assert sheet.shape == (3 * pitch + 16, 6 * width, 3)
+  mirrored = 0
+  for row, number in enumerate((0, 5, 11)):  # of three classes
+    cells = [
+      sheet[16 + row * pitch :, column * width :][: 8 * 14 : 14, : 8 * 14 : 14]
+      for column in range(6)
+    ]
+    np.testing.assert_array_equal(cells[0], images[number])
+    for cell in cells[1:]:  # not normalised any more
+      assert np.array_equal(cell, cells[0]) or np.array_equal(
+        cell, cells[0][:, ::-1]
+      )
+      mirrored += not np.array_equal(cell, cells[0])
+  assert 0 < mirrored < 15
+
+
+def test_a_streamed_config_is_cropped_as_in_training(tmp_path):
+  pixels = np.arange(20 * 30 * 3).reshape(20, 30, 3) % 256
+  for split in ('train', 'test'):
+    for name in 'ab':
+      (tmp_path / split / name).mkdir(parents=True)
+      image = Image.fromarray(pixels.astype(np.uint8))
+      image.save(tmp_path / split / name / '0.png')
+  config = tiny_config.get_config()
+  config.data.update({'name': str(tmp_path), 'size': 8, 'crop': 'inception'})
+  sheet = np.asarray(contact_sheet.draw_config(config, draws=2))
+  one, two = (sheet[16:128, left : left + 112] for left in (116, 232))
+  assert not np.array_equal(one, two)
+
+
+@pytest.mark.parametrize(
+  'given',
+  [
+    ['--config=tests/tiny_config.py', '--data=digits'],
+    ['--config.data.name=digits'],
+    ['--config=no.py'],
+  ],
+)
+def test_flags_that_cannot_be(given, tmp_path, capsys):
+  assert contact_sheet.main([*given, f'--workdir={tmp_path / "sheet"}']) == 1
+  in_three_beats(capsys.readouterr().err, 'Give')
   assert not (tmp_path / 'sheet').exists()

@@ -20,7 +20,6 @@ from tests.own_sets import (
   write_image,
   write_npz,
 )
-from train import checks
 from train.data import memory
 
 
@@ -41,19 +40,6 @@ def test_npz_is_read_as_it_was_written(tmp_path, shape):
     else:
       assert found.dtype == np.int32
     np.testing.assert_array_equal(found, expected[name])
-
-
-def test_the_first_images_are_kept(tmp_path):
-  path = write_npz(tmp_path)
-  whole, few = memory.load(path), memory.load(path, first=(4, 1))
-  for found, all_of_it, count in zip(
-    flat(few), flat(whole), (4, 4, 1, 1), strict=True
-  ):
-    np.testing.assert_array_equal(found, all_of_it[:count])
-  assert few.facts['num_classes'] == whole.facts['num_classes']
-  for first in ((0, 1), (7, 1), (4, 4), (4,)):
-    with pytest.raises(checks.DataError, match='It has 6 training and 3 test'):
-      memory.load(path, first=first)
 
 
 @pytest.mark.parametrize(

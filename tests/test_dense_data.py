@@ -11,8 +11,12 @@ import pytest
 from PIL import Image
 from scipy import io as matlab
 
+from train import config as train_config
 from train.checks import DataError
 from train.data import dense, mpii, voc
+from train.data import open as train_open
+from train.data.memory import Dataset
+from train.data.open import open_set
 
 MASK = np.array([[0, 1, 20], [255, 5, 0]], np.uint8)
 
@@ -232,5 +236,135 @@ def test_people_as_rows(tmp_path):
   assert set(dataset.fields) == set(mpii.People._fields)
   assert dataset.train['visible'].shape == (2, 16)
   files['images/b.jpg'] = _encoded(np.zeros((9, 9, 3), np.uint8), 'JPEG')
-  with pytest.raises(DataError, match='They have 2 sizes'):
+  with pytest.raises(DataError, match='They have 2 sizes.*Give data.size'):
     dense.pose(_write(tmp_path / 'b', files))
+
+
+def _options(path, **changes):
+  options = train_config.default().data
+  options.name = path
+  options.update(changes)
+  return options
+
+
+def _files_of_two_sizes():
+  files = _voc()
+  wide = np.full((1, 5, 3), 200, np.uint8)
+  files['JPEGImages/c.jpg'] = _encoded(wide, 'JPEG')
+  files['SegmentationClass/c.png'] = _encoded(wide[..., 0] // 50, 'PNG')
+  files['ImageSets/Segmentation/val.txt'] = b'c\n'
+  return files
+
+
+@pytest.mark.parametrize('place', [_write, _zipped])
+def test_masks_are_streamed_as_they_are_in_memory(tmp_path, place):
+  path = place(tmp_path, _files_of_two_sizes())
+  whole = open_set(_options(path))
+  streamed = open_set(_options(path, stream=True))
+  assert isinstance(whole, Dataset) and not isinstance(streamed, Dataset)
+  for name in ('image_shape', 'fields', 'num_examples', 'num_tested', 'facts'):
+    assert getattr(streamed, name) == getattr(whole, name), name
+  assert streamed.values('mask') is None
+  order = np.array([[1, 0], [0, 0]], np.int32)
+  for ids, rows in zip(order, streamed.train_batches(order, 0, 0), strict=True):
+    assert rows.keys() == whole.train.keys()
+    for name, found in rows.items():
+      np.testing.assert_array_equal(found, whole.train[name][ids], name)
+  (rows,) = streamed.test_batches(np.zeros((1, 1), np.int32))
+  np.testing.assert_array_equal(rows['mask'], whole.test['mask'])
+
+
+def test_large_sets_of_masks_are_streamed(tmp_path, monkeypatch):
+  path = _write(tmp_path, _voc())
+  assert isinstance(open_set(_options(path)), Dataset)
+  # Two images of the one list and one of the other, of 2x3 pixels.
+  monkeypatch.setattr(train_open, '_IN_MEMORY', 3 * 18 - 1)
+  assert not isinstance(open_set(_options(path)), Dataset)
+  for changes in ({'stream': False}, {'first': (1, 1)}):
+    assert isinstance(open_set(_options(path, **changes)), Dataset)
+
+
+def test_a_stream_is_another_one_where_a_file_is(tmp_path):
+  files = _voc()
+  first = open_set(_options(_write(tmp_path, files), stream=True)).digest()
+  assert open_set(_options(str(tmp_path), stream=True)).digest() == first
+  files['SegmentationClass/a.png'] = _encoded(MASK + 1 - MASK % 2, 'PNG')
+  other = open_set(_options(_write(tmp_path, files), stream=True)).digest()
+  assert other != first
+
+
+def _crowd(tmp_path):
+  """Two people of many pixels and of few, each joint a pixel of its colour."""
+  people, files = [], {}
+  for name, shape, scale in (
+    ('a', (90, 70), 0.1),
+    ('b', (40, 60), 0.3),
+  ):
+    rng = np.random.default_rng(len(people))
+    joints = rng.integers(10, 30, (16, 2))
+    pixels = np.zeros((*shape, 3), np.uint8)
+    for number, (x, y) in enumerate(joints[:3]):
+      pixels[y - 3 : y + 4, x - 3 : x + 4, number] = 255
+    files[f'images/{name}.jpg'] = _encoded(pixels, 'PNG')
+    people.append({
+      'image': f'{name}.jpg',
+      'joints': (joints + 1.0).tolist(),
+      'joints_vis': [1] * 16,
+      'center': [21.0, 21.0 - 15 * scale],
+      'scale': scale,
+      'head_size': 8.0,
+    })  # fmt: skip
+  for split in ('train', 'valid'):
+    files[f'annot/{split}.json'] = json.dumps(people).encode()
+  return _write(tmp_path, files)
+
+
+def test_people_are_cut_out_of_images_of_many_sizes(tmp_path):
+  path = _crowd(tmp_path)
+  with pytest.raises(DataError, match='They have 2 sizes'):
+    open_set(_options(path))
+  dataset = open_set(_options(path, size=32))
+  assert dataset.image_shape == (32, 32, 3)
+  side = dataset.row_shape[0]
+  assert 32 * 1.25 * 2**0.5 <= side < 32 * 1.25 * 2**0.5 + 1
+  assert dataset.facts == {'joints': 16, 'joint_names': mpii.JOINTS}
+  assert dataset.num_examples == 2
+  (rows,) = dataset.train_batches(np.array([[1, 0]]), 0, 0)
+  assert rows['image'].shape == (2, side, side, 3)
+  # The box lies in the middle, with what training can reach around it.
+  np.testing.assert_allclose(rows['center'], (side - 1) / 2, atol=1)
+  np.testing.assert_allclose(rows['side'], 32, rtol=0.05)
+  before = mpii.find(path, 'train').people
+  factor = rows['side'] / before.side[[1, 0]]
+  np.testing.assert_allclose(rows['head_size'], 8 * factor, rtol=1e-6)
+  distances = lambda x: np.linalg.norm(x[:, 1:] - x[:, :-1], axis=-1)
+  np.testing.assert_allclose(
+    distances(rows['joints']),
+    distances(before.joints[[1, 0]]) * factor[:, None],
+    rtol=1e-4,
+  )
+  # The first joints are still in the middle of what shows them.
+  grid = np.arange(side)
+  for pixels, joints in zip(rows['image'], rows['joints'], strict=True):
+    for number in range(3):
+      shown = pixels[..., number].astype(np.float64)
+      middle = [np.average(grid, weights=shown.sum(axis)) for axis in (0, 1)]
+      np.testing.assert_allclose(joints[number], middle, atol=0.1)
+
+
+@pytest.mark.parametrize(
+  ('layout', 'changes', 'message'),
+  [
+    ('voc', {'size': 8}, 'Leave out data.size, and give segmentation.crop'),
+    ('mpii', {'stream': True}, 'Give data.size, or leave out data.stream'),
+    ('mpii', {'stream': False, 'size': 8}, 'Leave out data.stream'),
+    ('mpii', {'size': 8, 'first': (1, 1)}, 'Leave out data.first'),
+    ('voc', {'stream': True, 'validation': 1}, 'Leave out data.validation'),
+  ],
+)
+def test_how_masks_and_people_cannot_be_read(
+  tmp_path, layout, changes, message
+):
+  path = _write(tmp_path, _voc()) if layout == 'voc' else _crowd(tmp_path)
+  with pytest.raises(DataError, match=message):
+    open_set(_options(path, **changes))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tests import abstract
 from train import models
 from train.models import layers, quantize, resize
 from train.models.backbones.hrnet import Fusion, HRNet
@@ -40,16 +41,6 @@ SMALL_HRNET = functools.partial(
 )
 
 
-def _abstract(build):
-  """A module that has shapes and no arrays."""
-  return nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0)))
-
-
-def _size(model):
-  params = nnx.state(model, nnx.Param)
-  return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
 def _with_head(backbone, head, **options):
   def build(rngs):
     base = backbone(rngs=rngs)
@@ -72,7 +63,7 @@ def _simcc(backbone, joints, image_shape, split):
 
 def _seeded(build):
   """A module whose parameters are all away from zero."""
-  graphdef, state = nnx.split(_abstract(build))
+  graphdef, state = nnx.split(abstract.module(build))
   rng = np.random.default_rng(0)
 
   def drawn(leaf):
@@ -99,8 +90,8 @@ def _backbone(name):
     'hrnet32': functools.partial(HRNet, (256, 256, 3)),
     'hrnet48': functools.partial(HRNet, (256, 256, 3), 48),
   }[name]
-  model = _abstract(build)
-  return model, _size(model)
+  model = abstract.module(build)
+  return model, abstract.size(model)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +118,7 @@ def test_the_published_networks_of_segmentation(head, options, stem, sizes):
   for backbone, size in zip(('resnet50', 'resnet101'), sizes, strict=True):
     base, base_size = _backbone(stem + backbone)
     build = functools.partial(head, base.feature_widths, 21, **options)
-    assert base_size + _size(_abstract(build)) == size
+    assert base_size + abstract.size(abstract.module(build)) == size
 
 
 @pytest.mark.parametrize(
@@ -160,7 +151,7 @@ def test_the_published_networks_of_pose(joints, shape, split, size):
   base, base_size = _backbone('hrnet32')
   widths, strides = base.feature_widths, base.feature_strides
   build = functools.partial(SimCC, widths, strides, joints, shape, split)
-  assert base_size + _size(_abstract(build)) == size
+  assert base_size + abstract.size(abstract.module(build)) == size
 
 
 @pytest.mark.parametrize('first_dilation', ['stage', 'previous'])
@@ -178,7 +169,7 @@ def test_an_output_stride_is_kept_by_dilation(
   build = functools.partial(
     SMALL, output_stride=output_stride, first_dilation=first_dilation
   )
-  model = _abstract(build)
+  model = abstract.module(build)
   assert model.feature_strides == strides
   assert model.feature_widths == (16, 24, 32, 48)
   features = jax.eval_shape(
@@ -199,14 +190,14 @@ def test_an_output_stride_is_kept_by_dilation(
     (8, 'previous'): [1, 1, 1, 1, 2],
   }[output_stride, first_dilation]
   assert dilations == expected
-  assert _size(model) == _size(_abstract(SMALL))
+  assert abstract.size(model) == abstract.size(abstract.module(SMALL))
 
 
 def test_later_blocks_of_a_dilated_stage_have_its_dilation():
   build = functools.partial(
     SMALL, blocks=(1, 1, 2, 2), output_stride=8, first_dilation='previous'
   )
-  model = _abstract(build)
+  model = abstract.module(build)
   dilations = [block.conv2.kernel_dilation for block in model.blocks]
   assert dilations == [1, 1, 1, 2, 2, 4]
 
@@ -234,7 +225,7 @@ def test_a_dilated_stage_sees_what_a_strided_one_sees():
 @pytest.mark.parametrize('output_stride', [2, 6, 64])
 def test_an_output_stride_that_cannot_be(output_stride):
   with pytest.raises(ValueError, match='any power of two between 4 and 32'):
-    _abstract(functools.partial(SMALL, output_stride=output_stride))
+    abstract.module(functools.partial(SMALL, output_stride=output_stride))
 
 
 def test_bilinear_has_both_conventions():
@@ -331,7 +322,7 @@ def test_a_decoder_has_one_dropout_for_each_convolution():
     SMALL, DeepLabV3Plus, num_classes=3, decoder_dropout=(0.5, 0.1)
   )
   with pytest.raises(ValueError, match='each convolution has one dropout'):
-    _abstract(build)
+    abstract.module(build)
 
 
 def test_simcc_gives_logits_for_each_bin():
@@ -383,7 +374,7 @@ def test_a_fusion_sums_what_the_branches_give():
   total = paths[1][0][0](xs[0]) + xs[1] + up(paths[1][2][0](xs[2]), 2)
   np.testing.assert_allclose(second, nnx.relu(total), rtol=1e-5, atol=1e-6)
   # Downwards by two: ReLU on the first convolution alone.
-  fusion = _abstract(functools.partial(Fusion, (2, 4, 8), 3))
+  fusion = abstract.module(functools.partial(Fusion, (2, 4, 8), 3))
   assert [layer.relu for layer in fusion.paths[2][0]] == [True, False]
   assert [layer.conv.out_features for layer in fusion.paths[2][0]] == [2, 8]
 
@@ -404,7 +395,7 @@ def test_a_fusion_sums_what_the_branches_give():
 )
 def test_what_cannot_be_built(build, message):
   with pytest.raises(ValueError, match=message):
-    _abstract(build)
+    abstract.module(build)
 
 
 def test_bfloat16_computes_and_logits_are_float32():

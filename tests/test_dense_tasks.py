@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests import dense_sets
 from train.augment.pipeline import IMAGENET_MEAN, IMAGENET_STD
-from train.data.memory import Dataset
 from train.tasks import metrics, pose, segmentation
 
 
@@ -17,32 +17,6 @@ class Maps(NamedTuple):
 
   logits: jax.Array
   auxiliary: Any = None
-
-
-def _scenes():
-  rng = np.random.default_rng(0)
-  masks = rng.integers(0, 4, (6, 3, 4)).astype(np.uint8)
-  masks = masks.repeat(4, 1).repeat(4, 2)
-  masks[:, :1] = 255
-  images = np.stack([masks * 40, masks * 30, 255 - masks], -1)
-  extent = np.tile(np.array([16, 12], np.int32), (6, 1))
-  rows = {'image': images, 'mask': masks, 'extent': extent}
-  return Dataset(rows, rows, {'num_classes': 4})
-
-
-def _people():
-  rng = np.random.default_rng(0)
-  joints = rng.uniform(8, 24, (5, 16, 2)).astype(np.float32)
-  visible = rng.random((5, 16)) < 0.8
-  rows = {
-    'image': rng.integers(0, 256, (5, 32, 32, 3)).astype(np.uint8),
-    'joints': joints,
-    'visible': visible,
-    'center': np.full((5, 2), 16, np.float32),
-    'side': np.full(5, 32, np.float32),
-    'head_size': np.full(5, 6, np.float32),
-  }
-  return Dataset(rows, rows, {'joints': 16})
 
 
 def _checked(task, dataset):
@@ -63,7 +37,7 @@ def _perfect(masks, num_classes=4):
 
 
 def test_segmentation_from_rows_to_scores():
-  dataset = _scenes()
+  dataset = dense_sets.scenes()
   task = segmentation.row(dataset, crop=9, rotation=10.0)
   rows, batch, test = _checked(task, dataset)
   assert task.outputs(dataset) == {'num_classes': 4}
@@ -103,7 +77,7 @@ def test_segmentation_from_rows_to_scores():
 
 
 def test_the_auxiliary_head_counts_in_training_alone():
-  dataset = _scenes()
+  dataset = dense_sets.scenes()
   task = segmentation.row(dataset, crop=9)
   _, batch, test = _checked(task, dataset)
   wrong = -_perfect(batch['mask'])
@@ -118,7 +92,7 @@ def test_the_auxiliary_head_counts_in_training_alone():
 @pytest.mark.parametrize('sigma', [None, 3.0])
 @pytest.mark.parametrize('flip_test', [False, True])
 def test_pose_from_rows_to_scores(sigma, flip_test):
-  dataset = _people()
+  dataset = dense_sets.people()
   task = pose.row(dataset, sigma=sigma, flip_test=flip_test)
   rows, batch, test = _checked(task, dataset)
   assert task.outputs(dataset) == {'joints': 16, 'split': 2}
@@ -163,7 +137,7 @@ def test_pose_from_rows_to_scores(sigma, flip_test):
 
 
 def test_a_mirrored_person_has_other_lefts_and_rights():
-  dataset = _people()
+  dataset = dense_sets.people()
   task = pose.row(dataset, scale=0.0, rotation=0.0)
   rows, batch, test = _checked(task, dataset)
   mirrored = np.asarray(batch['move'].mirrored)
@@ -186,8 +160,8 @@ def test_a_mirrored_person_has_other_lefts_and_rights():
 @pytest.mark.parametrize(
   ('build', 'dataset'),
   [
-    (lambda dataset: segmentation.row(dataset, crop=9), _scenes()),
-    (lambda dataset: pose.row(dataset, flip_test=False), _people()),
+    (lambda dataset: segmentation.row(dataset, crop=9), dense_sets.scenes()),
+    (lambda dataset: pose.row(dataset, flip_test=False), dense_sets.people()),
   ],
   ids=['segmentation', 'pose'],
 )
@@ -199,3 +173,50 @@ def test_the_fields_that_place_an_image_are_marked(build, dataset):
   for name, field in task.fields.items():
     filled = prepare({**rows, name: jnp.full_like(rows[name], field.fill)})
     assert np.array_equal(images, filled) != field.places_image, name
+
+
+def _by_pixel(images):
+  """What a network gives whose classes depend on each pixel alone."""
+  weights = jax.random.normal(jax.random.key(1), (3, 4))
+  return Maps(jnp.sin(4 * (images @ weights)))
+
+
+def _tested(network, **options):
+  dataset = dense_sets.scenes()
+  task = segmentation.row(dataset, crop=9, **options)
+  rows = {name: jnp.asarray(x) for name, x in dataset.test.items()}
+  batch = jax.jit(lambda rows: task.prepare(None, rows))(rows)
+  valid = jnp.array([1.0, 1, 1, 1, 1, 0])
+  sums = jax.jit(task.sums)(network(batch['image']), batch, valid)
+  sums = jax.tree.map(np.asarray, sums)
+  return len(batch['image']), sums, task.scores(sums)
+
+
+@pytest.mark.parametrize(
+  ('options', 'views'),
+  [
+    ({'window': 9}, 2 * 3),
+    ({'window': 9, 'flip_test': True}, 2 * 3 * 2),
+    ({'flip_test': True}, 2),
+    ({'window': 16, 'window_share': 0.5}, 1),
+  ],
+)
+def test_windows_and_whole_images_agree_where_they_must(options, views):
+  seen, expected, _ = _tested(_by_pixel)
+  assert seen == 6 and np.sum(expected['matrix'].any(0)) > 1
+  seen, sums, _ = _tested(_by_pixel, **options)
+  assert seen == 6 * views
+  np.testing.assert_array_equal(sums['matrix'], expected['matrix'])
+  np.testing.assert_allclose(sums['loss'], expected['loss'], rtol=1e-5)
+
+
+def test_windows_see_what_whole_images_do_not():
+  def by_mean(images):
+    found = _by_pixel(images).logits
+    return Maps(found - 2 * found.mean((1, 2), keepdims=True))
+
+  _, whole, _ = _tested(by_mean)
+  _, sums, scores = _tested(by_mean, window=9)
+  assert np.any(sums['matrix'] != whole['matrix'])
+  assert sums['matrix'].sum() == whole['matrix'].sum()
+  assert 0 <= scores['miou'] <= 1 and np.isfinite(scores['loss'])

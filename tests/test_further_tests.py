@@ -3,20 +3,23 @@
 import functools
 import json
 import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 
 from configs import published, rsam_table4
 from tests import tiny_config
-from train import run
+from tests.words import in_three_beats
+from train import run, tasks, workdir
 from train.checks import ConfigError, DataError
-from train.data import digits, tests
+from train.data import builders, digits, tests
 from train.data.open import open_set
-from train.engine import loop, testing
+from train.engine import loop, seen, testing
 from train.report import further, results
 from train.tasks import Score
 
@@ -181,10 +184,65 @@ def test_the_result_has_the_scores(folders, tmp_path, capsys):
   )
   config.steps = 2
   result = run.run(config, tmp_path / 'run', bar=False)
+  left = json.loads((tmp_path / 'run' / workdir.DATA).read_text())
+  assert list(left['tests']) == ['corrupted']
   saved = json.loads((tmp_path / 'run/result.json').read_text())
   assert saved['tests'] == result.further
   assert len(saved['tests']['corrupted']['parts']) == 3
   assert 'test accuracy, corrupted' in run.summary(result, tmp_path)
+
+
+def changed(path):
+  Image.fromarray(np.full((8, 8), 7, np.uint8)).save(path)
+
+
+def moved(path):
+  path.rename(path.parent.parent / '5' / path.name)
+
+
+def gone(path):
+  path.unlink()
+
+
+@pytest.mark.parametrize(
+  'change', [changed, moved, gone], ids=lambda x: x.__name__
+)
+def test_a_set_that_changed_has_another_digest(change, folders, tmp_path):
+  shutil.copytree(folders / 'some', tmp_path / 'some')
+  config = make_config(
+    same={'name': str(folders / 'same')}, some={'name': str(tmp_path / 'some')}
+  )
+  dataset = open_set(config.data)
+  task = tasks.create(config, dataset)
+  see = lambda: seen.see(
+    task, dataset, tests.open_tests(config.data, dataset)
+  ).record()
+  first = see()
+  assert list(first['tests']) == ['same', 'some'] and see() == first
+  (tmp_path / 'run').mkdir()
+  workdir.begin_data(tmp_path / 'run', first)
+  (tmp_path / 'run' / 'metrics.jsonl').write_text('')  # it has begun
+  workdir.check_data(tmp_path / 'run', first)
+  change(next((tmp_path / 'some' / '3').iterdir()))
+  other = see()
+  assert other['tests']['same'] == first['tests']['same']
+  assert other['digest'] == first['digest']
+  with pytest.raises(ConfigError, match='data.tests.some was another') as error:
+    workdir.check_data(tmp_path / 'run', other)
+  in_three_beats(str(error.value))
+
+
+def test_how_a_set_is_labelled_is_in_its_digest(folders, tmp_path):
+  path = tmp_path / 'mapped.json'
+  digests = set()
+  for table in ({'3': 3, '5': 5, '8': 8}, {'3': 8, '5': 5, '8': 3}):
+    path.write_text(json.dumps(table))
+    for classes in ('all', 'own'):
+      section = {'mapped': str(path), 'classes': classes}
+      config = make_config(some={'name': str(folders / 'some'), **section})
+      (one,) = tests.open_tests(config.data, open_set(config.data))
+      digests.add(one.digest())
+  assert len(digests) == 4
 
 
 def test_a_report_has_the_published_scores_of_the_sets():
@@ -248,3 +306,99 @@ def test_a_class_that_is_not_trained_is_refused(folders):
   facts = {'num_classes': 3, 'class_names': ('a', 'b', 'c')}
   with pytest.raises(DataError, match="class '3' is none of the 3"):
     tests.open_tests(config.data, dataset._replace(facts=facts))
+
+
+# -- A set of TFDS ------------------------------------------------------------
+
+
+class Several(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """The test digits with one label, or with any number of them."""
+
+  VERSION = tfds.core.Version('1.0.0')
+
+  def _info(self):
+    label = tfds.features.ClassLabel(num_classes=10)
+    return tfds.core.DatasetInfo(
+      builder=self,
+      features=tfds.features.FeaturesDict(
+        {
+          'image': tfds.features.Image(shape=(8, 8, 1)),
+          'label': label,
+          'real_label': tfds.features.Sequence(label),
+        }
+      ),
+      disable_shuffling=True,
+    )
+
+  def _split_generators(self, dl_manager):
+    del dl_manager
+    return {
+      'validation': self._generate_examples(range(40)),
+      'other': self._generate_examples(range(7)),
+    }
+
+  def _generate_examples(self, numbers):
+    found = digits.find().test
+    for number in numbers:
+      label = int(found.labels[number])
+      # None, the right one, or two others.
+      real = [[], [label], [(label + 1) % 10, (label + 2) % 10]][number % 3]
+      yield (
+        number,
+        {
+          'image': builders._png(found.images[number, ..., 0]),
+          'label': label,
+          'real_label': real,
+        },
+      )
+
+
+@pytest.fixture(scope='module')
+def prepared(tmp_path_factory):
+  where = str(tmp_path_factory.mktemp('tfds'))
+  tfds.disable_progress_bar()
+  builders.prepare(Several(data_dir=where))
+  return where
+
+
+def test_a_set_of_tfds_is_tested_on(trained, prepared, split):
+  program, state = trained
+  config = make_config(
+    one={'name': 'several'},
+    real={'name': 'several', 'label': 'real_label'},
+    other={'name': 'several', 'split': 'other'},
+  )
+  config.data.dir = prepared
+  opened = tests.open_tests(config.data, open_set(config.data))
+  # A set without the split `test` has `validation`.
+  sizes = {one.name: one.parts[0].size for one in opened}
+  assert sizes == {'one': 40, 'real': 40, 'other': 7}
+  found = testing.Testing(program.step, program.feed, opened).further_scores(
+    state
+  )
+  best = predict(program, state, split.images[:40]).argmax(-1)
+  right = best == split.labels[:40]
+  assert found['one']['accuracy'] == pytest.approx(right.mean(), abs=1e-6)
+  assert found['other']['accuracy'] == pytest.approx(right[:7].mean(), abs=1e-6)
+  number = np.arange(40)
+  ahead = (best - split.labels[:40]) % 10
+  real = np.where(number % 3 == 1, right, np.isin(ahead, (1, 2)))
+  expected = real[number % 3 > 0].mean()
+  assert found['real']['accuracy'] == pytest.approx(expected, abs=1e-6)
+  assert expected != pytest.approx(right.mean(), abs=0.05)
+
+
+@pytest.mark.parametrize(
+  ('section', 'match'),
+  [
+    ({'name': 'several', 'label': 'labels'}, 'lacks labels'),
+    ({'name': 'several', 'split': 'test'}, 'lacks test'),
+    ({'name': 'severall'}, 'no such data set'),
+    ({'name': 'several', 'labels': 'real.json'}, 'go by the names of files'),
+  ],
+)
+def test_mistakes_in_a_set_of_tfds(section, match, prepared):
+  config = make_config(one=section)
+  config.data.dir = prepared
+  with pytest.raises(DataError, match=match):
+    tests.open_tests(config.data, open_set(config.data))

@@ -7,6 +7,7 @@ import pytest
 from tests import driving
 from tests.given import (
   WITH_TABLE,
+  every_method,
   every_route,
   refused,
   traced,
@@ -52,6 +53,31 @@ def test_each_example_has_a_loss(name):
       method(name),
       loss_fn=lambda p, batch: (driving.fit(p, batch)[0][:3], None),
     )
+
+
+@pytest.mark.parametrize(
+  'name',
+  [n for n, r in METHODS.items() if r.needs_examples and not r.another_loss],
+)
+def test_a_method_says_whether_it_compares_losses(name):
+  """By whether it takes losses that are not one for each example."""
+  refuses = False
+  try:
+    traced(
+      method(name),
+      loss_fn=lambda p, batch: (driving.fit(p, batch)[0][:3], None),
+    )
+  except ValueError as error:
+    refuses = 'losses for 8 examples' in str(error)
+    assert refuses, error
+  assert method(name).reads_losses == refuses
+
+
+@every_method
+def test_a_method_that_sees_no_examples_compares_none(name):
+  row = METHODS[name]
+  if not row.needs_examples or row.another_loss:
+    assert not method(name).reads_losses
 
 
 @pytest.mark.parametrize(

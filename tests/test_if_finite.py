@@ -110,6 +110,7 @@ def test_the_other_functions_of_a_method_are_kept():
   for name in METHODS:
     made = sam_optax.if_finite(method(name))
     assert made.reads_logits == method(name).reads_logits
+    assert made.reads_losses == method(name).reads_losses
     assert made.is_optimizer == method(name).is_optimizer
     assert made.plan is None  # a skipped step is taken again
     for function in ('first_pass', 'start_epoch'):

@@ -198,6 +198,7 @@ def test_a_copy_works_too(name):
     assert vars(other).keys() == vars(made).keys()
     assert (other.value_and_grad is None) == (made.value_and_grad is None)
     assert other.reads_logits == made.reads_logits
+    assert other.reads_losses == made.reads_losses
   replaced = made._replace(init=len)
   assert replaced.init is len and replaced[1] is made[1]
   assert vars(replaced) == vars(made)

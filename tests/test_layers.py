@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 # not know each other.
 LAYERS = (
   ('prepare',),  # the command's name, and nothing else
-  ('__main__', 'predict', 'tools'),
+  ('__main__', 'look', 'predict', 'tools'),
   ('sweep',),
   ('report',),
   ('run',),

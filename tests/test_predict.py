@@ -195,27 +195,32 @@ def test_images_are_resized_as_the_run_did(pictures, tmp_path):
 
 REFUSED = {
   'no images': (['--workdir=kept'], 'Given no images'),
-  'no such image': (['--workdir=kept', 'no.png'], 'no such file or folder'),
-  'empty folder': (['--workdir=kept', 'empty'], 'has no .png'),
   'no such run': (['--workdir=no', 'images'], 'There is no such folder'),
   'no model': (['--workdir=images', 'images'], 'holds no model/model.json'),
+  'an empty run': (['--workdir=empty', 'images'], 'holds no model/model.json'),
+  'a file': (['--workdir=text.png', 'images'], 'There is no such folder'),
   'no folder': (['--workdir=', 'images'], 'names no folder'),
-  'no image': (['--workdir=kept', 'text.png'], 'not a whole image'),
-  'half an image': (['--workdir=kept', 'half.png'], 'not a whole image'),
-  'a large image': (['--workdir=kept', 'large.png'], '--resize'),
-  'a grey image': (['--workdir=kept', 'grey.png'], '--resize'),
-  '16 bits': (['--workdir=kept', 'deep.png'], 'only images of 8 bits'),
+}
+BAD_FILES = {
+  'no.png': 'no such file or folder',
+  'empty': 'a folder without .png',
+  'text.png': 'not a whole image',
+  'nothing.png': 'not a whole image',
+  'half.png': 'not a whole image',
+  'large.png': '--resize',
+  'grey.png': '--resize',
+  'deep.png': 'only images of 8 bits',
+  'gone.png': 'not a whole image',
 }
 
 
-@pytest.mark.parametrize('case', REFUSED)
-def test_what_cannot_be_predicted_is_refused(
-  case, pictures, monkeypatch, capsys
-):
-  top, _ = pictures
-  monkeypatch.chdir(top)
+@pytest.fixture
+def bad_files(pictures, monkeypatch):
+  """Goes to a folder of files that are no images of the model."""
+  monkeypatch.chdir(pictures[0])
   pathlib.Path('empty').mkdir(exist_ok=True)
   pathlib.Path('text.png').write_text('no image')
+  pathlib.Path('nothing.png').write_bytes(b'')
   Image.fromarray(np.zeros((9, 8, 3), np.uint8)).save('large.png')
   Image.fromarray(np.zeros((8, 8), np.uint8)).save('grey.png')
   Image.fromarray(np.zeros((8, 8), np.uint16)).save('deep.png')
@@ -223,6 +228,12 @@ def test_what_cannot_be_predicted_is_refused(
   Image.fromarray(noise).save('half.png')
   content = pathlib.Path('half.png').read_bytes()
   pathlib.Path('half.png').write_bytes(content[: len(content) // 2])
+  if not os.path.lexists('gone.png'):
+    pathlib.Path('gone.png').symlink_to('nowhere')
+
+
+@pytest.mark.parametrize('case', REFUSED)
+def test_what_cannot_be_predicted_is_refused(case, bad_files, capsys):
   arguments, expected = REFUSED[case]
   assert predict.main(arguments) == 1
   said, error = capsys.readouterr()
@@ -230,6 +241,35 @@ def test_what_cannot_be_predicted_is_refused(
   assert error.startswith('error: ') and expected in error
   # Given, why not, what would work; in one line.
   assert error.count('. ') >= 2 and error.count('\n') == 1
+
+
+def test_a_bad_file_is_reported_and_the_others_continue(bad_files, capsys):
+  good = predict.find(['images'])
+  given = [good[0]]
+  for name in BAD_FILES:
+    given += [name, good[1]]
+  assert predict.main(['--workdir=kept', *given]) == 1
+  said, error = capsys.readouterr()
+  lines = [json.loads(line) for line in said.splitlines()]
+  assert [line['file'] for line in lines] == given
+  for line in lines:
+    name = line['file']
+    if name in BAD_FILES:
+      assert set(line) == {'file', 'error'}
+      assert BAD_FILES[name] in line['error'] and name in line['error']
+      assert line['error'].count('. ') >= 2
+    else:  # as if it were alone
+      assert [line] == [x for x in lines[:3] if x['file'] == name][:1]
+  wrong = [f'error: {x["error"]}' for x in lines if 'error' in x]
+  assert error.splitlines() == wrong
+  assert predict.main(['--workdir=kept', good[0]]) == 0
+  assert json.loads(capsys.readouterr().out) == lines[0]
+
+
+def test_a_name_that_is_no_text_is_shown(bad_files, capsys):
+  name = 'no\udcff.png'
+  assert predict.main(['--workdir=kept', name]) == 1
+  assert json.loads(capsys.readouterr().out)['file'] == name
 
 
 def cut(folder):

@@ -465,7 +465,14 @@ def test_the_demo_prints_a_table_and_draws_a_picture(tmp_path):
   rows = [line for line in done.stdout.splitlines() if line.startswith('| ')]
   labels = [row.split('|')[1].strip() for row in rows]
   assert labels == ['method', 'SGD', 'ARSAM']
-  assert (tmp_path / 'table.md').read_text().strip() in done.stdout
+  table, said = (tmp_path / 'table.md').read_text().strip().rsplit('\n\n', 1)
+  assert table in done.stdout
+  assert said.startswith(
+    'With 60 % of the training labels drawn at random, SGD'
+  )
+  for sentence in said.split('. '):
+    assert sentence.rstrip('.') in done.stdout
+  assert 'Next, ' in done.stdout and 'make demo TASK=' in done.stdout
   assert (tmp_path / 'demo.png').read_bytes().startswith(b'\x89PNG')
   assert not list(tmp_path.rglob('checkpoints'))
 

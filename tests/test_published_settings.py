@@ -23,13 +23,16 @@ EXPERIMENTS = {
   'arsam': {
     **dict.fromkeys('123', ('cifar',)),
     '5': ('label_noise', 'cifar'),
+    '4': ('pose',),
     '6': ('tiny_imagenet',),
+    '7': ('segmentation',),
     '8': ('quantization',),
   },
   'ausam': {
     **dict.fromkeys('127', ('cifar',)),
     **dict.fromkeys('38', ('tiny_imagenet',)),
     '4': ('data_pruning', 'cifar'),
+    **dict.fromkeys('59', ('pose',)),
     **dict.fromkeys(('6', '10'), ('quantization',)),
   },
   'fsam': {
@@ -68,6 +71,9 @@ NO_NUMBER = {
   'remark',
   'start',
   'images',
+  'samples',
+  'classes',
+  'annotations',
   'noise',
   'noise_percent',
   'gamma',
@@ -121,7 +127,9 @@ FIELDS = {
   'base_optimizer': base_optimizer,
   'resolution': side,
   'noise_percent': lambda config: 100 * config.data.label_noise,
-  'noise': lambda config: {'all': 'symmetric'}[config.data.noise_over],
+  'noise': lambda config: {('all', 'exact'): 'symmetric'}[
+    config.data.noise_over, config.data.noise_count
+  ],
   'mixup': lambda config: config.augment.mixup > 0,
   'randaugment': lambda config: config.augment.randaugment_layers > 0,
   'first_convolution': lambda config: {
@@ -199,6 +207,7 @@ OPTIMIZERS = {
   'sgd': ('sgd', None),
   'sgd_momentum': ('sgd', 0.9),
   'rmsprop': ('rmsprop', None),
+  'adam': ('adam', None),
   'adamw': ('adamw', None),
 }
 
@@ -237,27 +246,27 @@ def test_how_much_was_compared():
     compared.update(list(expected(entry[0], entry[1], read(entry)[0])))
   # So that no field drops out unseen.
   assert compared == {
-    'rho': 121,
+    'rho': 125,
     'lambda': 13,
     'sigma': 22,
     'alpha': 25,
-    'M': 27,
-    'beta': 27,
-    'horizon': 27,
-    'keep': 43,
-    's_min': 42,
-    's_max': 42,
+    'M': 30,
+    'beta': 30,
+    'horizon': 30,
+    'keep': 45,
+    's_min': 44,
+    's_max': 44,
     'k': 20,
     'loss': 2,
     'epochs': 343,
-    'batch_size': 295,
-    'learning_rate': 177,
+    'batch_size': 304,
+    'learning_rate': 183,
     'peak_learning_rate': 20,
-    'weight_decay': 177,
+    'weight_decay': 183,
     'momentum': 64,
     'schedule': 244,
-    'base_optimizer': 107,
-    'resolution': 72,
+    'base_optimizer': 113,
+    'resolution': 81,
     'noise_percent': 36,
     'noise': 36,
     'mixup': 12,
@@ -278,6 +287,7 @@ def test_a_config_trains_the_network_and_the_set_of_its_row(paper):
     'imagenet': 'imagenet2012',
     'stanford_cars': 'cars196',
     'flowers102': 'oxford_flowers102',
+    'voc2012': 'VOCdevkit/VOC2012',
   }
   networks = {
     'resnet18': ('resnet', (2, 2, 2, 2)),
@@ -289,6 +299,9 @@ def test_a_config_trains_the_network_and_the_set_of_its_row(paper):
     'vit_b16': ('vit', None),
     'vit_s16': ('vit', None),
     'deit_s': ('vit', None),
+    'pspnet': ('pspnet', (3, 4, 23, 3)),
+    'deeplabv3plus': ('deeplabv3plus', (3, 4, 6, 3)),
+    'simcc_hrnet': ('simcc_hrnet', None),
   }
   for entry in (entry for entry in TRAINED if entry[0] == paper):
     row, config = read(entry)
@@ -336,17 +349,14 @@ def test_the_index_has_every_row_once():
   ]
 
 
-def test_a_row_without_a_config_says_why():
-  tasks = collections.Counter()
+def test_only_quoted_rows_have_no_config():
   for line in entries():
     assert set(line) == {'paper', 'table', 'row', 'config', 'why'}
     assert (line['config'] is None) == bool(line['why'])
     row = PAPERS[line['paper']]['tables'][line['table']]['rows'][line['row']]
+    assert (line['config'] is None) == bool(row['quoted_from'])
     if row['quoted_from']:
       assert line['why'].endswith(row['quoted_from'])
-    elif line['why']:
-      tasks[line['why'].partition(':')[0]] += 1
-  assert set(tasks) <= {'task not built yet'}
 
 
 def test_every_variant_of_a_table_is_in_the_index():

@@ -9,6 +9,7 @@ import pytest
 
 from tests import tiny_config
 from train import config as train_config
+from train import tasks
 from train.augment import mixup, pipeline
 from train.data import memory
 from train.engine import feed, loop
@@ -138,6 +139,47 @@ def test_label_noise_is_uniform_over_its_classes(over, wrong):
   full_batch = noise(labels, ids, share=1.0, over=over)
   kept = 0.25 if over == 'all' else 0.0
   assert np.mean(full_batch == 2) == pytest.approx(kept, abs=0.03)
+
+
+@pytest.mark.parametrize(('over', 'wrong'), [('all', 0.3), ('wrong', 0.4)])
+def test_the_number_of_replaced_labels_is_exact_or_random(over, wrong):
+  ids = np.arange(4000, dtype=np.int32)
+  labels = ids % CLASSES
+  replaced = label_noise.exactly(4000, 0.4, seed=5)
+  assert replaced.sum() == 1600
+  options = {'num_classes': CLASSES, 'share': 0.4, 'seed': 5, 'over': over}
+  exact = np.asarray(noisy(labels, ids, replaced=replaced, **options))
+  changed = exact != labels
+  assert not np.any(changed & ~replaced)
+  # Those of the released code of F-SAM may be drawn the true class again.
+  expected = 1600 if over == 'wrong' else pytest.approx(1200, abs=90)
+  assert changed.sum() == expected
+  random = np.asarray(noisy(labels, ids, **options))
+  assert (random != labels).sum() == pytest.approx(4000 * wrong, abs=125)
+  assert (random != labels).sum() != changed.sum()
+  # Another seed chooses others; the batch does not matter.
+  assert np.any(label_noise.exactly(4000, 0.4) != replaced)
+  part = noisy(labels[70:90], ids[70:90], replaced=replaced, **options)
+  np.testing.assert_array_equal(part, exact[70:90])
+
+
+def test_a_config_has_either_number_of_wrong_labels():
+  dataset = make_dataset()
+  changes = {'data.label_noise': 0.5, 'data.noise_over': 'wrong'}
+  ids = np.arange(24, dtype=np.int32)
+  rows = {name: x[ids] for name, x in dataset.train.items()} | {'id': ids}
+  counts = set()
+  for seed in range(5):
+    for count in ('random', 'exact'):
+      config = make_config(
+        {**changes, 'data.noise_seed': seed, 'data.noise_count': count}
+      )
+      task = tasks.create(config, dataset)
+      found = task.prepare(jax.random.key(0), rows)['target']
+      wrong = np.argmax(found, axis=-1) != rows['label']
+      counts.add((count, int(wrong.sum())))
+  assert {number for count, number in counts if count == 'exact'} == {12}
+  assert len(counts) > 2  # and of the others, several
 
 
 def test_an_example_has_one_noisy_label():
@@ -311,6 +353,7 @@ BAD = [
   ({'smoothing_over': 'al'}, "Did you mean 'all'"),
   ({'smoothing_over': 'each'}, "loss='sigmoid'"),
   ({'data.label_noise': 1.5}, 'data.label_noise=1.5'),
+  ({'data.noise_count': 'some'}, 'random, exact'),
   ({'data.noise_over': 'some'}, 'all, wrong'),
   ({'ema_decay': 1.0}, 'below 1'),
   ({'optimizer.clip': 0.0}, 'above 0'),

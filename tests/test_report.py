@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests import tiny_config
+from tests.words import in_three_beats, snapshot
 from train import workdir
 from train.report import __main__ as command
 from train.report import curves, document, results
@@ -88,7 +89,7 @@ def test_the_table_is_of_means_and_medians(folder):
   head, a, b = cells(text)
   assert head == [
     *('method', 'seeds', 'test accuracy', 'gradients/step'),
-    *('SAM steps', 'images/s', 'relative speed'),
+    *('SAM steps', 'images/s', 'speed relative to a'),
   ]
   assert a == ['a', '3', '80.00 % ± 10.00', '1.50', '50 %', '240', '1.00']
   assert b == [
@@ -133,7 +134,7 @@ def test_published_speeds_and_quoted_rows(folder):
   found, names = results.read(folder), results.names_in(module)
   head, b, c, a = cells(document.text(found, names))
   # The order of the paper; speeds are relative to the authors' own 100 %.
-  assert head[-2:] == ['relative speed', 'published speed']
+  assert head[-2:] == ['speed relative to a', 'published speed']
   assert (a[0], a[-2:]) == ('a', ['1.00', '1.00'])
   assert (b[0], b[-2:]) == ('b', ['0.50', '0.50'])
   assert c == [
@@ -253,10 +254,34 @@ def test_the_command_reads_a_sweep_or_single_runs(folder, tmp_path, capsys):
   assert (out / 'curves.png').read_bytes().startswith(b'\x89PNG')
 
 
-def test_a_folder_without_runs_is_refused(tmp_path, capsys):
-  assert command.main([str(tmp_path)]) == 1
-  assert 'There is no run in it' in capsys.readouterr().err
-  assert command.main([str(tmp_path / 'none')]) == 1
+@pytest.mark.parametrize(
+  ('given', 'expected'),
+  [
+    ('none', 'There is no such folder'),
+    ('empty', 'There is no run in it'),
+    ('file', 'It is a file'),
+    ('a/0/model', 'There is no run in it'),
+  ],
+)
+@pytest.mark.parametrize('others', [[], ['a']])
+def test_a_folder_without_runs_is_refused(
+  given, expected, others, folder, capsys
+):
+  (folder / 'empty').mkdir()
+  (folder / 'file').write_text('')
+  (folder / 'a' / '0' / 'model').mkdir()
+  before = snapshot(folder)
+  # Also beside one that has runs: its rows would be missed.
+  assert command.main([str(folder / x) for x in (*others, given)]) == 1
+  in_three_beats(capsys.readouterr().err, expected, str(folder / given))
+  assert snapshot(folder) == before
+
+
+def test_a_report_does_not_go_into_a_file(folder, capsys):
+  (folder / 'file').write_text('mine')
+  assert command.main([str(folder), f'--workdir={folder / "file"}']) == 1
+  in_three_beats(capsys.readouterr().err, 'It is a file')
+  assert (folder / 'file').read_text() == 'mine'
 
 
 def test_runs_of_several_tasks_are_refused(folder, capsys):

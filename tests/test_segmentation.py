@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from train.tasks import metrics, segmentation
+from train.tasks import metrics, segmentation, windows
 
 
 def _batch():
@@ -85,12 +85,12 @@ def test_the_auxiliary_loss_is_added():
 
 def test_windows_cover_an_axis():
   # The published evaluation: 473 of 512, moved by two thirds.
-  assert segmentation.window_starts(512, 473) == [0, 39]
-  assert segmentation.window_starts(473, 473) == [0]
-  assert segmentation.window_starts(20, 9) == [0, 6, 11]
+  assert windows.starts(512, 473) == [0, 39]
+  assert windows.starts(473, 473) == [0]
+  assert windows.starts(20, 9) == [0, 6, 11]
   for share in (0.0, 1.5):
     with pytest.raises(ValueError, match='above 0 and up to 1'):
-      segmentation.window_starts(20, 9, share)
+      windows.starts(20, 9, share)
 
 
 @pytest.mark.parametrize('shape', [(9, 9), (14, 20), (5, 12), (6, 7)])
@@ -101,7 +101,7 @@ def test_windows_of_a_network_that_sees_pixels_alone_agree_with_it(
   images = jax.random.normal(jax.random.key(0), (2, *shape, 3))
   weights = jax.random.normal(jax.random.key(1), (3, 4))
   score = lambda x: x @ weights
-  found = segmentation.sliding_scores(score, images, 9, mirror=mirror)
+  found = windows.scores(score, images, 9, mirror=mirror)
   np.testing.assert_allclose(
     found, jax.nn.softmax(score(images)), rtol=1e-4, atol=1e-6
   )
@@ -112,10 +112,37 @@ def test_a_mirrored_window_is_mirrored_back():
   # It says the column and so differs for the mirror image.
   column = jnp.arange(4.0).reshape(1, 1, 4, 1)
   score = lambda x: jnp.concatenate([column * (1 + x), 0 * x], -1)
-  found = segmentation.sliding_scores(score, images, 4)
+  found = windows.scores(score, images, 4)
   straight = jax.nn.softmax(score(images))
   other = jax.nn.softmax(score(images[:, :, ::-1]))[:, :, ::-1]
   np.testing.assert_allclose(found, (straight + other) / 2, rtol=1e-6)
+
+
+def test_windows_that_overlap_are_averaged():
+  # Each window says its own number, the order of the windows in the batch.
+  shape, window = (3, 5), 3
+  plan = windows.plan(shape, window, 2 / 3, mirror=False)
+  assert plan.places == ((0, 0), (0, 2))
+  images = jnp.zeros((2, *shape, 1))
+  assert windows.cut(plan, images).shape == (4, 3, 3, 1)
+  # Of the first image 0.5 and 0.9, of the second 0.2 and 0.4.
+  shares = jnp.array([0.5, 0.2, 0.9, 0.4]).reshape(4, 1, 1, 1)
+  logits = jnp.log(jnp.concatenate([shares, 1 - shares], -1))
+  found = windows.merge(plan, jnp.broadcast_to(logits, (4, 3, 3, 2)))
+  expected = np.array([[0.5, 0.5, 0.7, 0.9, 0.9], [0.2, 0.2, 0.3, 0.4, 0.4]])
+  np.testing.assert_allclose(
+    found[..., 0], expected[:, None].repeat(3, 1), rtol=1e-6
+  )
+  np.testing.assert_allclose(found.sum(-1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [({'window': 0}, 'None for whole images'), ({'share': 2.0}, 'gaps')],
+)
+def test_windows_that_cannot_be(changes, message):
+  with pytest.raises(ValueError, match=message):
+    windows.plan((4, 4), **{'window': 2, **changes})
 
 
 def test_predictions_are_scored_over_the_whole_set():

@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from flax import nnx
 from safetensors import numpy as safetensors
 
 from train import models
+from train.models import quantize
 from train.models.backbones.hrnet import HRNet
 from train.models.weights.torch import load_torch
 
@@ -302,3 +304,126 @@ def test_a_model_of_other_names_is_refused(save):
   model = models.MLP(5, SHAPE, rngs=nnx.Rngs(0))
   with pytest.raises(ValueError, match='Give a ResNet or an HRNet'):
     load_torch(model, save(_resnet_tensors()))
+
+
+SMALL_RESNET = {
+  'widths': (4, 6),
+  'blocks': (1, 2),
+  'stem': 'imagenet',
+  'output_stride': 8,
+  'head_width': 4,
+}
+SMALL_HRNET = {
+  'width': 4,
+  'modules': (1, 2, 1),
+  'blocks': 1,
+  'stem_width': 4,
+  'stem_blocks': 2,
+}
+
+
+@pytest.mark.parametrize(
+  ('name', 'outputs', 'options', 'shape', 'tensors', 'forward'),
+  [
+    (
+      'pspnet',
+      {'num_classes': 3},
+      {**SMALL_RESNET, 'auxiliary_width': 4},
+      SHAPE,
+      _resnet_tensors,
+      _resnet_forward,
+    ),
+    (
+      'deeplabv3plus',
+      {'num_classes': 3},
+      {**SMALL_RESNET, 'rates': (1, 2)},
+      SHAPE,
+      _resnet_tensors,
+      _resnet_forward,
+    ),
+    (
+      'simcc_hrnet',
+      {'joints': 5, 'split': 2},
+      SMALL_HRNET,
+      (32, 64, 3),
+      _hrnet_tensors,
+      lambda images: (_hrnet_forward(images),),
+    ),
+  ],
+  ids=['pspnet', 'deeplabv3plus', 'simcc_hrnet'],
+)
+def test_a_dense_network_starts_from_a_file_of_its_backbone(
+  name, outputs, options, shape, tensors, forward, save, capsys
+):
+  create = functools.partial(
+    models.create, name, image_shape=shape, seed=0, **outputs, **options
+  )
+  path = save(tensors())
+  model, fresh = create(pretrained=path), create()
+  images, nchw = _images(shape)
+  model.eval()
+  features = model.backbone.features(jnp.asarray(images))
+  for found, expected in zip(features, forward(nchw), strict=False):
+    expected = expected.transpose(0, 2, 3, 1)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+  for found, expected in zip(
+    jax.tree.leaves(nnx.state(model.head, nnx.Param)),
+    jax.tree.leaves(nnx.state(fresh.head, nnx.Param)),
+    strict=True,
+  ):
+    np.testing.assert_array_equal(found, expected)
+  # What is left out is said once, however often the network is built.
+  create(pretrained=path)
+  (line,) = capsys.readouterr().err.splitlines()
+  head = 'fc' if 'resnet' in tensors.__name__ else 'final_layer'
+  assert line.startswith(f'weights: {path}, without {head}.bias, ')
+
+
+def test_a_classifier_starts_from_a_file_with_its_head(save, capsys):
+  model = models.create(
+    'resnet',
+    num_classes=5,
+    image_shape=SHAPE,
+    seed=0,
+    block='bottleneck',
+    pretrained=save(_resnet_tensors()),
+    widths=(4, 6),
+    blocks=(1, 2),
+    stem='imagenet',
+  )
+  model.eval()
+  images, nchw = _images(SHAPE)
+  logits = _resnet_forward(nchw)[-1]
+  found = model(jnp.asarray(images))
+  np.testing.assert_allclose(found, logits, rtol=1e-3, atol=1e-4)
+  assert not capsys.readouterr().err
+
+
+def test_a_quantised_network_keeps_its_steps(save):
+  options = {'num_classes': 5, 'image_shape': SHAPE, 'seed': 0}
+  options |= {'widths': (4, 6), 'blocks': (1, 2), 'block': 'bottleneck'}
+  model = models.create(
+    'resnet',
+    **options,
+    stem='imagenet',
+    pretrained=save(_resnet_tensors()),
+    quantize=quantize.read({'weights': 4, 'activations': 4}),
+  )
+  np.testing.assert_allclose(
+    model.stem_conv.kernel[...],
+    _resnet_tensors()['conv1.weight'].transpose(2, 3, 1, 0),
+    rtol=1e-6,
+  )
+  steps = jax.tree.leaves(nnx.state(model, quantize.StepSize))
+  assert len(steps) == 2 * 13  # twelve convolutions and the head
+
+
+def test_a_network_whose_names_are_not_known(save):
+  with pytest.raises(ValueError, match='use a model with one of HRNet, ResNet'):
+    models.create(
+      'mlp',
+      num_classes=5,
+      image_shape=SHAPE,
+      seed=0,
+      pretrained=save(_resnet_tensors()),
+    )

@@ -43,6 +43,12 @@ def default() -> Config:
       'test_batch_size': 500,
       'eval_every': 1,  # epochs
       'log_every': 10,  # steps
+      # Test images that are drawn with what is predicted for them, for
+      # predictions.png and TensorBoard; 0 for none.
+      'pictures': 8,
+      # Steps, 0 for none: norms and cosines that cost gradients of their own,
+      # see train/engine/measure.py.
+      'measure_every': 0,
       # Steps, 0 for none; and how many of the last checkpoints stay.
       'checkpoint': {'every': 500, 'keep': 2},
       # Who takes the branches: 'host' picks a compiled step, 'device' runs
@@ -64,8 +70,12 @@ def default() -> Config:
         # Only the first so many training and test images: (5000, 2000). A
         # folder is in the order of its classes, so that these are of a few.
         'first': config_dict.placeholder(tuple),
+        # So many training images, drawn at random once for all runs, are tested
+        # in place of the test set: to choose hyperparameters by.
+        'validation': config_dict.placeholder(int),
         # The side in pixels to which images of many shapes are cut and resized:
-        # their middle, or with crop 'inception' a random part of them.
+        # their middle, or with crop 'inception' a random part of them. Of
+        # people, the side that the network sees of each.
         'size': config_dict.placeholder(int),
         'crop': 'none',
         # Read from disk batch by batch (True), kept in memory (False), or
@@ -78,9 +88,11 @@ def default() -> Config:
         'tests': {},
         # Symmetric noise on the training labels, see
         # train/tasks/label_noise.py: the share that is drawn anew, from 'all'
-        # classes or the 'wrong' ones.
+        # classes or the 'wrong' ones; and how many that are, a 'random' number,
+        # as each example draws by itself, or the 'exact' share of the set.
         'label_noise': 0.0,
         'noise_over': 'all',
+        'noise_count': 'random',
         'noise_seed': 0,
       },
       'model': {'name': 'resnet'},
@@ -173,7 +185,9 @@ def check(config: Config, num_examples: int) -> int:
     checks.at_least(name, config[name], 1)
   # NumPy's generators and JAX's keys take no other.
   checks.between('seed', config.seed, 0, 2**32 - 1, 'It seeds 32 bits')
+  checks.at_least('pictures', config.pictures, 0)
   checks.at_least('checkpoint.every', config.checkpoint.every, 0)
+  checks.at_least('measure_every', config.measure_every, 0)
   checks.at_least('checkpoint.keep', config.checkpoint.keep, 1)
   checks.pick(
     'branch', config.branch, dict.fromkeys(('auto', 'host', 'device'))

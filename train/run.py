@@ -55,7 +55,7 @@ def run(
   with contextlib.ExitStack() as stack:
     lock = workdir.locked(folder, config)
     processes.on_primary(lambda: stack.enter_context(lock))
-    data = {'digest': program.seen.digest, 'seen': program.seen.line}
+    data = program.seen.record()
     processes.on_primary(lambda: workdir.begin_data(folder, data))
     checkpoints = stack.enter_context(_checkpoints(folder, program))
     start = checkpoints.restore(
@@ -70,11 +70,12 @@ def run(
       lines = log.Log(folder, total_steps, keep, main)
     with lines:
       # Before the result, which says that the run is finished.
-      keep_model = functools.partial(
-        export.write, folder / workdir.MODEL, config, program.step
-      )
       result = program.run(
-        config.seed, lines, checkpoints, start, finished=keep_model
+        config.seed,
+        lines,
+        checkpoints,
+        start,
+        finished=functools.partial(_keep, folder, config, program.step),
       )
   record = {
     **result.record(),
@@ -101,9 +102,21 @@ def summary(result: loop.Result, folder: pathlib.Path) -> str:
       for name, scores in result.further.items()
     ),
     f'compilation                    {result.compile_seconds:.1f} s',
-    *(f'wrote {folder / name}' for name in _FILES),
+    *(f'wrote {folder / name}' for name in _written(folder)),
   ]
   return '\n'.join(lines)
+
+
+def _written(folder: pathlib.Path) -> list[str]:
+  """The files that a run leaves; pictures are not of every task."""
+  drawn = (folder / log.PICTURE).exists()
+  return [*_FILES, *([log.PICTURE] if drawn else [])]
+
+
+def _keep(folder, config, step, state) -> None:
+  # Not the config of the step, whose seed is that of another run.
+  export.write(folder / workdir.MODEL, config, step, state)
+  export.write_examples(folder, step, state)
 
 
 def _checkpoints(folder, program):

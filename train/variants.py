@@ -212,6 +212,7 @@ def _replaced(config: Config, settings: Sequence[str]) -> list[str]:
     if name is not None and name != config.method.get('name'):
       config.method = train_config.method(name)
     _fix(config, given)
+    done += _emptied(config, given)
   gone = tuple(f'config.{key}=' for key in done)
   return [x for x in settings if not (gone and x.lstrip('-').startswith(gone))]
 
@@ -251,6 +252,24 @@ def _fix(config: Config, given: Mapping[str, str]) -> None:
     if varies and isinstance(number, int | float):
       del section[last]
       section[last] = float(number)
+
+
+def _emptied(config: Config, given: Mapping[str, str]) -> list[str]:
+  """Sets to None what the default config leaves at None; the keys of those."""
+  done = []
+  for key, text in given.items():
+    *path, last = key.split('.')
+    section, usual = config, train_config.default()
+    for part in path:
+      section, usual = (
+        x.get(part) if isinstance(x, ml_collections.ConfigDict) else None
+        for x in (section, usual)
+      )
+    known = isinstance(usual, ml_collections.ConfigDict) and last in usual
+    if text == 'None' and known and usual[last] is None and section is not None:
+      section[last] = None
+      done.append(key)
+  return done
 
 
 def _literal(text: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 from train.checks import Config, ConfigError
 
 # May differ when a run is resumed: it changes nothing that is computed.
-MAY_DIFFER = ('checkpoint', 'log_every', 'data.workers')
+MAY_DIFFER = ('checkpoint', 'log_every', 'pictures', 'data.workers')
 # What a sweep leaves in the folder of a run that failed.
 FAILURE = 'failure.json'
 # The name of a run's task and its main score.
@@ -97,7 +97,8 @@ def check_data(folder: pathlib.Path, data: Mapping[str, Any]) -> None:
 
   Args:
     folder: the folder of a run.
-    data: 'digest' of the data, and what was 'seen' of them.
+    data: 'digest' of the data, what was 'seen' of them, and the digests of the
+      further test sets by name, as 'tests', where there are any.
 
   Raises:
     ConfigError: if the run was begun on data of another digest.
@@ -107,6 +108,7 @@ def check_data(folder: pathlib.Path, data: Mapping[str, Any]) -> None:
   try:
     there = json.loads((folder / DATA).read_text())
     digest, seen = there['digest'], there['seen']
+    tests = dict(there.get('tests', {}))
   except FileNotFoundError:
     return
   except (ValueError, KeyError, TypeError) as error:
@@ -122,6 +124,14 @@ def check_data(folder: pathlib.Path, data: Mapping[str, Any]) -> None:
       f'{data["digest"]}) here. What came out would be of neither. Put the '
       'data back to resume, or give another folder.'
     )
+  for name, here in data.get('tests', {}).items():
+    if tests.get(name) != here:
+      raise ConfigError(
+        f'Given workdir={folder}. It already holds a run whose further test '
+        f'set data.tests.{name} was another: digest {tests.get(name)} there, '
+        f'and {here} here. Its scores would be of two sets. Put the files back '
+        'to resume, or give another folder.'
+      )
 
 
 def begin_data(folder: pathlib.Path, data: Mapping[str, Any]) -> None:

@@ -1,7 +1,8 @@
-"""Moves images: which pixel of the source each pixel of the result comes from.
+"""Crops and flips of images by whole pixels, for classification.
 
-The draw is apart from the move, so that one draw moves an image, its mask and
-its keypoints alike.
+The draw is apart from the move, so that the same draw can move anything else
+that has a value for each pixel. Scaled and turned images, with their masks and
+keypoints: `train/augment/affine.py`.
 """
 
 from typing import Literal, NamedTuple, TypeAlias

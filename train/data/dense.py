@@ -1,4 +1,4 @@
-"""Data sets of masks and of people, as arrays in memory.
+"""Data sets of masks and of people: their layouts, and as arrays in memory.
 
 The images of a set of masks differ in size; they lie in the upper left of
 arrays of one size, and the rest has the mean colour and no label.
@@ -6,12 +6,14 @@ arrays of one size, and the rest has the mean colour and no label.
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from train.checks import DataError
-from train.data import mpii, voc
+from train.data import crop, dense_stream, mpii, voc
+from train.data import image as images_of
+from train.data.dense_stream import DenseStream
 from train.data.memory import Dataset
 from train.data.store import Store
 
@@ -40,9 +42,10 @@ def segmentation(
   examples = [[split[i] for i in range(len(split))] for split in splits]
   masks = [example.mask.shape for split in examples for example in split]
   shape = tuple(int(side) for side in np.max(masks, axis=0))
-  pixels = [x.image.reshape(-1, 3).mean(axis=0) for x in examples[0]]
-  mean = np.round(np.mean(pixels, axis=0)).astype(np.uint8)
-  train_rows, test_rows = (_padded(split, shape, mean) for split in examples)
+  colour = dense_stream.mean_colour([example.image for example in examples[0]])
+  train_rows, test_rows = (
+    dense_stream.padded(split, shape, colour) for split in examples
+  )
   return Dataset(
     train_rows,
     test_rows,
@@ -50,36 +53,73 @@ def segmentation(
   )
 
 
-def pose(path: str, train: str = 'train', test: str = 'valid') -> Dataset:
+def pose(
+  path: str,
+  size: int | None = None,
+  train: str = 'train',
+  test: str = 'valid',
+) -> Dataset:
   """Reads a data set in MPII's layout whose images are of one size.
 
   Args:
     path: of the folder or zip, see :func:`train.data.mpii.find`.
+    size: side in pixels that square images are brought to, with their joints
+      and boxes (``None``: the images are of one size as they are).
     train: the training split.
     test: the test split.
 
   Returns:
     Rows of 'image' and of the fields of :class:`train.data.mpii.People`; the
-    facts have 'joints'.
+    facts are those of :func:`train.data.mpii.facts`.
 
   Raises:
     DataError: if it cannot be read, or images differ in size.
   """
   train_rows, test_rows = (
-    _people(mpii.find(path, name)) for name in (train, test)
+    _people(mpii.find(path, name), size) for name in (train, test)
   )
-  joints = train_rows['joints'].shape[1]
-  return Dataset(train_rows, test_rows, {'joints': joints})
+  people = mpii.People(*(train_rows[name] for name in mpii.People._fields))
+  return Dataset(train_rows, test_rows, mpii.facts(people))
 
 
-def find(path: str) -> Callable[[str], Dataset] | None:
-  """How to read a folder or a zip, if it is laid out as VOC or MPII.
+class Layout(NamedTuple):
+  """How a data set of one layout is opened.
+
+  Attributes:
+    in_memory: (path, size) -> the data set, all of it read.
+    streamed: (path, size, workers) -> the data set, read while it trains.
+    cuts: whether images are brought to a `size`; or else the size is None.
+  """
+
+  in_memory: Callable[[str, Any], Dataset]
+  streamed: Callable[[str, Any, int], DenseStream]
+  cuts: bool
+
+
+def _scenes(path: str, size: None) -> Dataset:
+  del size
+  return segmentation(path)
+
+
+def _streamed_scenes(
+  path: str, size: None, workers: int
+) -> dense_stream.DenseStream:
+  del size
+  return dense_stream.scenes(path, (_default_train(path), 'val'), workers)
+
+
+SCENES = Layout(_scenes, _streamed_scenes, cuts=False)
+PEOPLE = Layout(pose, dense_stream.people, cuts=True)
+
+
+def find(path: str) -> Layout | None:
+  """The layout of a folder or a zip, if it is that of VOC or MPII.
 
   Args:
     path: which may be anything else.
 
   Returns:
-    The function that reads it, or ``None``.
+    How to open it, or ``None``.
   """
   if not os.path.exists(path):
     return None
@@ -87,8 +127,8 @@ def find(path: str) -> Callable[[str], Dataset] | None:
     return None
   store = Store(path)
   if store.first(voc.LISTS) is not None:
-    return segmentation
-  return pose if store.first(mpii.PEOPLE) is not None else None
+    return SCENES
+  return PEOPLE if store.first(mpii.PEOPLE) is not None else None
 
 
 def _default_train(path: str) -> str:
@@ -99,30 +139,47 @@ def _default_train(path: str) -> str:
   return 'train_aug'
 
 
-def _padded(
-  examples: Sequence[voc.Example], shape: tuple[int, ...], mean: np.ndarray
-) -> dict[str, np.ndarray]:
-  count = len(examples)
-  images = np.empty((count, *shape, 3), np.uint8)
-  images[:] = mean
-  masks = np.full((count, *shape), voc.IGNORED, np.uint8)
-  extents = np.zeros((count, 2), np.int32)
-  for number, (image, mask) in enumerate(examples):
-    height, width = mask.shape
-    images[number, :height, :width] = image
-    masks[number, :height, :width] = mask
-    extents[number] = width, height
-  return {'image': images, 'mask': masks, 'extent': extents}
-
-
-def _people(split: mpii.Split) -> dict[str, Any]:
+def _people(split: mpii.Split, size: int | None) -> dict[str, Any]:
   images = [split.image(number) for number in range(len(split))]
+  people = split.people
+  if size is not None:
+    people = _scaled(people, images, size, str(split.store))
+    images = [_resized(image, size) for image in images]
   shapes = {image.shape for image in images}
   if len(shapes) > 1:
     raise DataError(
       f'Cannot keep the images of {split.store} in memory. They have'
       f' {len(shapes)} sizes, such as {min(shapes)} and {max(shapes)}, and an'
-      ' array has one. Cut each person out to squares of one size, with their'
-      ' joints, center and scale.'
+      ' array has one. Give data.size, the side that a network sees of each'
+      ' person, to have the people cut out.'
     )
-  return {'image': np.stack(images), **split.people._asdict()}
+  return {'image': np.stack(images), **people._asdict()}
+
+
+def _scaled(
+  people: mpii.People, images: Sequence[np.ndarray], size: int, name: str
+) -> mpii.People:
+  """The people of square images, in images of another side."""
+  sides = np.array([image.shape[:2] for image in images])
+  oblong = sides[:, 0] != sides[:, 1]
+  if np.any(oblong):
+    height, width = sides[np.argmax(oblong)]
+    raise DataError(
+      f'Cannot bring the images of {name} to data.size={size} in memory. One'
+      f' of them has {width}x{height} pixels, and people are kept in'
+      ' proportion. Leave out data.stream to have the people cut out.'
+    )
+  scale = (size / sides[:, 0]).astype(np.float32)
+  # Pixels have their centres at whole numbers, the image begins half before.
+  move = lambda x, scale: (x + 0.5) * scale - np.float32(0.5)
+  return people._replace(
+    joints=move(people.joints, scale[:, None, None]),
+    center=move(people.center, scale[:, None]),
+    side=people.side * scale,
+    head_size=people.head_size * scale,
+  )
+
+
+def _resized(image: np.ndarray, size: int) -> np.ndarray:
+  with images_of.opened(image, 'the image of a person') as whole:
+    return crop.cut(whole, (0, 0, image.shape[1], image.shape[0]), size)

@@ -96,11 +96,7 @@ def labelled(
   )
 
 
-def load(
-  name: str,
-  data_dir: str | None = None,
-  first: Sequence[int] | None = None,
-) -> Dataset:
+def load(name: str, data_dir: str | None = None) -> Dataset:
   """Reads a data set.
 
   Args:
@@ -118,8 +114,6 @@ def load(
         prepared in `data_dir` in a format with random access.
     data_dir: where prepared TFDS sets are. Defaults to the environment variable
       `TFDS_DATA_DIR`, or else `~/tensorflow_datasets`.
-    first: how many training and how many test images to keep, the first ones
-      of each, which in a folder are of its first classes; None for all.
 
   Returns:
     The data set.
@@ -142,8 +136,7 @@ def load(
       train, test = (Arrays(*pair) for pair in found.arrays())
     num_classes, names = found.num_classes, found.class_names
   whole = checked(name, train, test, num_classes, names)
-  whole = whole._replace(notes=(*notes, *whole.notes))
-  return first_of(name, whole, first)
+  return whole._replace(notes=(*notes, *whole.notes))
 
 
 def find(
@@ -163,9 +156,14 @@ def find(
   """
   if tfds.is_name(name) and name == digits.NAME:
     return digits.find()
-  if tfds.is_name(name):
-    return tfds.find(name, data_dir)
   path = os.path.expanduser(name)
+  if tfds.is_name(name):
+    try:
+      return tfds.find(name, data_dir)
+    except tfds.UnknownName:
+      if not os.path.isdir(path):
+        raise
+    return folder.find(path)  # which says what the folder lacks
   if os.path.isdir(path):
     return folder.find(path)
   if os.path.exists(path):
@@ -230,39 +228,6 @@ def checked(
     facts={**whole.facts, **names},
     notes=arrays.notes(train, test, num_classes, class_names),
   )
-
-
-def first_of(
-  name: str, dataset: Dataset, first: Sequence[int] | None
-) -> Dataset:
-  """The first training and test images of a data set.
-
-  Args:
-    name: of the set.
-    dataset: the whole set.
-    first: how many of each to keep, None for all.
-
-  Returns:
-    Their data set.
-
-  Raises:
-    DataError: when it has not so many.
-  """
-  if first is None:
-    return dataset
-  sizes = dataset.num_examples, dataset.num_tested
-  if len(first) != 2 or not all(
-    1 <= count <= size for count, size in zip(first, sizes, strict=False)
-  ):
-    raise DataError(
-      f'Given first={tuple(first)} of {name!r}. It has {sizes[0]} training and'
-      f' {sizes[1]} test images. Give two numbers from 1 up to these.'
-    )
-  train, test = (
-    {key: x[:count] for key, x in rows.items()}
-    for rows, count in zip((dataset.train, dataset.test), first, strict=True)
-  )
-  return dataset._replace(train=train, test=test)
 
 
 def _read_files(files: folder.Files) -> Arrays:

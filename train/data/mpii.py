@@ -59,10 +59,17 @@ class Split:
   def __len__(self) -> int:
     return len(self.files)
 
+  def encoded(self, number: int) -> bytes:
+    """The file of a person's image."""
+    return self.store.read(f'images/{self.files[number]}')
+
+  def name(self, number: int) -> str:
+    """The file's name in an error."""
+    return self.store.name(f'images/{self.files[number]}')
+
   def image(self, number: int) -> np.ndarray:
     """The image of a person, uint8 ``[h, w, 3]``."""
-    file = f'images/{self.files[number]}'
-    image = images.read(self.store.read(file), self.store.name(file))
+    image = images.read(self.encoded(number), self.name(number))
     return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
 
 
@@ -110,6 +117,14 @@ def find(path: str, split: str) -> Split:
       )
     found = found._replace(head_size=sizes)
   return Split(store, files, found)
+
+
+def facts(found: People) -> dict[str, Any]:
+  """What a data set knows of its joints: how many, and MPII's names."""
+  joints = found.joints.shape[1]
+  if joints != len(JOINTS):
+    return {'joints': joints}
+  return {'joints': joints, 'joint_names': JOINTS}
 
 
 def people(listed: Sequence[dict[str, Any]]) -> People:

@@ -2,8 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -12,21 +11,25 @@ from train.checks import DataError
 from train.data import (
   arrays,
   dense,
+  dense_stream,
   digits,
   folder,
   image,
   memory,
   stream,
+  subset,
   tfds,
 )
 
 CROPS = ('none', 'inception')
 
+AnySet: TypeAlias = memory.Dataset | stream.Streamed | dense_stream.DenseStream
+
 # A larger set is streamed unless the config says otherwise.
 _IN_MEMORY = 2 * 2**30  # bytes
 
 
-def open_set(options: Any) -> memory.Dataset | stream.Streamed:
+def open_set(options: Any) -> AnySet:
   """Opens the data set of a config: in memory, or streamed from disk.
 
   Args:
@@ -39,11 +42,22 @@ def open_set(options: Any) -> memory.Dataset | stream.Streamed:
     DataError: when there is no such set, or it cannot be used this way.
   """
   _check(options)
+  dataset = _open_whole(options)
+  if not isinstance(dataset, memory.Dataset):
+    return dataset
+  if options.first is not None:
+    dataset = subset.first_of(options.name, dataset, options.first)
+  if options.validation is not None:
+    dataset = subset.held_out(options.name, dataset, options.validation)
+  return dataset
+
+
+def _open_whole(options: Any) -> AnySet:
   if options.name.endswith('.npz'):
-    return memory.load(options.name, options.dir, options.first)
-  dense_reader = dense.find(os.path.expanduser(options.name))
-  if dense_reader is not None:
-    return _dense(options, dense_reader)
+    return memory.load(options.name, options.dir)
+  layout = dense.find(os.path.expanduser(options.name))
+  if layout is not None:
+    return _dense(options, layout)
   found = memory.find(options.name, options.dir)
   shape = _shape(found, options.size)
   if isinstance(found, folder.Folder):
@@ -63,13 +77,9 @@ def open_set(options: Any) -> memory.Dataset | stream.Streamed:
     )
     streams = inception or large
   if not (streams or resized):
-    return memory.load(options.name, options.dir, options.first)
-  if streams and options.first is not None:
-    raise DataError(
-      f'Cannot keep data.first={options.first} of {options.name!r}, which is'
-      ' read from disk while it trains. Leave out data.first, or keep the set'
-      ' in memory with data.stream=False.'
-    )
+    return memory.load(options.name, options.dir)
+  if streams:
+    _check_whole(options)
   if None in shape or shape[-1] not in (1, 3):
     raise DataError(
       f'Cannot use {options.name!r}. Its images are of the shape {shape}, each'
@@ -97,22 +107,46 @@ def open_set(options: Any) -> memory.Dataset | stream.Streamed:
   whole = memory.checked(
     options.name, train, test, found.num_classes, found.class_names
   )
-  whole = whole._replace(notes=(*file_notes, *whole.notes))
-  return memory.first_of(options.name, whole, options.first)
+  return whole._replace(notes=(*file_notes, *whole.notes))
 
 
-def _dense(
-  options: Any, read: Callable[[str], memory.Dataset]
-) -> memory.Dataset:
-  """Masks or people, which are kept in memory as they are."""
-  if options.stream or options.size:
+def _dense(options: Any, layout: dense.Layout) -> AnySet:
+  """Masks or people, in memory or streamed."""
+  path, size = os.path.expanduser(options.name), options.size
+  if size is not None and not layout.cuts:
     raise DataError(
-      f'Cannot stream or resize {options.name!r}. Sets of masks and of people'
-      ' are kept in memory, where each image is moved with its mask or its'
-      ' joints. Leave out data.stream and data.size.'
+      f'Cannot resize {options.name!r} to data.size={size}. Each mask is moved'
+      ' with its image, by draws of the training. Leave out data.size, and give'
+      ' segmentation.crop.'
     )
-  dataset = read(os.path.expanduser(options.name))
-  return memory.first_of(options.name, dataset, options.first)
+  if layout.cuts and options.stream and size is None:
+    raise DataError(
+      f'Cannot stream {options.name!r} without data.size. People are cut out of'
+      ' their images while they are streamed, to the side that a network sees.'
+      ' Give data.size, or leave out data.stream to keep images of one size in'
+      ' memory.'
+    )
+  streams = size is not None if options.stream is None else options.stream
+  part = options.first is not None or options.validation is not None
+  if not streams and (layout.cuts or part or options.stream is False):
+    return layout.in_memory(path, size)
+  streamed = layout.streamed(path, size, options.workers)
+  count = streamed.num_examples + streamed.num_tested
+  if not streams and count * math.prod(streamed.row_shape) <= _IN_MEMORY:
+    return layout.in_memory(path, size)
+  _check_whole(options)
+  return streamed
+
+
+def _check_whole(options: Any) -> None:
+  """Refuses a part of a set that is streamed."""
+  for key in ('first', 'validation'):
+    if options[key] is not None:
+      raise DataError(
+        f'Cannot take data.{key}={options[key]} of {options.name!r}, which is'
+        f' read from disk while it trains. Leave out data.{key}, or keep the'
+        ' set in memory with data.stream=False.'
+      )
 
 
 def _shape(
@@ -143,7 +177,8 @@ def _check(options: Any) -> None:
     raise DataError(
       f'Cannot stream or resize {options.name!r}. An .npz file has images of'
       ' one size and is read whole. Leave out data.stream, data.size and'
-      ' data.crop, or give a folder of images.'
+      ' data.crop, such as by --config.data.size=None, or give a folder of'
+      ' images.'
     )
   if options.stream is False and options.crop != 'none':
     raise DataError(

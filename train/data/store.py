@@ -53,6 +53,10 @@ class Store:
         f' whole: {error}. Unpack or copy the data set again.'
       ) from error
 
+  def source(self, file: str) -> str | bytes:
+    """What Pillow opens a file by: its path, or of a zip its content."""
+    return self.read(file) if _is_zip(self.path) else self._named(file)
+
   def has(self, file: str) -> bool:
     """Whether there is such a file or folder below the place."""
     if not _is_zip(self.path):

@@ -116,6 +116,11 @@ class Streamed(NamedTuple):
     """Height, width and channels."""
     return self.spec.shape
 
+  @property
+  def row_shape(self) -> tuple[int, ...]:
+    """The shape of an image in a row."""
+    return self.spec.shape
+
   def sample(self) -> np.ndarray:
     """The images that tell how to normalise: some, spread over the set."""
     count = min(_SAMPLE, len(self.train))

@@ -13,7 +13,7 @@ import numpy as np
 
 from train import checks
 from train.checks import DataError
-from train.data import classes, digits, folder, memory, stream, tfds
+from train.data import classes, digest, digits, folder, memory, stream, tfds
 
 # The values of an example, beside its image.
 FIELDS = ('right', 'possible')
@@ -81,6 +81,12 @@ class TestSet(NamedTuple):
     """
     return stream.batches(part.rows, order, self.workers)
 
+  def digest(self) -> str:
+    """A hash of what is cheap to read, see `train/data/digest.py`."""
+    return digest.of_parts(
+      [(part.rows.source, part.rows.labelling()) for part in self.parts]
+    )
+
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
@@ -100,6 +106,14 @@ class Rows:
   numbers: np.ndarray
   possible: np.ndarray
   right: Sequence[Sequence[int]] | None = None
+
+  def labelling(self) -> dict[str, Any]:
+    """Which predictions count as right, beside the labels in the source."""
+    return {
+      'numbers': self.numbers.tolist(),
+      'possible': self.possible.tolist(),
+      'right': self.right,
+    }
 
   def __call__(self, ids: np.ndarray) -> stream.Rows:
     """Reads some examples, see `TestSet.batches`."""

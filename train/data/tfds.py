@@ -198,6 +198,10 @@ def how_to_prepare(name: str, data_dir: str | None) -> str:
   )
 
 
+class UnknownName(DataError):
+  """A name that TFDS does not have."""
+
+
 def is_name(name: str) -> bool:
   """Whether a name may name a TFDS set, and names no folder of images here."""
   path = os.path.expanduser(name)
@@ -214,7 +218,7 @@ def _prepared_builder(tfds: Any, name: str, data_dir: str | None) -> Any:
   except tfds.core.registered.DatasetNotFoundError as error:
     known = tfds.list_builders(with_community_datasets=False)
     near = difflib.get_close_matches(name.split('/')[0], ['digits', *known])
-    raise DataError(
+    raise UnknownName(
       f'Cannot load {name!r}. TFDS has no such data set, and here is no folder'
       ' of this name with train and test in it.'
       f' {f"Did you mean {near[0]}?" if near else "Check the name."}'

@@ -50,17 +50,31 @@ class Split:
   def __len__(self) -> int:
     return len(self.names)
 
-  def __getitem__(self, number: int) -> Example:
+  def files(self, number: int) -> tuple[str, str]:
+    """The files of an image and of its mask, below the store."""
     name = self.names[number]
-    file = f'JPEGImages/{name}.jpg'
+    return f'JPEGImages/{name}.jpg', f'{self.masks}/{name}.png'
+
+  def encoded(self, number: int) -> tuple[bytes, bytes]:
+    """The content of both files."""
+    image, mask = self.files(number)
+    return self.store.read(image), self.store.read(mask)
+
+  def size(self, number: int) -> tuple[int, int]:
+    """Height and width of an image, of which no pixel is decoded."""
+    file, _ = self.files(number)
+    with images.opened(self.store.source(file), self.store.name(file)) as found:
+      return found.height, found.width
+
+  def __getitem__(self, number: int) -> Example:
+    file, mask_file = self.files(number)
     image = images.read(self.store.read(file), self.store.name(file))
     if image.shape[-1] == 1:
       image = np.repeat(image, 3, axis=-1)
-    file = f'{self.masks}/{name}.png'
-    mask = _mask(self.store.read(file), self.store.name(file))
+    mask = _mask(self.store.read(mask_file), self.store.name(mask_file))
     if mask.shape != image.shape[:2]:
       raise DataError(
-        f'Cannot load {self.store.name(file)}. It has {mask.shape[1]}x'
+        f'Cannot load {self.store.name(mask_file)}. It has {mask.shape[1]}x'
         f'{mask.shape[0]} pixels, and its image {image.shape[1]}x'
         f'{image.shape[0]}. Make both of one size, the mask with the nearest'
         ' neighbour.'

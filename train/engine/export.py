@@ -7,6 +7,7 @@ set: the shape of an image, how to normalise, the classes. It is written last
 and has a checksum of the arrays, so that both are of one run or none.
 """
 
+import io
 import json
 import os
 import pathlib
@@ -25,6 +26,9 @@ from train.engine.step import Step, TrainState
 from train.models.weights import saved
 from train.models.weights.saved import ARRAYS, FACTS
 from train.parallel import devices, processes
+
+# What a method keeps of each example, in the folder of a run.
+EXAMPLES = 'examples.npz'
 
 
 class Exported(NamedTuple):
@@ -107,6 +111,35 @@ def read(folder: pathlib.Path) -> Exported:
     )
   except (ValueError, KeyError, TypeError) as error:
     raise saved.broken(saved.find(folder), error) from error
+
+
+def write_examples(folder: pathlib.Path, step: Step, state: TrainState) -> None:
+  """Writes the numbers that a method keeps of each training example, if any.
+
+  Args:
+    folder: of the run.
+    step: of the run.
+    state: its training state.
+  """
+  leaves, _ = jax.tree_util.tree_flatten_with_path(state.method)
+  tables = {
+    str(getattr(path[-1], 'name', path[-1])): leaf
+    for path, leaf in leaves
+    if leaf.shape == (step.num_examples,) and not devices.is_key(leaf)
+  }
+  tables = devices.readable(tables)
+  if tables and processes.is_primary():
+    content = io.BytesIO()
+    np.savez_compressed(content, **jax.device_get(tables))
+    _replace(folder / EXAMPLES, content.getvalue())
+
+
+def read_examples(folder: pathlib.Path) -> dict[str, np.ndarray]:
+  """Reads them: by name, a number for each example; none for most methods."""
+  if not (folder / EXAMPLES).exists():
+    return {}
+  with np.load(folder / EXAMPLES) as arrays:
+    return dict(arrays)
 
 
 def _replace(path: pathlib.Path, content: bytes) -> None:

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from train.data import memory, stream
+from train.data import dense_stream, memory, stream
+from train.data.open import AnySet
 from train.parallel.devices import SINGLE_DEVICE, Devices
 from train.tasks import Field, Rows
 
@@ -113,7 +114,7 @@ class PrefetchingFeed:
 
   def __init__(
     self,
-    dataset: stream.Streamed,
+    dataset: stream.Streamed | dense_stream.DenseStream,
     fields: Mapping[str, Field],
     devices: Devices = SINGLE_DEVICE,
   ):
@@ -122,7 +123,7 @@ class PrefetchingFeed:
 
   def like(self, size: int) -> Rows:
     """A stand-in, with its shapes, for what `train` yields."""
-    image = Field(self._dataset.image_shape, 'uint8', 0)
+    image = Field(self._dataset.row_shape, 'uint8', 0)
     return {
       name: jax.ShapeDtypeStruct((size, *field.shape), field.dtype)
       for name, field in {'image': image, **self._fields}.items()
@@ -181,7 +182,7 @@ def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
 
 
 def make(
-  dataset: memory.Dataset | stream.Streamed,
+  dataset: AnySet,
   fields: Mapping[str, Field],
   devices: Devices = SINGLE_DEVICE,
 ) -> InMemoryFeed | PrefetchingFeed:
@@ -195,6 +196,6 @@ def make(
   Returns:
     The feed.
   """
-  if isinstance(dataset, stream.Streamed):
-    return PrefetchingFeed(dataset, fields, devices)
-  return InMemoryFeed(dataset, fields, devices)
+  if isinstance(dataset, memory.Dataset):
+    return InMemoryFeed(dataset, fields, devices)
+  return PrefetchingFeed(dataset, fields, devices)

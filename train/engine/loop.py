@@ -15,13 +15,14 @@ import numpy as np
 import optax
 
 from train import config as train_config
-from train.data import memory, stream
+from train.data.open import AnySet
 from train.data.tests import open_tests
-from train.engine import feed, seen
+from train.engine import feed, gallery, seen
 from train.engine.batchwise import Batchwise
 from train.engine.checkpoint import Checkpoints, Progress
 from train.engine.feed import Batch
 from train.engine.log import Log
+from train.engine.measure import Measure
 from train.engine.records import Records
 from train.engine.step import Step, TrainState
 from train.engine.testing import Testing
@@ -75,12 +76,13 @@ class Program:
   def __init__(
     self,
     config: train_config.Config,
-    dataset: memory.Dataset | stream.Streamed,
+    dataset: AnySet,
     step: Step | None = None,
   ):
     self.config = config
     self.step = step or Step(config, dataset)
-    self.seen = seen.see(self.step.task, dataset)
+    further = open_tests(config.data, dataset)
+    self.seen = seen.see(self.step.task, dataset, further)
     self.method = self.step.method
     self.num_examples = self.step.num_examples
     self.total_steps = self.step.total_steps
@@ -95,12 +97,12 @@ class Program:
     )
     self._compiled: dict[Kind, Callable[..., Any]] = {}
     self._init = jax.jit(self.step.init)
-    further = open_tests(config.data, dataset)
     self._testing = Testing(self.step, self.feed, further)
     self.further_tests = self._testing.further_scores
     self._batchwise = Batchwise(
       self.step, self.feed, self._batch, self._split[1]
     )
+    self._measure = Measure(self.step)
     self.compile_seconds = 0.0
     if self.devices.count > 1:
       self._try_out()
@@ -152,7 +154,9 @@ class Program:
         )
       left = progress.order[progress.position :]
       left = left[: self.total_steps - progress.step]
-      for after, record in self.steps(state, left, seed, progress.epoch - 1):
+      for after, record in self.steps(
+        state, left, seed, progress.epoch - 1, progress.step
+      ):
         state, step = after, progress.step + 1
         progress = progress._replace(step=step, position=progress.position + 1)
         records.add(record)
@@ -161,8 +165,14 @@ class Program:
         if step == self.total_steps or step % test_every == 0:
           records.flush()
           with clock.stopped():
-            progress = progress._replace(scores=self.test(state))
-            records.test(step, progress.scores)
+            scores, examples = self._testing.scores(state)
+            scores |= self._batchwise.compare(state)
+            progress = progress._replace(scores=scores)
+            records.test(step, scores)
+            due = gallery.is_due(step // test_every, step == self.total_steps)
+            if examples is not None and due and records.log.draws:
+              picture = gallery.draw(self.step.task, examples)
+              records.log.picture(step, picture)
         progress = progress._replace(
           seconds=training(), compile_seconds=compiling()
         )
@@ -219,7 +229,12 @@ class Program:
     return state, np.resize(order, (steps, size)).astype(np.int32)
 
   def steps(
-    self, state: TrainState, order: np.ndarray, seed: int = 0, epoch: int = 0
+    self,
+    state: TrainState,
+    order: np.ndarray,
+    seed: int = 0,
+    epoch: int = 0,
+    first: int = 0,
   ) -> Iterator[tuple[TrainState, dict[str, jax.Array]]]:
     """Takes a step on each of some batches.
 
@@ -231,9 +246,11 @@ class Program:
       order: the examples of each step, int32 [steps, batch_size].
       seed: of the run, for what is random in reading the examples.
       epoch: the order's, likewise.
+      first: the number of the first of these steps, from 0.
 
     Yields:
-      After each step, the new state and the step's scalars by name.
+      After each step, the new state and the step's scalars by name, with the
+      measurements if they are due.
     """
     plan = self.method.plan if self.on_host else None
     planned = []
@@ -242,8 +259,11 @@ class Program:
       if plan is not None and not planned:
         planned = plan(state.method, order[position:])
       decisions = planned.pop(0) if planned else None
+      found = {}
+      if self._measure.is_due(first + position):
+        found = self._measure(state, ids, self._batch(ids, examples))
       state, record = self.train_step(state, ids, decisions, examples)
-      yield state, record
+      yield state, {**record, **found}
 
   def train_step(
     self,
@@ -337,7 +357,8 @@ class Program:
 
   def test(self, state: TrainState) -> dict[str, float]:
     """The task's scores over the whole test split, and the network's own."""
-    return self._testing.scores(state) | self._batchwise.compare(state)
+    scores, _ = self._testing.scores(state)
+    return scores | self._batchwise.compare(state)
 
   def _reference_ids(self, ids: np.ndarray) -> np.ndarray | None:
     """The examples of the second gradient source, for methods that have one."""

@@ -1,7 +1,7 @@
 """Tells what of a data set the program sees, before it trains on it."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from train.tasks import Task
@@ -19,6 +19,12 @@ class Seen(NamedTuple):
   line: str
   notes: Sequence[str]
   digest: str
+  tests: Mapping[str, str] = {}  # digests of the further test sets, by name
+
+  def record(self) -> dict[str, Any]:
+    """What a run leaves of it in its folder."""
+    tests = {'tests': dict(self.tests)} if self.tests else {}
+    return {'digest': self.digest, 'seen': self.line, **tests}
 
   def say(self) -> None:
     """Prints the line, and each note as a warning on stderr."""
@@ -27,12 +33,13 @@ class Seen(NamedTuple):
       print(f'warning: {note}', file=sys.stderr, flush=True)
 
 
-def see(task: Task, dataset: Any) -> Seen:
+def see(task: Task, dataset: Any, further: Sequence[Any] = ()) -> Seen:
   """Sees a data set.
 
   Args:
     task: the task on it.
     dataset: the data set.
+    further: test sets beside its own, see `train/data/tests.py`.
 
   Returns:
     What it is.
@@ -44,4 +51,5 @@ def see(task: Task, dataset: Any) -> Seen:
   )
   if task.seen is not None:
     line = f'{line}, {task.seen(dataset)}'
-  return Seen(line, dataset.notes, dataset.digest())
+  digests = {one.name: one.digest() for one in further}
+  return Seen(line, dataset.notes, dataset.digest(), digests)

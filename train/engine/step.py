@@ -14,9 +14,11 @@ import optax
 import sam_optax
 from train import config as train_config
 from train import models, tasks
-from train.data import memory, stream
-from train.engine import network
+from train.data import memory
+from train.data.open import AnySet
+from train.engine import gallery, network
 from train.engine.feed import Batch
+from train.engine.gallery import Examples
 from train.parallel import mesh
 from train.parallel.devices import is_key
 from train.tasks import Rows
@@ -48,7 +50,7 @@ class Step:
   def __init__(
     self,
     config: train_config.Config,
-    dataset: memory.Dataset | stream.Streamed,
+    dataset: AnySet,
   ):
     _check_reference(config, dataset)
     self.config = config
@@ -76,6 +78,9 @@ class Step:
     }
     # The key matters to a method's init only: it lives in the state.
     self.method = self.devices.parallel(self.build_method(0))
+    _check_pair(config, self.task, self.method)
+    alone = self.task.losses_alone if self.method.reads_losses else None
+    self.losses = alone or self.task.losses
     # A method that is an optimizer returns minus its whole step.
     whole = self.method.is_optimizer
     self.optimizer = optax.sgd(1.0) if whole else optimizer
@@ -167,7 +172,7 @@ class Step:
       aux = {'statistics': statistics, 'scalars': scalars}
       if self.method.reads_logits:
         aux['logits'] = outputs
-      return self.task.losses(outputs, batch), aux
+      return self.losses(outputs, batch), aux
 
     if self.config.micro_batch is None:
       return loss_fn
@@ -231,17 +236,55 @@ class Step:
     scalars = self.devices.common(aux['scalars'], aux['scalars'])
     return after, {'loss': loss, **scalars, **_scalars(method)}
 
-  def evaluate(self, params: Any, statistics: Any, rows: Rows, valid) -> Any:
-    """The task's sums over the valid rows of a test batch."""
+  def evaluate(
+    self, params: Any, statistics: Any, rows: Rows, valid, shown: int = 0
+  ) -> tuple[Any, Examples | None]:
+    """Tests a batch.
+
+    Args:
+      params: of the network.
+      statistics: likewise.
+      rows: of the batch.
+      valid: 0 for a row that only fills up the batch, float ``[batch]``.
+      shown: of how many rows the predictions are wanted.
+
+    Returns:
+      The task's sums over the valid rows, and some of the rows with what is
+      predicted for them; None where none are wanted or the task has none.
+    """
     batch = self.task.prepare(None, rows)
     outputs, _ = self.apply(params, statistics, batch['image'], False)
-    return self.task.sums(outputs, batch, valid)
+    sums = self.task.sums(outputs, batch, valid)
+    if not shown or self.task.predict is None:
+      return sums, None
+    found = self.task.predict(outputs, batch)
+    return sums, gallery.some(Examples(rows, found, valid), shown)
 
 
-def _check_reference(
-  config: train_config.Config, dataset: memory.Dataset | stream.Streamed
+def _check_pair(
+  config: train_config.Config,
+  task: tasks.Task,
+  method: sam_optax.SharpnessAware,
 ) -> None:
-  streamed = isinstance(dataset, stream.Streamed)
+  """Refuses a method that the losses or outputs of a task are not made for."""
+  given = f'Given method.name={config.method.name!r} with task={config.task!r}'
+  if method.reads_losses and not task.comparable:
+    raise train_config.ConfigError(
+      f'{given}. The method compares the losses of examples, and those that '
+      f'the section {config.task!r} of the config asks for depend on the other '
+      'examples of the batch. Leave them to the method (over=None), or use a '
+      'method that compares none.'
+    )
+  if method.reads_logits and task.probabilities is None:
+    raise train_config.ConfigError(
+      f'{given}. The method compares the logits of an example with earlier '
+      'ones, a row of classes each, and the outputs of this task are others. '
+      'Use another method, or a task with a class for each image.'
+    )
+
+
+def _check_reference(config: train_config.Config, dataset: AnySet) -> None:
+  streamed = not isinstance(dataset, memory.Dataset)
   if streamed and config.reference.batch_size is not None:
     raise train_config.ConfigError(
       f'Given reference.batch_size={config.reference.batch_size} and a set '

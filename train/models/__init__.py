@@ -17,6 +17,7 @@ from flax import nnx
 from train import checks
 from train.models import dense
 from train.models import quantize as quantization
+from train.models.backbones.hrnet import HRNet as HRNet
 from train.models.backbones.mlp import MLP as MLP
 from train.models.backbones.mobilenet import MobileNet as MobileNet
 from train.models.backbones.pyramidnet import PyramidNet as PyramidNet
@@ -24,10 +25,13 @@ from train.models.backbones.resnet import ResNet as ResNet
 from train.models.backbones.vgg import VGG as VGG
 from train.models.backbones.vit import ViT as ViT
 from train.models.backbones.wrn import WideResNet as WideResNet
+from train.models.composed import Composed
 from train.models.functional import Functional as Functional
 from train.models.functional import functional as functional
+from train.models.streams import streams
 from train.models.weights.saved import load_run as load_run
 from train.models.weights.timm import load_timm_vit as load_timm_vit
+from train.models.weights.torch import load_torch as load_torch
 
 _MODELS: Mapping[str, Callable[..., nnx.Module]] = {
   'deeplabv3plus': dense.deeplabv3plus,
@@ -71,8 +75,9 @@ def create(
     image_shape: ``(height, width, channels)`` of one image.
     seed: of the initialisation and of the model's random streams.
     pretrained: folder of a finished run of the program, whose network is this
-      one in float; or the path of a file of weights for :func:`load_timm_vit`;
-      ``None`` for neither.
+      one in float; or the path of a ``.safetensors`` file of weights that
+      others trained, for a ViT, or for a ResNet or HRNet, also as the backbone
+      of another network: see `train/models/weights`; ``None`` for neither.
     quantize: how to quantise its convolutions and dense layers, whose steps are
       then to be started (see `Functional.start`); ``None`` for not at all.
     **options: what the task asks for, ``num_classes`` (at least 1), or
@@ -119,11 +124,7 @@ def create(
   is_file = pretrained.endswith('.safetensors') or os.path.isfile(pretrained)
   if not is_file:
     return load_run(model, pretrained, quantization.is_own)
-  # A step of a quantiser is in no file.
-  params = nnx.state(model, nnx.All(nnx.Param, nnx.Not(quantization.StepSize)))
-  weights = load_timm_vit(nnx.to_pure_dict(params), pretrained)
-  nnx.replace_by_pure_dict(params, weights)
-  nnx.update(model, params)
+  _load_file(model, name, pretrained)
   return model
 
 
@@ -142,10 +143,39 @@ def _initialise(
   options: tuple[tuple[str, Any], ...],
   quantize: quantization.Settings | None,
 ) -> tuple[Any, Any]:
-  model = build(image_shape=image_shape, rngs=nnx.Rngs(key), **dict(options))
+  model = build(image_shape=image_shape, rngs=streams(key), **dict(options))
   if quantize is not None:
     quantization.wrap(model, image_shape, quantize)
   return nnx.split(model)
+
+
+def _load_vit(model: nnx.Module, path: str) -> None:
+  # A step of a quantiser is in no file.
+  params = nnx.state(model, nnx.All(nnx.Param, nnx.Not(quantization.StepSize)))
+  weights = load_timm_vit(nnx.to_pure_dict(params), path)
+  nnx.replace_by_pure_dict(params, weights)
+  nnx.update(model, params)
+
+
+# How the weights of a file get into a network.
+_READERS: Mapping[type, Callable[[Any, str], Any]] = {
+  HRNet: load_torch,
+  ResNet: load_torch,
+  ViT: _load_vit,
+}
+
+
+def _load_file(model: nnx.Module, name: str, path: str) -> None:
+  """Gives a network, or its backbone, the weights of a file."""
+  backbone = model.backbone if isinstance(model, Composed) else model
+  read = _READERS.get(type(backbone))
+  if read is None:
+    raise ValueError(
+      f'Cannot load {path!r} into {name!r}: the names of its layers in files '
+      'of others are not known. Give the folder of a run of this program, or '
+      f'use a model with one of {", ".join(x.__name__ for x in _READERS)}.'
+    )
+  read(backbone, path)
 
 
 def _check_outputs(

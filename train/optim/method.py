@@ -83,6 +83,13 @@ def build_method(
   for option, value in {**known, 'key': key}.items():
     if option in names and options.get(option) is None:
       options[option] = value
+  for option in _OF_OUTPUTS:
+    if option in names and options.get(option) is None:
+      raise ConfigError(
+        f'Given method.name={name!r} with task={config.task!r}. The method '
+        f'asks for {option}, which the outputs of this task do not have. Use '
+        'another method, or a task with a class for each image.'
+      )
   asked = options.get('num_examples')
   if asked is not None and asked < known['num_examples']:
     raise ConfigError(
@@ -94,6 +101,10 @@ def build_method(
     return sam_optax.METHODS[name](**options)
   except ValueError as error:
     raise ConfigError(f'In method ({name}): {error}') from error
+
+
+# Arguments that a method gets from the outputs of the task.
+_OF_OUTPUTS = ('num_classes',)
 
 
 def _arguments(name: str) -> Sequence[inspect.Parameter]:

@@ -33,29 +33,46 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None) -> None:
   args = _parser().parse_args(argv)
-  found = [run for folder in args.folder for run in read(folder)]
-  _check(found, args.folder)
+  found = [run for folder in args.folder for run in _read(folder)]
+  _check_different(found, args.folder)
   module = variants.read(variants.split(args.config)[0]) if args.config else {}
-  markdown, files = document.write(
-    found, names_in(module), args.workdir or args.folder[0]
-  )
+  into = args.workdir or args.folder[0]
+  if into.exists() and not into.is_dir():
+    raise checks.ConfigError(
+      f'Given --workdir={into}. It is a file, and the report needs a folder. '
+      'Give the path of a folder, which need not exist.'
+    )
+  markdown, files = document.write(found, names_in(module), into)
   print(markdown, *(f'wrote {path}' for path in files), sep='\n')
 
 
-def _check(found: Sequence[SavedRun], folders: Sequence[pathlib.Path]) -> None:
-  given = f'Given {", ".join(map(str, folders))}'
+def _read(folder: pathlib.Path) -> Sequence[SavedRun]:
+  """The runs in a folder, of which there must be one."""
+  if not folder.is_dir():
+    why = 'It is a file' if folder.exists() else 'There is no such folder'
+    raise checks.ConfigError(
+      f'Given {folder}. {why}. Give the --workdir of a sweep or of a run.'
+    )
+  found = read(folder)
   if not found:
     raise checks.ConfigError(
-      f'{given}. There is no run in it, that is, no folder with a config.json. '
-      'Give the --workdir of a sweep or of a run.'
+      f'Given {folder}. There is no run in it, that is, no folder with a '
+      'config.json. Give the --workdir of a sweep or of a run.'
     )
+  return found
+
+
+def _check_different(
+  found: Sequence[SavedRun], folders: Sequence[pathlib.Path]
+) -> None:
   places = {}
   for run in found:
     other = places.setdefault((run.kind, run.seed), run.folder)
     if other != run.folder:
       raise checks.ConfigError(
-        f'{given}. {run.folder} and {other} would be the same run. Give '
-        'folders whose runs differ in their variant, their grid or their seed.'
+        f'Given {", ".join(map(str, folders))}. {run.folder} and {other} would '
+        'be the same run. Give folders whose runs differ in their variant, '
+        'their grid or their seed.'
       )
 
 

@@ -145,15 +145,19 @@ def _printed(names: Names) -> Iterable[str]:
 def _with_relative_speeds(
   rows: Sequence[dict[str, Any]], names: Names
 ) -> list[dict[str, Any]]:
-  speeds = {row['variant']: row['images_per_second'] for row in rows}
-  first = next(filter(None, speeds.values()), None)
+  done = {row['variant']: row for row in rows if row['images_per_second']}
+  first = next(iter(done), None)
   with_speeds = []
   for row in rows:
     speed = row['images_per_second']
-    reference = published.reference(row['variant'], names.published)
-    base = speeds.get(reference) if reference else first
-    relative = speed / base if speed and base else None
-    with_speeds.append(row | {'relative_speed': relative})
+    reference = published.reference(row['variant'], names.published) or first
+    base = done.get(reference) if speed else None
+    relative = speed / base['images_per_second'] if base else None
+    own = {
+      'relative_speed': relative,
+      'relative_to': base['method'] if base else None,
+    }
+    with_speeds.append(row | own)
   return with_speeds
 
 

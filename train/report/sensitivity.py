@@ -4,7 +4,10 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from train.report.curves import COLORS, axis_label, pyplot
+import numpy as np
+
+from train.keys import MEANINGS
+from train.report import panels
 from train.tasks import Score
 
 # Values further apart than this are drawn on a logarithmic axis.
@@ -17,7 +20,7 @@ def picture(
   title: str,
   path: pathlib.Path,
 ) -> bool:
-  """Draws a line per method: the mean over the seeds, and their range.
+  """Draws a line per method: mean and standard deviation over the seeds.
 
   Args:
     rows: as `results.rows` makes them.
@@ -34,37 +37,43 @@ def picture(
   numbers = [number for number in values.values() if number is not None]
   if len(keys) != 1 or len(numbers) != len(values) or len(numbers) < 2:
     return False
-  plt = pyplot()
-  figure, axis = plt.subplots(figsize=(6.4, 4.4), layout='constrained')
-  for index, method in enumerate(dict.fromkeys(row['method'] for row in rows)):
+  lines = {}
+  for method in dict.fromkeys(row['method'] for row in rows):
     own = [row for row in rows if row['method'] == method]
-    x = [values[row['overrides']] for row in own]
-    found = [row['score'] for row in own]
-    style = '-o' if index < COLORS else '--s'
-    (line,) = axis.plot(x, [one['mean'] for one in found], style, label=method)
-    axis.fill_between(
-      x,
-      [min(one['values']) for one in found],
-      [max(one['values']) for one in found],
-      color=line.get_color(),
-      alpha=0.12,
-      linewidth=0,
-    )
-  if min(numbers) > 0 and max(numbers) > _FAR * min(numbers):
-    axis.set_xscale('log')
-    axis.minorticks_off()
-  axis.set_xticks(numbers, [f'{number:g}' for number in numbers])
-  axis.set(
-    xlabel=keys.pop(),
-    ylabel=axis_label(main),
-    title=f'Test {main.name}: mean and range over the seeds',
+    scores = [row['score'] for row in own]
+    mean = np.array([score['mean'] for score in scores])
+    std = np.array([score['std'] or 0.0 for score in scores])
+    x = np.array([values[row['overrides']] for row in own])
+    lines[method] = panels.Line(x, mean, mean - std, mean + std)
+  plt = panels.pyplot()
+  count = len(lines)
+  single = panels.share_axes(count)
+  size = (6.4, 4.4)
+  if not single:
+    size = (2.4 * panels.columns_of(count) + 1, 2.4 * panels.rows_of(count) + 1)
+  figure = plt.figure(figsize=size, layout='constrained')
+  axes = panels.told_apart(figure, lines, style='-o')
+  for axis in axes.flat:
+    if min(numbers) > 0 and max(numbers) > _FAR * min(numbers):
+      axis.set_xscale('log')
+      axis.minorticks_off()
+    axis.set_xticks(numbers, [f'{number:g}' for number in numbers])
+  for axis in axes[:, 0]:
+    axis.set_ylabel(panels.axis_label(main))
+  figure.supxlabel(_named(keys.pop()), fontsize='medium')
+  what = f'Test {main.name}: mean and standard deviation over the seeds'
+  figure.suptitle(
+    f'{title}\n{what}{panels.explained(lines)}', fontsize='medium', wrap=True
   )
-  axis.grid(alpha=0.3)
-  axis.legend()
-  figure.suptitle(title, wrap=True)
   figure.savefig(path, dpi=150)
   plt.close(figure)
   return True
+
+
+def _named(key: str) -> str:
+  """A key of the config, and its meaning where it is not an argument."""
+  meaning = MEANINGS.get(key)
+  return f'{key}: {meaning}' if meaning else key
 
 
 def _number(overrides: str) -> float | None:

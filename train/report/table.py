@@ -6,6 +6,8 @@ from typing import Any
 from train.tasks import Score
 
 Row = Mapping[str, Any]  # as `results.rows` makes it
+# Of several models or data sets, each relative to one of its own.
+_SEVERAL = 'relative speed'
 
 
 def full(table: Sequence[Row], main: Score) -> str:
@@ -27,7 +29,7 @@ def full(table: Sequence[Row], main: Score) -> str:
     'gradients/step': lambda row: number(row['gradients_per_step'], '.2f'),
     'SAM steps': lambda row: _share(row['sam_fraction']),
     'images/s': lambda row: number(row['images_per_second'], ',.0f'),
-    'relative speed': lambda row: number(row['relative_speed'], '.2f'),
+    _relative(table): lambda row: number(row['relative_speed'], '.2f'),
     'published speed': lambda row: number(_published_speed(row), '.2f'),
   }
   if not any(row['published'] for row in table):
@@ -71,6 +73,12 @@ def markdown(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
   """A Markdown table of one line per row, its cells already formatted."""
   line = lambda cells: f'| {" | ".join(cells)} |'
   return '\n'.join([line(head), '|---' * len(head) + '|', *map(line, body)])
+
+
+def _relative(table: Sequence[Row]) -> str:
+  """The head of the relative speeds: relative to what, where that is one."""
+  bases = {row['relative_to'] for row in table} - {None}
+  return f'speed relative to {bases.pop()}' if len(bases) == 1 else _SEVERAL
 
 
 def _published_speed(row: Row) -> float | None:

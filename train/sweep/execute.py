@@ -11,9 +11,8 @@ import ml_collections
 from train import checks, tasks, workdir
 from train import config as train_config
 from train import run as one_run
-from train.data import memory, stream
-from train.data.open import open_set
-from train.data.tests import open_tests
+from train.data.open import AnySet, open_set
+from train.data.tests import TestSet, open_tests
 from train.engine import loop, records
 from train.engine.preemption import Preemption, Stopped
 from train.engine.seen import see
@@ -43,17 +42,16 @@ def prepare(todo: Sequence[PlannedRun]) -> None:
       train_config.check(run.config, dataset(run).num_examples)
       task = tasks.create(run.config, dataset(run))
       kind = run.config.task, run.config.data.to_json()
-      seen = seen_by_kind.get(kind) or see(task, dataset(run))
+      further = _tests(run.config.data.to_json())
+      seen = seen_by_kind.get(kind) or see(task, dataset(run), further)
       seen_by_kind[kind] = seen
-      _check_tests(run.config.data.to_json())
   for seen in seen_by_kind.values():
     seen.say()
   for run in todo:
     # Beside runs on data of the same name, finished ones too.
     seen = seen_by_kind.get((run.config.task, run.config.data.to_json()))
     if seen is not None:
-      data = {'digest': seen.digest, 'seen': seen.line}
-      workdir.check_data(run.folder, data)
+      workdir.check_data(run.folder, seen.record())
   for run in todo:
     _forgive(run)
     # The config says which runs there are to be, before they begin.
@@ -118,19 +116,20 @@ def _train(
     _say(run, result)
 
 
-def dataset(run: PlannedRun) -> memory.Dataset | stream.Streamed:
+def dataset(run: PlannedRun) -> AnySet:
   """The data set of a run, which others may share."""
   return _open(run.config.data.to_json())
 
 
 @functools.cache
-def _open(options: str) -> memory.Dataset | stream.Streamed:
+def _open(options: str) -> AnySet:
   return open_set(ml_collections.ConfigDict(json.loads(options)))
 
 
 @functools.cache
-def _check_tests(options: str) -> None:
-  open_tests(ml_collections.ConfigDict(json.loads(options)), _open(options))
+def _tests(options: str) -> Sequence[TestSet]:
+  config = ml_collections.ConfigDict(json.loads(options))
+  return open_tests(config, _open(options))
 
 
 def missing(todo: Sequence[PlannedRun]) -> int:

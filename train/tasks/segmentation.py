@@ -1,7 +1,7 @@
 """Segmentation: a class for each pixel."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,7 +12,8 @@ import optax
 from train.augment import affine, pipeline
 from train.augment.pipeline import IMAGENET_MEAN, IMAGENET_STD
 from train.checks import Config
-from train.tasks import metrics, task
+from train.tasks import masks as shown_masks
+from train.tasks import metrics, task, windows
 from train.tasks.task import Field, Rows, Score, Task
 
 _OVER = ('batch', 'image')
@@ -84,78 +85,6 @@ def segmentation_losses(
   return losses + auxiliary_weight * others
 
 
-def window_starts(length: int, window: int, share: float = 2 / 3) -> list[int]:
-  """Where the windows of an axis start.
-
-  Args:
-    length: pixels of the axis, at least those of a window.
-    window: pixels of a window.
-    share: of a window that the next one is moved by, at most; in (0, 1].
-
-  Returns:
-    The first pixels; the last window ends with the axis.
-  """
-  if not 0 < share <= 1:
-    raise ValueError(
-      f'Cannot move windows by share={share} of their size: 0 would never end, '
-      'and above 1 there would be gaps. Give a number above 0 and up to 1.'
-    )
-  stride = int(np.ceil(window * share))
-  count = int(np.ceil((length - window) / stride)) + 1
-  return [min(index * stride, length - window) for index in range(count)]
-
-
-def sliding_scores(
-  score: Callable[[jax.Array], jax.Array],
-  images: jax.Array,
-  window: int,
-  *,
-  share: float = 2 / 3,
-  mirror: bool = True,
-) -> jax.Array:
-  """Averages the probabilities of a network over windows of the images.
-
-  Images that are smaller than a window are padded with 0, the mean colour of
-  normalised images, as much on either side.
-
-  Args:
-    score: from images ``[batch, window, window, c]`` to logits of each pixel
-      ``[batch, window, window, classes]``.
-    images: float ``[batch, h, w, c]``, normalised.
-    window: side of a window.
-    share: of a window that the next one is moved by, at most.
-    mirror: whether the mean is also over the mirrored windows.
-
-  Returns:
-    float32 ``[batch, h, w, classes]``; ``argmax`` predicts.
-  """
-  batch, height, width, _ = images.shape
-  spare = [max(window - size, 0) for size in (height, width)]
-  sides = [(x // 2, x - x // 2) for x in spare]
-  images = jnp.pad(images, ((0, 0), *sides, (0, 0)))
-  padded = images.shape[1:3]
-
-  def probabilities(part: jax.Array) -> jax.Array:
-    found = jax.nn.softmax(score(part).astype(jnp.float32))
-    if mirror:
-      other = jax.nn.softmax(score(part[:, :, ::-1]).astype(jnp.float32))
-      found = (found + other[:, :, ::-1]) / 2
-    return found
-
-  classes = jax.eval_shape(score, images[:, :window, :window]).shape[-1]
-  total = jnp.zeros((batch, *padded, classes), jnp.float32)
-  times = np.zeros((1, *padded, 1), np.float32)
-  for top in window_starts(padded[0], window, share):
-    for left in window_starts(padded[1], window, share):
-      rows, columns = slice(top, top + window), slice(left, left + window)
-      found = probabilities(images[:, rows, columns])
-      total = total.at[:, rows, columns].add(found)
-      times[:, rows, columns] += 1
-  mean = total / times
-  (top, _), (left, _) = sides
-  return mean[:, top : top + height, left : left + width]
-
-
 def _check_over(over: str) -> None:
   if over not in _OVER:
     raise ValueError(
@@ -188,14 +117,17 @@ def row(
   rotation: float = 0.0,
   mean: Sequence[float] = IMAGENET_MEAN,
   std: Sequence[float] = IMAGENET_STD,
-  over: str = 'batch',
+  over: str | None = None,
   auxiliary_weight: float = 0.4,
   classes: Sequence[int] | None = None,
+  window: int | None = None,
+  window_share: float = 2 / 3,
+  flip_test: bool = False,
 ) -> Task:
   """A class for each pixel; scored by the mean intersection over union.
 
   Trained on crops of the scaled, turned and mirrored images; tested on whole
-  images.
+  images, at once or window by window.
 
   Args:
     dataset: rows with 'mask' and 'extent', whose facts have 'num_classes'.
@@ -204,18 +136,28 @@ def row(
     rotation: greatest angle in degrees, of every second image.
     mean: of each channel, of pixels in [0, 1].
     std: likewise.
-    over: as :func:`pixel_losses` takes it.
+    over: as :func:`pixel_losses` takes it (``None``: ``'image'`` for a method
+      that compares examples, and ``'batch'`` for the others).
     auxiliary_weight: of the auxiliary head's loss, where there is one.
     classes: those whose mean is the score (``None``: those that occur).
+    window: side of the windows that an image is tested by, the side of the
+      crops as a rule (``None``: whole images). The network sees a batch of as
+      many windows as the images of a test batch have together.
+    window_share: of a window that the next one is moved by, at most.
+    flip_test: whether the test averages over the mirror image.
 
   Returns:
     The task.
   """
-  _check_over(over)
+  if over is not None:
+    _check_over(over)
   num_classes = task.fact(dataset, 'num_classes')
   crop = crop or min(dataset.image_shape[:2])
   size = (crop, crop)
   fill = tuple(255 * value for value in mean)
+  tested = windows.plan(dataset.image_shape, window, window_share, flip_test)
+  by_windows = window is not None or flip_test
+  names = task.names(dataset, 'class_names', num_classes)
 
   def prepare(key: jax.Array | None, rows: Rows) -> Rows:
     images, masks = rows['image'].astype(jnp.float32), rows['mask']
@@ -225,9 +167,12 @@ def row(
       )
       images = affine.move_images(move, images, size, fill)
       masks = affine.move_masks(move, masks, size)
-    return {'image': pipeline.normalise(images, mean, std), 'mask': masks}
+    images = pipeline.normalise(images, mean, std)
+    if key is None and by_windows:
+      images = windows.cut(tested, images)
+    return {'image': images, 'mask': masks}
 
-  def losses(maps: Any, batch: Rows) -> jax.Array:
+  def losses(maps: Any, batch: Rows, over: str) -> jax.Array:
     return segmentation_losses(
       maps.logits,
       maps.auxiliary,
@@ -243,11 +188,24 @@ def row(
     pixels = jnp.sum(counts, dtype=jnp.float32)
     return {'pixel_accuracy': found / jnp.maximum(pixels, 1)}
 
+  def test_logits(maps: Any) -> jax.Array:
+    if not by_windows:
+      return maps.logits
+    # As logits again, where no probability is 0.
+    mean = windows.merge(tested, maps.logits)
+    return jnp.log(jnp.maximum(mean, jnp.finfo(mean.dtype).tiny))
+
+  def predict(maps: Any, batch: Rows) -> dict[str, jax.Array]:
+    del batch
+    classes = jnp.argmax(test_logits(maps), axis=-1)
+    return {'mask': classes.astype(jnp.uint8)}
+
   def sums(maps: Any, batch: Rows, valid: jax.Array) -> Any:
     kept = valid[:, None, None] > 0
     labels = jnp.where(kept, batch['mask'], jnp.asarray(255, jnp.uint8))
-    predictions = jnp.argmax(maps.logits, axis=-1)
-    image_losses = pixel_losses(maps.logits, batch['mask'], over='image')
+    logits = test_logits(maps)
+    predictions = jnp.argmax(logits, axis=-1)
+    image_losses = pixel_losses(logits, batch['mask'], over='image')
     return {
       'loss': jnp.sum(image_losses * valid),
       'count': jnp.sum(valid),
@@ -275,24 +233,31 @@ def row(
     },
     outputs=lambda dataset: {'num_classes': num_classes},
     prepare=prepare,
-    losses=losses,
+    losses=functools.partial(losses, over=over or 'batch'),
     scalars=scalars,
     sums=sums,
     scores=scores,
     main=Score('miou', '%', higher_is_better=True),
     normalisation=(mean, std),
     seen=functools.partial(_seen, num_classes),
+    losses_alone=functools.partial(losses, over='image'),
+    comparable=over != 'batch',
+    predict=predict,
+    draw=functools.partial(shown_masks.draw, names),
+    files=shown_masks.files(names, fill),
   )
 
 
 def _seen(num_classes: int, dataset: Any) -> str:
+  masks = dataset.values('mask')
+  if masks is None:  # on disk, where they are read with their images
+    return f'{num_classes} classes'
   # The last count is of pixels that do not count.
   shown = [
-    np.bincount(mask.ravel(), minlength=256)[:num_classes] > 0
-    for mask in dataset.values('mask')
+    np.bincount(mask.ravel(), minlength=256)[:num_classes] > 0 for mask in masks
   ]
   counts = np.sum(shown, axis=0).tolist()
-  names = dataset.facts.get('class_names') or range(num_classes)
+  names = task.names(dataset, 'class_names', num_classes)
   some = [number for number, count in enumerate(counts) if count]
   text = task.counted([counts[n] for n in some], [names[n] for n in some])
   return f'{num_classes} classes, by images that show them ({text})'

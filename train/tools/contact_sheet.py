@@ -1,23 +1,31 @@
-"""Draws the augmentations of a data set's first images, for inspection.
+r"""Draws training images as they are and as they are augmented, to look at.
 
 Examples:
+  python -m train.tools.contact_sheet --config=configs/own_images.py \
+      --config.data.name=photos --workdir=runs/sheet
   python -m train.tools.contact_sheet --data=cifar10 --workdir=runs/sheet
+
+With a config, a row is an image with its class, and several draws of what the
+run would train on. Without one, a column is an augmentation that a config can
+have. The images are spread over the training set.
 """
 
 import argparse
 import functools
-import pathlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image, ImageDraw
 
-from train import command
+from train import command, tasks, variants
 from train.augment import mixup, pipeline
+from train.checks import Config, ConfigError
 from train.data import crop, memory
+from train.data.open import open_set
 
 _GAP = 4
 _HEADER = 16
@@ -70,24 +78,98 @@ def draw(
   """
   known = columns(images.shape[1])
   names = list(known) if names is None else names
-  zoom = -(-_CELL // images.shape[2])
-  height, width = (side * zoom + _GAP for side in images.shape[1:3])
-  sheet = Image.new(
-    'RGB', (len(names) * width, len(images) * height + _HEADER), 'white'
-  )
-  text = ImageDraw.Draw(sheet)
+  drawn = {}
   for column, name in enumerate(names):
     key = jax.random.fold_in(jax.random.key(seed), column)
+    drawn[name] = known[name](key, images)
+  return _sheet(drawn, images.shape[1:3])
+
+
+def draw_config(
+  config: Config, count: int = 8, draws: int = 5, seed: int = 0
+) -> Image.Image:
+  """Draws what a run of a config trains on.
+
+  Args:
+    config: the config.
+    count: how many training images.
+    draws: how many times each is drawn, as in as many epochs.
+    seed: of the draws.
+
+  Returns:
+    The picture.
+
+  Raises:
+    ConfigError, DataError: if the config, or its data set, cannot be used.
+  """
+  dataset = open_set(config.data)
+  task = tasks.create(config, dataset)
+  ids = _spread(dataset.num_examples, count)
+  drawn, names = {}, None
+  for number in range(draws):
+    rows = _rows(dataset, ids, seed, epoch=number)
+    if names is None:
+      drawn['image'], names = rows['image'], _classes(dataset, rows)
+    key = jax.random.fold_in(jax.random.key(seed), number)
+    batch = task.prepare(key, {**rows, 'id': jnp.asarray(ids)})
+    mean, std = task.normalisation or (0.0, 1.0)
+    # What a cut or a border has may lie outside of the pixels.
+    pixels = np.clip(np.asarray(batch['image']) * std + mean, 0, 1)
+    drawn[f'training, epoch {number + 1}'] = _pixels(pixels)
+  return _sheet(drawn, dataset.image_shape[:2], names)
+
+
+def _sheet(
+  drawn: Mapping[str, np.ndarray],
+  shape: Sequence[int],
+  names: Sequence[str] | None = None,
+) -> Image.Image:
+  """Lays out columns of images, under their names, of which rows have some."""
+  count = len(next(iter(drawn.values())))
+  zoom = -(-_CELL // shape[1])
+  height, width = (side * zoom + _GAP for side in shape)
+  # Of a row, below whose first image is its name.
+  pitch = height if names is None else height + _HEADER
+  sheet = Image.new(
+    'RGB', (len(drawn) * width, count * pitch + _HEADER), 'white'
+  )
+  text = ImageDraw.Draw(sheet)
+  for column, (name, images) in enumerate(drawn.items()):
     text.text((column * width, 2), name, fill='black')
-    for row, image in enumerate(known[name](key, images)):
+    for row, image in enumerate(images):
+      top = _HEADER + row * pitch
       cell = Image.fromarray(
         image.squeeze(-1) if image.shape[-1] == 1 else image
       )
       cell = cell.resize(
         (width - _GAP, height - _GAP), Image.Resampling.NEAREST
       )
-      sheet.paste(cell, (column * width, row * height + _HEADER))
+      sheet.paste(cell, (column * width, top))
+      if names is not None and column == 0:
+        text.text((0, top + height - 2), names[row], fill='black')
   return sheet
+
+
+def _spread(size: int, count: int) -> np.ndarray:
+  """Positions spread over a set, whose classes may be one after another."""
+  return np.linspace(0, size - 1, min(count, size)).astype(np.int32)
+
+
+def _rows(
+  dataset: Any, ids: np.ndarray, seed: int, epoch: int
+) -> dict[str, np.ndarray]:
+  if isinstance(dataset, memory.Dataset):
+    return {name: values[ids] for name, values in dataset.train.items()}
+  return next(iter(dataset.train_batches(ids[None], seed, epoch)))
+
+
+def _classes(dataset: Any, rows: Mapping[str, np.ndarray]) -> list[str] | None:
+  """The class of each row, where it has one."""
+  labels = rows.get('label')
+  if labels is None or np.ndim(labels) != 1:
+    return None
+  names = dataset.facts.get('class_names') or range(labels.max() + 1)
+  return [str(names[label]) for label in labels]
 
 
 def _randaugment(layers: int, magnitude: int) -> dict[str, int]:
@@ -137,29 +219,51 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> None:
-  args = _parser().parse_args(argv)
-  dataset = memory.load(args.data, args.data_dir)
+  args, settings = command.parse(_parser(), argv)
+  if args.config is None:
+    if settings:
+      raise ConfigError(
+        f'Given {settings[0]} without --config. There is no config whose key '
+        'it would set. Give the config file too.'
+      )
+    dataset = memory.load(args.data or 'digits', args.data_dir)
+    ids = _spread(dataset.num_examples, args.images)
+    sheet = draw(dataset.train['image'][ids], args.seed)
+  elif args.data or args.data_dir:
+    raise ConfigError(
+      'Given --config, and --data or --data_dir. Both say which data. Give '
+      '--config.data.name=NAME and --config.data.dir=FOLDER with the config.'
+    )
+  else:
+    config = variants.load(args.config, settings)
+    sheet = draw_config(config, args.images, seed=args.seed)
   args.workdir.mkdir(parents=True, exist_ok=True)
   path = args.workdir / 'contact_sheet.png'
-  draw(dataset.train['image'][: args.images], args.seed).save(path)
+  sheet.save(path)
   print(f'wrote {path}')
 
 
 def _parser() -> argparse.ArgumentParser:
-  parser = command.parser('train.tools.contact_sheet', __doc__ or '')
-  parser.add_argument(
-    '--data',
-    default='digits',
-    metavar='NAME',
-    help='the data set, as data.name in a config (default: digits)',
+  parser = command.parser(
+    'train.tools.contact_sheet', __doc__ or '', overrides=True
   )
   parser.add_argument(
-    '--data_dir', metavar='FOLDER', help='as data.dir in a config'
+    '--config',
+    metavar='FILE[:VARIANT]',
+    help='draw the training images of this config',
+  )
+  parser.add_argument(
+    '--data',
+    metavar='NAME',
+    help='without a config: the data set, as data.name (default: digits)',
+  )
+  parser.add_argument(
+    '--data_dir', metavar='FOLDER', help='likewise, as data.dir in a config'
   )
   parser.add_argument(
     '--workdir',
     required=True,
-    type=pathlib.Path,
+    type=command.folder,
     metavar='FOLDER',
     help='where contact_sheet.png goes',
   )

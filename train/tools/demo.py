@@ -5,8 +5,8 @@ Examples:
   python -m train.tools.demo --task=classification --seeds=1
   python -m train.tools.demo --methods=sgd,sam,gsam --seeds=5
 
-It prints a table of the methods, and writes it and a picture of the runs into
-the workdir.
+It prints a table of the methods, says in words what it shows, and writes both
+and a picture of the runs into the workdir.
 """
 
 import argparse
@@ -14,11 +14,11 @@ import functools
 import pathlib
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from train import checks, command, variants
 from train.engine import preemption
-from train.report import document, results
+from train.report import document, results, words
 from train.sweep import execute, plan
 from train.tools import demos
 
@@ -54,46 +54,69 @@ def _demo(args: argparse.Namespace) -> int:
   # Trained anew each time, so there is nothing to resume. On one device, since
   # the methods are compared and not the machines.
   settings = ['--config.checkpoint.every=0', '--config.mesh=(1,)']
-  if args.epochs is not None:
+  settings += [*demo.settings, *demo.prepare(workdir)]
+  if args.epochs is not None:  # the last one counts
     settings.append(f'--config.epochs={args.epochs}')
-  settings += demo.prepare(workdir)
   todo = plan.plan(
     module, list(labels), seeds, workdir / 'runs', common=settings
   )
   for run in todo:
     shutil.rmtree(run.folder, ignore_errors=True)
   execute.prepare(todo)
-  config = todo[0].config
-  title = f'{config.model.name} on {config.data.name}, {seeds} seeds'
-  print(_what(todo[0], f'{seeds} seeds for each of {len(labels)} methods'))
+  count = '1 seed' if seeds == 1 else f'{seeds} seeds'
+  print(_what(todo[0], demo, f'{count} for each of {len(labels)} methods'))
   execute.run_all(todo)
+  _show(demo, todo, labels, workdir, _what(todo[0], demo, count))
+  return execute.missing(todo)
+
+
+def _show(
+  demo: demos.Demo,
+  todo: Sequence[plan.PlannedRun],
+  labels: Mapping[str, str],
+  workdir: pathlib.Path,
+  title: str,
+) -> None:
+  """Writes table and picture, and says what they show and what is next."""
   wanted = {run.folder for run in todo}
   found = [
     run for run in results.read(workdir / 'runs') if run.folder in wanted
   ]
-  markdown = document.text(found, results.Names(labels))
-  (workdir / 'table.md').write_text(markdown + '\n')
   groups = {
     label: [run for run in found if run.variant == name]
     for name, label in labels.items()
   }
-  demo.picture(groups, results.main_of(found), title, workdir / 'demo.png')
-  print(f'\n{markdown}\n\nwrote {workdir}/table.md, {workdir}/demo.png')
-  return execute.missing(todo)
+  main, names = results.main_of(found), results.Names(labels)
+  demo.picture(groups, main, title, workdir / 'demo.png')
+  seen = words.seen(results.rows(found, names), main, demo.about)
+  seen += demo.words(groups, main)
+  table = document.text(found, names)
+  markdown = '\n\n'.join(filter(None, (table, ' '.join(seen))))
+  (workdir / 'table.md').write_text(markdown + '\n')
+  print(f'\n{table}\n\nwrote {workdir}/table.md, {workdir}/demo.png')
+  print('', *seen, *(_next(*one) for one in demo.further), sep='\n')
 
 
-def _what(run: plan.PlannedRun, how_often: str) -> str:
-  """A line that says what is about to be trained."""
-  return f'model {run.config.model.name} on {run.config.data.name}, {how_often}'
+def _what(run: plan.PlannedRun, demo: demos.Demo, how_often: str) -> str:
+  """A line that says what is trained."""
+  config = run.config
+  name = pathlib.Path(config.data.name).name
+  what = f'{config.model.name} on {name}'
+  return ', '.join(filter(None, (what, demo.about, how_often)))
+
+
+def _next(command: str, good_for: str) -> str:
+  """Two lines: a command to run next, and what it is good for."""
+  return f'\nNext, {good_for}:\n  {command}'
 
 
 def _parser() -> argparse.ArgumentParser:
   parser = command.parser('train.tools.demo', __doc__ or '')
   parser.add_argument(
     '--task',
-    default='classification',
+    default=next(iter(demos.DEMOS)),
     metavar='NAME',
-    help=f'one of {", ".join(demos.DEMOS)} (default: classification)',
+    help=f'one of {", ".join(demos.DEMOS)} (default: the first)',
   )
   parser.add_argument(
     '--config',

@@ -1,7 +1,9 @@
 """Weights that others trained: of ResNets and HRNets, in PyTorch's layout."""
 
+import functools
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -31,9 +33,10 @@ def load_torch(model: nnx.Module, path: str | os.PathLike[str]) -> nnx.Module:
   """Gives a backbone the weights and the running statistics of a file.
 
   The file is a ``.safetensors`` file with the names of torchvision's or timm's
-  ResNets, of PSPNet's code for the stem ``'deep'``, or of HRNet's code. A head
-  in the file is loaded if the model has one of as many classes; else the
-  model's head stays.
+  ResNets, of PSPNet's code for the stem ``'deep'``, or of timm's HRNets or
+  HRNet's code. A head in the file is loaded if the model has one of as many
+  classes; else a line on stderr says what is left out, and the model's head
+  stays.
 
   Args:
     model: a :class:`ResNet` or an :class:`HRNet`; changed in place.
@@ -81,11 +84,19 @@ def load_torch(model: nnx.Module, path: str | os.PathLike[str]) -> nnx.Module:
       f'Cannot load {str(path)!r} into this model: it needs {some(wrong)}. '
       'Create the model with the widths of the file.'
     )
+  left_out = tensors.keys() - wanted
+  if left_out:
+    _say(f'weights: {os.fspath(path)}, without {some(left_out)}')
   # All of it fits: nothing is half loaded.
   for name, array in arrays.items():
     variable = wanted[name][0]
     variable[...] = jnp.asarray(array, variable.dtype)
   return model
+
+
+@functools.cache  # A run builds its network more than once.
+def _say(line: str) -> None:
+  print(line, file=sys.stderr, flush=True)
 
 
 def _variables(

@@ -45,22 +45,27 @@ def _picture(
     for axis, name in zip(axes, (main.name, 'flipped_codes'), strict=False):
       values = np.mean([test[f'test_{name}'] for test in tests], axis=0)
       axis.plot(tests[0]['step'], 100 * values, label=label, linewidth=2)
-  axes[0].set(ylabel=f'{curves.axis_label(main)}', title='Mean over the seeds')
+  axes[0].set(
+    ylabel=curves.axis_label(main),
+    title=f'Test {main.name}: mean over the seeds',
+  )
   axes[1].set(
-    ylabel='weights, %', title='Weights that a perturbation gives another code'
+    ylabel='flipped codes, % of the weights',
+    title='Codes that a SAM step would change: mean over the seeds',
   )
   for axis in axes[:2]:
     axis.set(xlabel='step')
-    axis.legend()
     axis.grid(alpha=0.3)
   for number, (label, group) in enumerate(groups.items()):
     _draw_weights(axes[2], group[0].folder, label, f'C{number}')
   axes[2].set(
     xlabel='weight / step',
-    ylabel='weights',
-    title='Weights of the largest layer, borders of rounding',
+    ylabel='number of weights',
+    title='Weights of the largest layer (lines: borders of rounding)',
   )
-  axes[2].legend()
+  # Where it covers no line.
+  handles, labels = axes[0].get_legend_handles_labels()
+  figure.legend(handles, labels, loc='outside lower center', ncols=len(labels))
   figure.suptitle(title)
   figure.savefig(path, dpi=150)
   plt.close(figure)

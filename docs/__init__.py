@@ -1,0 +1,1 @@
+"""The documentation: pages, and in `generate` the code that makes others."""

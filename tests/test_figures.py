@@ -1,0 +1,104 @@
+"""Figures from runs: which numbers are drawn, and which are refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+from train.report import figures, results
+
+MAIN = {'name': 'accuracy', 'unit': '%', 'higher_is_better': True}
+
+
+def write(root, place, accuracy=0.5, seed=0, records=(), **config):
+  folder = root / place / str(seed)
+  folder.mkdir(parents=True)
+  result = {
+    **{'test_accuracy': accuracy, 'test_loss': 2.0, 'train_seconds': 1.0},
+    **{'images_per_second': 1.0, 'gradient_evaluations_per_step': 1.0},
+    **{'sam_fraction': 0.0, 'steps': 4},
+  }
+  texts = {
+    'config.json': {'seed': seed, **config},
+    'task.json': {'task': 'classification', 'main': MAIN},
+    'result.json': result,
+  }
+  for name, content in texts.items():
+    (folder / name).write_text(json.dumps(content))
+  lines = [json.dumps(record) + '\n' for record in records]
+  (folder / 'metrics.jsonl').write_text(''.join(lines))
+
+
+@pytest.fixture
+def sweep(tmp_path):
+  """Two methods over a radius, two seeds each, and one without a radius."""
+  for seed in (0, 1):
+    for rho in (0.1, 0.2):
+      for method, accuracy in (('one', rho), ('two', 2 * rho)):
+        write(
+          tmp_path,
+          f'{method}/method.rho={rho}',
+          accuracy + seed / 10,
+          seed,
+          method={'rho': rho},
+        )
+    write(tmp_path, 'none', 0.3, seed, method={})
+  return tmp_path
+
+
+def test_scores_over_a_key(sweep):
+  lines = figures.over_key(results.read(sweep), 'method.rho', None)
+  assert set(lines) == {'one', 'two', 'none'}
+  np.testing.assert_allclose(sorted(lines['one'][0.1]), [10, 20])
+  np.testing.assert_allclose(sorted(lines['two'][0.2]), [40, 50])
+  assert lines['none'] == {None: [30, 30]}
+  # Another score as it is, without a unit.
+  losses = figures.over_key(results.read(sweep), 'method.rho', 'loss')
+  assert losses['one'][0.1] == [2.0, 2.0]
+
+
+def test_scores_over_the_variants_keep_the_other_keys_apart(sweep):
+  lines = figures.over_key(results.read(sweep), 'variant', None)
+  assert set(lines) == {'', 'method.rho=0.1', 'method.rho=0.2'}
+  assert set(lines['method.rho=0.2']) == {'one', 'two'}
+
+
+def test_lines_over_the_steps_are_means_of_parts(tmp_path):
+  records = [{'step': n, 'loss': 1.0} for n in range(1, 9)]
+  for record in records[::2]:
+    record['norm'] = float(record['step'])
+  write(tmp_path, 'one', records=[*records, {'step': 8, 'test_loss': 2.0}])
+  write(tmp_path, 'other')
+  runs = results.read(tmp_path)
+  lines = figures.over_steps(runs, ['norm'], points=2)
+  ((steps, values),) = lines['norm']['one']
+  # Logged at 1, 3, 5 and 7.
+  assert steps.tolist() == values.tolist() == [2.0, 6.0]
+  assert set(lines['norm']) == {'one'}
+
+
+def test_the_command_draws_and_prints(sweep, capsys):
+  path = sweep / 'figures' / 'radius.png'
+  arguments = [str(sweep), '--over=method.rho', f'--out={path}', '--title=A']
+  assert figures.main(arguments) == 0
+  assert path.stat().st_size > 5000
+  out = capsys.readouterr().out
+  assert '15.00 ± 7.07' in out and '30.00 ± 0.00' in out
+  path = sweep / 'figures' / 'variants.png'
+  assert figures.main([str(sweep), '--over=variant', f'--out={path}']) == 0
+  assert path.exists()
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'match'),
+  [
+    (['--over=method.rhoo'], 'No finished run has this key'),
+    (['--over=method.rho', '--show=acuracy'], "Did you mean 'accuracy'"),
+    (['--show=norm'], 'norm'),
+  ],
+)
+def test_what_cannot_be_drawn_is_refused(arguments, match, sweep, capsys):
+  out = sweep / 'no.png'
+  assert figures.main([str(sweep), f'--out={out}', *arguments]) == 1
+  assert match in capsys.readouterr().err
+  assert not out.exists()

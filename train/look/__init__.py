@@ -1,0 +1,1 @@
+"""Shows a trained network: its landscape, curvature, sharpness and curves."""
