@@ -33,6 +33,7 @@ TABLES = {name: file for name, file in FILES.items() if hasattr(file, 'TABLE')}
 # The sets of the files that are no tables.
 OTHER_DATA = {
   'digits': settings.Data('digits', 1437, 10, 8),
+  'images': settings.Data('images', 1000, 5, 64),
   'cifar10': settings.DATA['cifar10'],
   'lspet_mpii.zip': settings.Data('lspet_mpii', 1000, 16, 128),
   'voc2012_animals.zip': settings.Data('voc2012_animals', 800, 7, 97),
