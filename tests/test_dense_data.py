@@ -327,7 +327,8 @@ def test_people_are_cut_out_of_images_of_many_sizes(tmp_path):
   assert dataset.image_shape == (32, 32, 3)
   side = dataset.row_shape[0]
   assert 32 * 1.25 * 2**0.5 <= side < 32 * 1.25 * 2**0.5 + 1
-  assert dataset.facts == {'joints': 16} and dataset.num_examples == 2
+  assert dataset.facts == {'joints': 16, 'joint_names': mpii.JOINTS}
+  assert dataset.num_examples == 2
   (rows,) = dataset.train_batches(np.array([[1, 0]]), 0, 0)
   assert rows['image'].shape == (2, side, side, 3)
   # The box lies in the middle, with what training can reach around it.
@@ -355,8 +356,8 @@ def test_people_are_cut_out_of_images_of_many_sizes(tmp_path):
   ('layout', 'changes', 'message'),
   [
     ('voc', {'size': 8}, 'Leave out data.size, and give segmentation.crop'),
-    ('mpii', {'stream': True}, 'Give data.size alone, or neither'),
-    ('mpii', {'stream': False, 'size': 8}, 'Give data.size alone, or neither'),
+    ('mpii', {'stream': True}, 'Give data.size, or leave out data.stream'),
+    ('mpii', {'stream': False, 'size': 8}, 'Leave out data.stream'),
     ('mpii', {'size': 8, 'first': (1, 1)}, 'Leave out data.first'),
     ('voc', {'stream': True, 'validation': 1}, 'Leave out data.validation'),
   ],
