@@ -114,6 +114,10 @@ def test_the_commands_of_the_page_can_be_run():
       names = variants.choose(file, args.methods)
       grid = plan.combinations(args.grid)
       assert plan.plan(file, names, args.seeds, args.workdir, grid, settings)
+    elif module == 'train':
+      (config,) = (word for word in words if word.startswith('--config='))
+      settings = [word for word in words if word.startswith('--config.')]
+      assert variants.load(config.partition('=')[2], settings).measure_every
     elif module == 'train.look':
       assert look._parser().parse_args(words).noise
     else:
@@ -121,7 +125,8 @@ def test_the_commands_of_the_page_can_be_run():
       drawn.add(figures._parser().parse_args(words).out.name)
   shown = set(re.findall(r'\(figures/(\w+\.png)\)', text))
   assert shown == {path.name for path in (ROOT / 'results/figures').iterdir()}
-  assert shown - drawn == {'rsam_figure1_and_2.png'}  # by train.look
+  # By train.look.
+  assert shown - drawn == {'rsam_figure1_and_2.png', 'ausam_most_chosen.png'}
   assert drawn < shown
 
 
