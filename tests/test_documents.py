@@ -232,6 +232,22 @@ def predict(words: list[str]) -> None:
   assert len(output.splitlines()) >= len(images)
 
 
+def look(words: list[str]) -> None:
+  for name in [word for word in words if not word.startswith('--')]:
+    if not pathlib.Path(name).exists():
+      train(['--config=configs/digits.py:sgd', f'--workdir={name}'])
+  few = ['--examples=16', '--points=3', '--iterations=2', '--radii=0.05']
+  status, _, errors = call('train.look.__main__', [*words, *few])
+  assert status == 0, errors
+  assert (pathlib.Path(value(words, '--out=')) / 'index.html').exists()
+
+
+def figures(words: list[str]) -> None:
+  status, _, errors = call('train.report.figures', words)
+  assert status == 0, errors
+  assert pathlib.Path(value(words, '--out=')).exists()
+
+
 def prepare(words: list[str]) -> None:
   status, _, errors = call('train.prepare', [*words, '--data_dir=data'])
   # The reader replaces this word by a folder.
@@ -267,6 +283,8 @@ OURS = {
   'train': train,
   'train.sweep': sweep,
   'train.report': report,
+  'train.report.figures': figures,
+  'train.look': look,
   'train.predict': predict,
   'train.prepare': prepare,
   'train.tools.contact_sheet': draw,

@@ -467,7 +467,9 @@ def test_the_demo_prints_a_table_and_draws_a_picture(tmp_path):
   assert labels == ['method', 'SGD', 'ARSAM']
   table, said = (tmp_path / 'table.md').read_text().strip().rsplit('\n\n', 1)
   assert table in done.stdout
-  assert said.startswith('With 60 % of the training labels drawn at random, SGD')
+  assert said.startswith(
+    'With 60 % of the training labels drawn at random, SGD'
+  )
   for sentence in said.split('. '):
     assert sentence.rstrip('.') in done.stdout
   assert 'Next, ' in done.stdout and 'make demo TASK=' in done.stdout
