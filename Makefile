@@ -27,7 +27,8 @@ help:
 	@echo 'make format   put the sources into the style that lint expects'
 	@echo 'make demo     train on a small data set and say what was seen: with'
 	@echo '              wrong labels by default (TASK=noise), or with right ones'
-	@echo '              (TASK=classification), or quantised (TASK=quantisation);'
+	@echo '              (TASK=classification), or quantised (TASK=quantisation),'
+	@echo '              or masks and people (TASK=segmentation, TASK=pose);'
 	@echo '              METHODS=all for every method, or names with commas'
 	@echo 'make bench    measure what every method costs over SGD, in turns'
 	@echo "              (ARGS='--networks=resnet --rows=sam,arsam' narrows it)"

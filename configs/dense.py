@@ -35,8 +35,8 @@ def segmentation(
     'rotation': 0.0 if deeplab else 10.0,  # likewise
   }
   if not deeplab:
-    # semseg, but for a resize of the image before the test. The other code tests
-    # on whole images.
+    # semseg, but for a resize of the image before the test. The other code
+    # tests on whole images.
     options.update(auxiliary_weight=0.4, window=473, flip_test=True)
   with config.unlocked():
     config.segmentation = options

@@ -6,7 +6,8 @@ Beside each number stands its source: a section of the paper, the released code
 The networks are those that the paper names. WideResNet28x10 in the released
 code has five blocks in a stage where WRN-28-10 has four:
 `--config.model.depth=34` is that network. VGG16BN there has three dense layers
-with dropout, ours has one without.
+with dropout, ours has one without. PyramidNet there has bottlenecks where
+AUSAM's code, and ours, has basic blocks; its train.py does not build it.
 """
 
 from typing import Any
@@ -34,6 +35,10 @@ _RHO = {'cifar10': 0.1, 'cifar100': 0.2}  # paper: section 6.1, SAM and F-SAM
 # paper: section 6.1, of ASAM; of F-ASAM it is not given: our choice.
 _RHO_ADAPTIVE = {'cifar10': 2.0, 'cifar100': 4.0}
 _SIGMA = 1.0  # paper: section 6.1
+# The average is moved before it is used in the paper (algorithm 1), and after
+# that in the released code. With sigma 1 the directions are the same but for
+# the start of the average, and we take the code's.
+_FRIENDLY = {'sigma': _SIGMA, 'variant': 'code'}
 # The released ascent scales every parameter by its size, and adds nothing.
 _ADAPTIVE = {'eta': 0.0, 'adapt_all': True}  # released code: utils.py
 
@@ -49,7 +54,7 @@ def cifar(row: published.Row, **changes: Any) -> train_config.Config:
     The config.
   """
   rho, adaptive = _RHO[row.dataset], _RHO_ADAPTIVE[row.dataset]
-  friendly = {'sigma': _SIGMA, 'decay': _DECAY[row.model]}
+  friendly = {**_FRIENDLY, 'decay': _DECAY[row.model]}
   arguments = {
     'sgd': {},
     'sam': {'rho': rho},
@@ -97,7 +102,7 @@ def imagenet(row: published.Row) -> train_config.Config:
     # paper: section 6.1, as its sentence on SAM and its variants reads.
     'asam': {'rho': 0.075, **_ADAPTIVE},
     # paper: section 6.1
-    'fsam': {'rho': 0.075, 'sigma': _SIGMA, 'decay': 0.95},
+    'fsam': {'rho': 0.075, **_FRIENDLY, 'decay': 0.95},
   }[str(row.method)]
   config = settings.start(row, arguments)
   config.epochs = 90  # paper: section 6.1
@@ -126,7 +131,7 @@ def transfer(row: published.Row) -> train_config.Config:
     'adamw': {},
     'sam': {'rho': 0.075},  # paper: section 6.2
     # paper: section 6.2; decay: released code, the default of train.py.
-    'fsam': {'rho': 0.075, 'sigma': _SIGMA, 'decay': 0.95},
+    'fsam': {'rho': 0.075, **_FRIENDLY, 'decay': 0.95},
     'sam_full': {'rho': 0.075},  # our choice, the radius of SAM
   }[str(row.method)]
   config = settings.start(row, arguments)

@@ -129,7 +129,7 @@ def _figure(paper: str, number: str) -> Sequence[str] | None:
   name = f'{paper}_figure{number}'
   count = str(len(file.VARIANTS))
   line = [f'`{name}`', f'figure {number}: {what}', trend, count]
-  return [*line, _hours(file), _results(name)]
+  return [*line, _hours(file), _drawn(name)]
 
 
 def claim(rows: Sequence[published.Row]) -> str:
@@ -182,6 +182,13 @@ def _hours(file: ModuleType) -> str:
 def _results(name: str) -> str:
   path = _ROOT / 'results' / f'{name}.md'
   return f'[yes](../results/{name}.md)' if path.exists() else 'no'
+
+
+def _drawn(name: str) -> str:
+  """A link to the figures on the digits, if this one is among them."""
+  page = _ROOT / 'results' / 'figures.md'
+  drawn = page.exists() and f'`{name}`' in page.read_text('utf-8')
+  return '[on the digits](../results/figures.md)' if drawn else 'no'
 
 
 def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:

@@ -5,9 +5,11 @@ python -m train --workdir=runs/gradient \
 
 The runs whose checkpoints are measured: the cosine between the gradient at a
 point and at a distance of rho along it, for the weights and for weights with
-noise; `python -m train.look runs/gradient --noise=0.0866,0.1,0.1118 --out=FOLDER`
-measures both figures. The text speaks of a ResNet and a WideResNet, and for figure 2 of
-CIFAR-100; the rest is our choice.
+noise. The text speaks of a ResNet and a WideResNet, and for figure 2 of
+CIFAR-100; the rest is our choice. This measures the figures 1 and 2 of a run,
+where the noise has the standard deviations whose squares the paper prints:
+
+python -m train.look runs/gradient --noise=0.0866,0.1,0.1118 --out=runs/look
 """
 
 from configs import published, rsam

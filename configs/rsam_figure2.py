@@ -4,7 +4,8 @@ python -m train --workdir=runs/gradient \
   --config=configs/rsam_figure2.py:resnet18-cifar100-sgd_momentum
 
 The run whose last checkpoint is measured, that of epoch 200 on CIFAR-100, for
-the weights and for weights with noise; see rsam_figure1.py. The text names no network: our choice.
+the weights and for weights with noise; see rsam_figure1.py. The text names no
+network: our choice.
 """
 
 from configs import published, rsam

@@ -3,7 +3,8 @@
 python -m train --config=configs/rsam_figure3.py:vit_b16-imagenet-lambda4-rsam \
   --workdir=runs/lambda
 
-Panel a has the variants of SAM against GSAM; panels b and c change one number
+Panel a has the variants of SAM against GSAM, without mixup and RandAugment as
+the rows of table 3 with the same accuracy; panels b and c change one number
 of R-SAM at a time. Their values are not in the text: our choice. A radius is
 the one at the peak of the learning rate; it falls to 0.6 of that, as in the
 released code.

@@ -59,6 +59,7 @@ NETWORKS: Mapping[str, Mapping[str, Any]] = {
     'block': 'bottleneck',
   },
   'wrn28_10': {'name': 'wrn', 'depth': 28, 'width': 10},
+  # AUSAM's released code; not given in the papers.
   'pyramidnet110': {'name': 'pyramidnet', 'depth': 110, 'alpha': 270},
   'vgg16_bn': {'name': 'vgg'},
   'mobilenet_v1': {'name': 'mobilenet'},
@@ -280,12 +281,17 @@ def add_noise(config: train_config.Config, row: published.Row) -> None:
     config.data.update(
       label_noise=percent / 100,  # paper: the table
       # F-SAM: released code, utils.py: exactly so many examples, each with a
-      # label of all classes. ARSAM: our choice, the same.
+      # label of all classes. They follow the seed of a run there, and
+      # data.noise_seed here. ARSAM: our choice, the same.
       noise_over='all',
       noise_count='exact',
     )
 
 
 def steps_per_epoch(row: published.Row, batch_size: int) -> int:
-  """Whole batches of an epoch."""
+  """Whole batches of an epoch.
+
+  The released programs train on what is left as a smaller batch too: 391 steps
+  of an epoch of CIFAR, where ours has 390.
+  """
   return data_of(row).num_examples // batch_size

@@ -3,8 +3,9 @@
 import math
 
 import jax
-import pytest
 from flax import nnx
+
+from train.models.streams import streams
 
 
 def module(build):
@@ -13,12 +14,7 @@ def module(build):
   Args:
     build: takes ``rngs`` and gives the module.
   """
-  with pytest.MonkeyPatch.context() as patch:
-    # Flax counts the draws, and asks each count for its sharding. While it is
-    # traced the answer is an error, whose text costs as much as all that was
-    # traced before: HRNet-W32 takes ten times as long.
-    patch.setattr(nnx.RngStream, '__call__', lambda self: self.key[...])
-    return nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0)))
+  return nnx.eval_shape(lambda: build(rngs=streams(jax.random.key(0))))
 
 
 def size(model):

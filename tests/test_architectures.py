@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from tests import abstract
 from train import models
 from train.models import layers
 from train.models.backbones import pyramidnet, wrn
@@ -18,11 +19,6 @@ CIFAR, TINY, IMAGENET = (32, 32, 3), (64, 64, 3), (224, 224, 3)
 RESNET = functools.partial(models.ResNet, widths=(64, 128, 256, 512))
 RESNET18 = functools.partial(RESNET, blocks=(2, 2, 2, 2))
 RESNET50 = functools.partial(RESNET, blocks=(3, 4, 6, 3), block='bottleneck')
-
-
-def _abstract(build):
-  """A module that has shapes and no arrays."""
-  return nnx.eval_shape(lambda: build(rngs=nnx.Rngs(0)))
 
 
 def _multiplications(jaxpr):
@@ -111,7 +107,9 @@ def test_size(build, classes, shape, size, multiplications, monkeypatch):
     conv = getattr(layers, name)
     plain = functools.partial(conv, kernel_init=nnx.initializers.zeros)
     monkeypatch.setattr(layers, name, plain)
-  view = models.functional(_abstract(functools.partial(build, classes, shape)))
+  view = models.functional(
+    abstract.module(functools.partial(build, classes, shape))
+  )
   assert sum(leaf.size for leaf in jax.tree.leaves(view.params)) == size
   if multiplications is not None:
     images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
@@ -126,7 +124,7 @@ _START = {'scale': 1.0, 'var': 1.0}
 
 def _evaluate(build, x, **kernels):
   """What a module of zero kernels, but for those given, makes of x."""
-  view = models.functional(_abstract(build))
+  view = models.functional(abstract.module(build))
   params, statistics = jax.tree.map_with_path(
     lambda path, leaf: jnp.full(leaf.shape, _START.get(path[-1].key, 0.0)),
     (view.params, view.statistics),
@@ -169,7 +167,7 @@ def test_a_pyramid_block_averages_pads_with_zeros_and_is_not_rectified():
 
 
 def test_pyramid_widths_grow_in_equal_steps():
-  model = _abstract(
+  model = abstract.module(
     functools.partial(models.PyramidNet, 10, CIFAR, depth=14, alpha=16)
   )
   widths = [block.norm3.num_features for block in model.blocks]
@@ -221,4 +219,4 @@ def test_mean_pooling_reads_every_patch_and_has_no_token():
   np.testing.assert_allclose(
     logits[2], (logits[0] + logits[1]) / 2, rtol=1e-5, atol=1e-6
   )
-  assert not hasattr(_abstract(build), 'token')
+  assert not hasattr(abstract.module(build), 'token')

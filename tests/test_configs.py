@@ -34,7 +34,9 @@ TABLES = {name: file for name, file in FILES.items() if hasattr(file, 'TABLE')}
 OTHER_DATA = {
   'digits': settings.Data('digits', 1437, 10, 8),
   'cifar10': settings.DATA['cifar10'],
-  'lspet_mpii.zip': settings.Data('lspet_mpii', 1000, 16, 128),
+  'lspet_mpii.zip': settings.Data('lspet_mpii', 2400, 16, 64),
+  'train/data/coco_ccby/seg': settings.Data('coco_ccby', 32, 21, 81),
+  'train/data/coco_ccby/pose': settings.Data('coco_ccby', 22, 16, 64),
   'voc2012_animals.zip': settings.Data('voc2012_animals', 800, 7, 97),
 }
 

@@ -1,4 +1,7 @@
-"""Segmentation and pose through the program, from a folder to a result."""
+"""Segmentation and pose through the program: folders, options, refusals.
+
+`test_pictures.py` trains both.
+"""
 
 import json
 
@@ -10,7 +13,6 @@ from train import config as train_config
 from train import tasks
 from train.checks import ConfigError
 from train.data.open import open_set
-from train.run import run
 
 
 @pytest.fixture(scope='module')
@@ -95,24 +97,6 @@ def _config(task, data, **section):
         'stem_blocks': 1,
       }
   return config
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('task', ['segmentation', 'pose'])
-@pytest.mark.usefixtures('standard_promotion')
-def test_two_steps(task, request, tmp_path):
-  data = request.getfixturevalue(
-    {'segmentation': 'scenes', 'pose': 'people'}[task]
-  )
-  section = {'segmentation': {'crop': 17}, 'pose': {'sigma': 1.5}}[task]
-  config = _config(task, data, **section)
-  result = run(config, tmp_path / 'run', bar=False)
-  main = {'segmentation': 'miou', 'pose': 'pckh_0.5'}[task]
-  assert result.main.name == main
-  assert 0 <= result.scores[main] <= 1
-  assert all(np.isfinite(score) for score in result.scores.values())
-  record = json.loads((tmp_path / 'run' / 'result.json').read_text())
-  assert main in json.dumps(record)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 
 from configs import published, rsam_table4
@@ -16,7 +17,7 @@ from tests import tiny_config
 from tests.words import in_three_beats
 from train import run, tasks, workdir
 from train.checks import ConfigError, DataError
-from train.data import digits, tests
+from train.data import builders, digits, tests
 from train.data.open import open_set
 from train.engine import loop, seen, testing
 from train.report import further, results
@@ -305,3 +306,99 @@ def test_a_class_that_is_not_trained_is_refused(folders):
   facts = {'num_classes': 3, 'class_names': ('a', 'b', 'c')}
   with pytest.raises(DataError, match="class '3' is none of the 3"):
     tests.open_tests(config.data, dataset._replace(facts=facts))
+
+
+# -- A set of TFDS ------------------------------------------------------------
+
+
+class Several(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+  """The test digits with one label, or with any number of them."""
+
+  VERSION = tfds.core.Version('1.0.0')
+
+  def _info(self):
+    label = tfds.features.ClassLabel(num_classes=10)
+    return tfds.core.DatasetInfo(
+      builder=self,
+      features=tfds.features.FeaturesDict(
+        {
+          'image': tfds.features.Image(shape=(8, 8, 1)),
+          'label': label,
+          'real_label': tfds.features.Sequence(label),
+        }
+      ),
+      disable_shuffling=True,
+    )
+
+  def _split_generators(self, dl_manager):
+    del dl_manager
+    return {
+      'validation': self._generate_examples(range(40)),
+      'other': self._generate_examples(range(7)),
+    }
+
+  def _generate_examples(self, numbers):
+    found = digits.find().test
+    for number in numbers:
+      label = int(found.labels[number])
+      # None, the right one, or two others.
+      real = [[], [label], [(label + 1) % 10, (label + 2) % 10]][number % 3]
+      yield (
+        number,
+        {
+          'image': builders._png(found.images[number, ..., 0]),
+          'label': label,
+          'real_label': real,
+        },
+      )
+
+
+@pytest.fixture(scope='module')
+def prepared(tmp_path_factory):
+  where = str(tmp_path_factory.mktemp('tfds'))
+  tfds.disable_progress_bar()
+  builders.prepare(Several(data_dir=where))
+  return where
+
+
+def test_a_set_of_tfds_is_tested_on(trained, prepared, split):
+  program, state = trained
+  config = make_config(
+    one={'name': 'several'},
+    real={'name': 'several', 'label': 'real_label'},
+    other={'name': 'several', 'split': 'other'},
+  )
+  config.data.dir = prepared
+  opened = tests.open_tests(config.data, open_set(config.data))
+  # A set without the split `test` has `validation`.
+  sizes = {one.name: one.parts[0].size for one in opened}
+  assert sizes == {'one': 40, 'real': 40, 'other': 7}
+  found = testing.Testing(program.step, program.feed, opened).further_scores(
+    state
+  )
+  best = predict(program, state, split.images[:40]).argmax(-1)
+  right = best == split.labels[:40]
+  assert found['one']['accuracy'] == pytest.approx(right.mean(), abs=1e-6)
+  assert found['other']['accuracy'] == pytest.approx(right[:7].mean(), abs=1e-6)
+  number = np.arange(40)
+  ahead = (best - split.labels[:40]) % 10
+  real = np.where(number % 3 == 1, right, np.isin(ahead, (1, 2)))
+  expected = real[number % 3 > 0].mean()
+  assert found['real']['accuracy'] == pytest.approx(expected, abs=1e-6)
+  assert expected != pytest.approx(right.mean(), abs=0.05)
+
+
+@pytest.mark.parametrize(
+  ('section', 'match'),
+  [
+    ({'name': 'several', 'label': 'labels'}, 'lacks labels'),
+    ({'name': 'several', 'split': 'test'}, 'lacks test'),
+    ({'name': 'severall'}, 'no such data set'),
+    ({'name': 'several', 'labels': 'real.json'}, 'go by the names of files'),
+  ],
+)
+def test_mistakes_in_a_set_of_tfds(section, match, prepared):
+  config = make_config(one=section)
+  config.data.dir = prepared
+  with pytest.raises(DataError, match=match):
+    tests.open_tests(config.data, open_set(config.data))

@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from train import models
+from train.models.streams import streams
 
 SHAPE = (6, 8, 3)
 # The class and the options of a small model of each name.
@@ -329,3 +330,16 @@ def test_what_cannot_be_created(name, options, message):
   arguments = {'num_classes': 5, 'image_shape': SHAPE, 'seed': 0, **options}
   with pytest.raises(ValueError, match=message):
     models.create(name, **arguments)
+
+
+def test_streams_draw_the_keys_of_flax():
+  key = jax.random.key(3)
+  ours, flax = streams(key), nnx.Rngs(key)
+  data = lambda key: jax.random.key_data(key).tolist()
+  for _ in range(3):
+    assert data(ours.params()) == data(flax.params())
+  # A layer that draws later has a stream that a program can carry on.
+  one, other = (rngs['dropout'].fork() for rngs in (ours, flax))
+  assert type(one) is nnx.RngStream and one.tag == other.tag
+  assert data(one()) == data(other())
+  assert data(ours.noise()) == data(flax.noise())

@@ -137,8 +137,9 @@ def rows():
 
 def has(said, message):
   """Whether what is said has the parts of a message, in their order."""
-  parts = map(re.escape, message.removeprefix('warning: ').split('...'))
-  return re.search('.*'.join(part.strip() for part in parts), said) is not None
+  parts = message.removeprefix('warning: ').split('...')
+  pattern = '.*'.join(re.escape(part.strip()) for part in parts)
+  return re.search(pattern, said) is not None
 
 
 def read(name, size):

@@ -43,6 +43,9 @@ def default() -> Config:
       'test_batch_size': 500,
       'eval_every': 1,  # epochs
       'log_every': 10,  # steps
+      # Test images that are drawn with what is predicted for them, for
+      # predictions.png and TensorBoard; 0 for none.
+      'pictures': 8,
       # Steps, 0 for none: norms and cosines that cost gradients of their own,
       # see train/engine/measure.py.
       'measure_every': 0,
@@ -182,6 +185,7 @@ def check(config: Config, num_examples: int) -> int:
     checks.at_least(name, config[name], 1)
   # NumPy's generators and JAX's keys take no other.
   checks.between('seed', config.seed, 0, 2**32 - 1, 'It seeds 32 bits')
+  checks.at_least('pictures', config.pictures, 0)
   checks.at_least('checkpoint.every', config.checkpoint.every, 0)
   checks.at_least('measure_every', config.measure_every, 0)
   checks.at_least('checkpoint.keep', config.checkpoint.keep, 1)

@@ -14,6 +14,7 @@ MEANINGS = {
   'test_batch_size': 'examples that are tested together',
   'eval_every': 'epochs from one test to the next',
   'log_every': 'steps from one look at the device to the next',
+  'pictures': 'test images in predictions.png, 0 for none',
   'measure_every': 'steps from one measurement to the next, 0 for none',
   'checkpoint.every': 'steps from one checkpoint to the next, 0 for none',
   'checkpoint.keep': 'how many of the last checkpoints stay',

@@ -3,33 +3,37 @@ r"""Says what a trained model sees in images: a line of JSON for each.
 Examples:
   python -m train.predict --workdir=runs/digits scan.png
   python -m train.predict --workdir=runs/digits --resize --top=3 photos/
+  python -m train.predict --workdir=runs/animals --out=masks photos/
+  python -m train.predict --workdir=runs/people --box=40,10,120,300 photo.jpg
 
 It reads the folder `model` that a finished run leaves in its workdir, and
-needs neither the data set nor the checkpoints. A line has the file, its class,
-the number of the class, its probability, and the greatest probabilities by
-class. A file that cannot be read has a line with its error, which stderr shows
-too; the others are predicted all the same, and the exit status is 1.
-In Python: predictor = train.predict.load('runs/digits').
+needs neither the data set nor the checkpoints. A line has the file and, of
+classification, its class, the number of the class, its probability, and the
+greatest probabilities by class; of segmentation the share of the pixels of each
+class, and --out writes the masks; of pose the joints of one person, with x, y
+and confidence. A file that cannot be read has a line with its error, which
+stderr shows too; the others are predicted all the same, and the exit status
+is 1. In Python: predictor = train.predict.load('runs/digits').
 """
 
 import argparse
 import functools
 import itertools
 import json
+import math
 import os
 import pathlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
-from train import command
-from train.checks import ConfigError, DataError
+from train import answers, command
+from train.checks import DataError
 from train.data import folder
 from train.engine.predictor import Predictions as Predictions
 from train.engine.predictor import Predictor as Predictor
 from train.engine.predictor import load as load
+from train.tasks import View
 
 # Images that are in memory together.
 _CHUNK = 256
@@ -38,43 +42,61 @@ _CHUNK = 256
 def lines(
   predictor: Predictor,
   files: Iterable[str],
-  top: int = 5,
+  top: int | None = None,
   resize: bool = False,
+  box: Sequence[float] | None = None,
+  out: pathlib.Path | None = None,
 ) -> Iterator[dict[str, Any]]:
   """What a model sees in image files.
 
   Args:
     predictor: the model.
     files: their paths.
-    top: how many probabilities to give of each, at most.
+    top: how many probabilities to give of each, at most; 5 by default.
     resize: see `Predictor.read`.
+    box: left, top, width and height of a person in pixels of the image.
+    out: the folder that masks are written to, see `answers.targets`.
 
   Yields:
-    For each file 'file', 'class' and 'label' (its name and its number),
-    'probability', and 'probabilities' by class, the greatest first. For a file
-    that cannot be read 'file' and 'error': what is wrong, and what to do.
+    For each file 'file' and what the task says of it: of a model of classes
+    'class' and 'label' (its name and its number), 'probability', and
+    'probabilities' by class, the greatest first; see docs/tasks.md for the
+    others. With `out`, 'written' has the paths of the files. For a file that
+    cannot be read 'file' and 'error': what is wrong, and what to do.
 
   Raises:
-    ConfigError: if the model's task has no classes.
+    ConfigError: if the model's task does not speak of image files, or takes
+      none of these options.
+    DataError: if two files with `out` would be one.
   """
-  if not predictor.class_names:
-    raise ConfigError(
-      f'Given a model of task={predictor.config.task!r}. Its outputs are of no'
-      ' classes, so that there is none to name. Use train.predict.load in'
-      ' Python, which gives the outputs.'
-    )
+  given = {'top': top, 'box': box}
+  options = {name: x for name, x in given.items() if x is not None}
+  answers.check(predictor, options, out)
+  options['resize'] = resize
+  targets = {}
+  if out is not None:
+    files = list(files)
+    targets = answers.targets(files, out)
   files = iter(files)
   while chunk := list(itertools.islice(files, _CHUNK)):
-    found = [_read(predictor, file, resize) for file in chunk]
-    images = [one for one in found if isinstance(one, np.ndarray)]
-    seen = _classes(predictor, np.stack(images), top) if images else iter(())
-    for file, one in zip(chunk, found, strict=True):
-      is_image = isinstance(one, np.ndarray)
-      yield {'file': file, **(next(seen) if is_image else {'error': one})}
+    views = [_view(predictor, file, options) for file in chunk]
+    whole = [view for view in views if isinstance(view, View)]
+    told = predictor.tell(whole, **options) if whole else iter(())
+    for file, view in zip(chunk, views, strict=True):
+      if isinstance(view, str):
+        yield {'file': file, 'error': view}
+        continue
+      answer = next(told)
+      line = {'file': file, **answer.line}
+      if out is not None:
+        line['written'] = answers.write(answer.files, targets[file])
+      yield line
 
 
-def _read(predictor: Predictor, file: str, resize: bool) -> np.ndarray | str:
-  """An image, or what is wrong with its file."""
+def _view(
+  predictor: Predictor, file: str, options: Mapping[str, Any]
+) -> View | str:
+  """An image as the model takes it, or what is wrong with its file."""
   try:
     if not os.path.lexists(file):
       raise DataError(
@@ -87,28 +109,9 @@ def _read(predictor: Predictor, file: str, resize: bool) -> np.ndarray | str:
         f' {", ".join(folder.SUFFIXES)} images. Give a folder that has some, or'
         ' the files themselves.'
       )
-    return predictor.read(file, resize)
+    return predictor.view(file, **options)
   except DataError as error:
     return str(error)
-
-
-def _classes(
-  predictor: Predictor, images: np.ndarray, top: int
-) -> Iterator[dict[str, Any]]:
-  """The classes of images, as `lines` gives them."""
-  names = predictor.class_names
-  outputs, probabilities = predictor(images)
-  # By the outputs: probabilities of sigmoids can be 1 several times.
-  orders = np.argsort(-outputs, axis=-1, kind='stable')[:, :top]
-  for order, row in zip(orders, probabilities, strict=True):
-    shown = {names[n]: round(float(row[n]), 6) for n in order}
-    best = int(order[0])
-    yield {
-      'class': names[best],
-      'label': best,
-      'probability': shown[names[best]],
-      'probabilities': shown,
-    }
 
 
 def find(given: Sequence[str]) -> list[str]:
@@ -149,8 +152,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str] | None) -> int:
   args = _parser().parse_intermixed_args(argv)
   files, status = find(args.images), 0
+  found = lines(
+    load(args.workdir), files, args.top, args.resize, args.box, args.out
+  )
   try:
-    for line in lines(load(args.workdir), files, args.top, args.resize):
+    for line in found:
       if 'error' in line:
         print(f'error: {line["error"]}', file=sys.stderr, flush=True)
         status = 1
@@ -179,6 +185,20 @@ def _inside(path: str) -> list[str]:
   )
 
 
+def _box(text: str) -> tuple[float, ...]:
+  """Four numbers with commas, as argparse takes a type."""
+  try:
+    box = tuple(float(part) for part in text.split(','))
+  except ValueError:
+    box = ()
+  if len(box) != 4 or not all(map(math.isfinite, box)) or min(box[2:]) <= 0:
+    raise argparse.ArgumentTypeError(
+      f'given {text!r}, which is no box; use LEFT,TOP,WIDTH,HEIGHT in pixels,'
+      ' such as 40,10,120,300'
+    )
+  return box
+
+
 def _parser() -> argparse.ArgumentParser:
   parser = command.parser('train.predict', __doc__ or '')
   parser.add_argument(
@@ -201,9 +221,20 @@ def _parser() -> argparse.ArgumentParser:
   parser.add_argument(
     '--top',
     type=command.count,
-    default=5,
     metavar='N',
-    help='how many probabilities to give (default: 5)',
+    help='how many probabilities to give, of a model of classes (default: 5)',
+  )
+  parser.add_argument(
+    '--out',
+    type=command.folder,
+    metavar='FOLDER',
+    help='where the masks go, of a model of segmentation (default: nowhere)',
+  )
+  parser.add_argument(
+    '--box',
+    type=_box,
+    metavar='LEFT,TOP,WIDTH,HEIGHT',
+    help='the person in pixels, of a model of pose (default: the whole image)',
   )
   return parser
 

@@ -102,9 +102,15 @@ def summary(result: loop.Result, folder: pathlib.Path) -> str:
       for name, scores in result.further.items()
     ),
     f'compilation                    {result.compile_seconds:.1f} s',
-    *(f'wrote {folder / name}' for name in _FILES),
+    *(f'wrote {folder / name}' for name in _written(folder)),
   ]
   return '\n'.join(lines)
+
+
+def _written(folder: pathlib.Path) -> list[str]:
+  """The files that a run leaves; pictures are not of every task."""
+  drawn = (folder / log.PICTURE).exists()
+  return [*_FILES, *([log.PICTURE] if drawn else [])]
 
 
 def _keep(folder, config, step, state) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from train.checks import Config, ConfigError
 
 # May differ when a run is resumed: it changes nothing that is computed.
-MAY_DIFFER = ('checkpoint', 'log_every', 'data.workers')
+MAY_DIFFER = ('checkpoint', 'log_every', 'pictures', 'data.workers')
 # What a sweep leaves in the folder of a run that failed.
 FAILURE = 'failure.json'
 # The name of a run's task and its main score.

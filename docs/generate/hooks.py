@@ -25,9 +25,10 @@ def nav(given: Any) -> Any:
     The navigation with every page by name.
   """
   if isinstance(given, dict):
-    return {title: nav(below) for title, below in given.items()}
+    below = {title: nav(pages) for title, pages in given.items()}
+    return {title: pages for title, pages in below.items() if pages}
   if isinstance(given, list):
-    return [entry for below in given for entry in _entries(below)]
+    return [entry for below in given for entry in _entries(below) if entry]
   return given
 
 

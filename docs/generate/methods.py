@@ -160,7 +160,8 @@ def _index() -> str:
     'Each method is one function. The names lead to its equation, arguments,'
     ' cost and published results. *Gradients* are those of a whole batch in'
     ' one step, and *memory* is what the state holds besides a few scalars.'
-    ' To choose one, see [choosing a method](../choosing-a-method.md).',
+    ' To choose one, see [choosing a method](../choosing-a-method.md), and'
+    ' [parts and costs](../methods-table.md) for a table of them all.',
     '',
   ]
   for head, names in groups().items():
@@ -221,7 +222,7 @@ def _try(name: str) -> str:
       *lines,
       '```',
       '',
-      'This trains a small network on digits in less than a minute'
+      'This trains a small network on the digits of scikit-learn'
       ' ([results of every method](../results/digits.md)).'
       f' In a config of your own, write `config.method.name = {name!r}`.',
       '',

@@ -5,13 +5,14 @@ arrays of one size, and the rest has the mean colour and no label.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from train.checks import DataError
-from train.data import dense_stream, mpii, voc
+from train.data import crop, dense_stream, mpii, voc
+from train.data import image as images_of
 from train.data.dense_stream import DenseStream
 from train.data.memory import Dataset
 from train.data.store import Store
@@ -52,41 +53,52 @@ def segmentation(
   )
 
 
-def pose(path: str, train: str = 'train', test: str = 'valid') -> Dataset:
+def pose(
+  path: str,
+  size: int | None = None,
+  train: str = 'train',
+  test: str = 'valid',
+) -> Dataset:
   """Reads a data set in MPII's layout whose images are of one size.
 
   Args:
     path: of the folder or zip, see :func:`train.data.mpii.find`.
+    size: side in pixels that square images are brought to, with their joints
+      and boxes (``None``: the images are of one size as they are).
     train: the training split.
     test: the test split.
 
   Returns:
     Rows of 'image' and of the fields of :class:`train.data.mpii.People`; the
-    facts have 'joints'.
+    facts are those of :func:`train.data.mpii.facts`.
 
   Raises:
     DataError: if it cannot be read, or images differ in size.
   """
   train_rows, test_rows = (
-    _people(mpii.find(path, name)) for name in (train, test)
+    _people(mpii.find(path, name), size) for name in (train, test)
   )
-  joints = train_rows['joints'].shape[1]
-  return Dataset(train_rows, test_rows, {'joints': joints})
+  people = mpii.People(*(train_rows[name] for name in mpii.People._fields))
+  return Dataset(train_rows, test_rows, mpii.facts(people))
 
 
 class Layout(NamedTuple):
   """How a data set of one layout is opened.
 
   Attributes:
-    in_memory: path -> the data set, all of it read.
+    in_memory: (path, size) -> the data set, all of it read.
     streamed: (path, size, workers) -> the data set, read while it trains.
-    cuts: whether what is streamed is cut out of its images, to a `size`; or
-      else the size is None.
+    cuts: whether images are brought to a `size`; or else the size is None.
   """
 
-  in_memory: Callable[[str], Dataset]
+  in_memory: Callable[[str, Any], Dataset]
   streamed: Callable[[str, Any, int], DenseStream]
   cuts: bool
+
+
+def _scenes(path: str, size: None) -> Dataset:
+  del size
+  return segmentation(path)
 
 
 def _streamed_scenes(
@@ -96,7 +108,7 @@ def _streamed_scenes(
   return dense_stream.scenes(path, (_default_train(path), 'val'), workers)
 
 
-SCENES = Layout(segmentation, _streamed_scenes, cuts=False)
+SCENES = Layout(_scenes, _streamed_scenes, cuts=False)
 PEOPLE = Layout(pose, dense_stream.people, cuts=True)
 
 
@@ -127,8 +139,12 @@ def _default_train(path: str) -> str:
   return 'train_aug'
 
 
-def _people(split: mpii.Split) -> dict[str, Any]:
+def _people(split: mpii.Split, size: int | None) -> dict[str, Any]:
   images = [split.image(number) for number in range(len(split))]
+  people = split.people
+  if size is not None:
+    people = _scaled(people, images, size, str(split.store))
+    images = [_resized(image, size) for image in images]
   shapes = {image.shape for image in images}
   if len(shapes) > 1:
     raise DataError(
@@ -137,4 +153,33 @@ def _people(split: mpii.Split) -> dict[str, Any]:
       ' array has one. Give data.size, the side that a network sees of each'
       ' person, to have the people cut out.'
     )
-  return {'image': np.stack(images), **split.people._asdict()}
+  return {'image': np.stack(images), **people._asdict()}
+
+
+def _scaled(
+  people: mpii.People, images: Sequence[np.ndarray], size: int, name: str
+) -> mpii.People:
+  """The people of square images, in images of another side."""
+  sides = np.array([image.shape[:2] for image in images])
+  oblong = sides[:, 0] != sides[:, 1]
+  if np.any(oblong):
+    height, width = sides[np.argmax(oblong)]
+    raise DataError(
+      f'Cannot bring the images of {name} to data.size={size} in memory. One'
+      f' of them has {width}x{height} pixels, and people are kept in'
+      ' proportion. Leave out data.stream to have the people cut out.'
+    )
+  scale = (size / sides[:, 0]).astype(np.float32)
+  # Pixels have their centres at whole numbers, the image begins half before.
+  move = lambda x, scale: (x + 0.5) * scale - np.float32(0.5)
+  return people._replace(
+    joints=move(people.joints, scale[:, None, None]),
+    center=move(people.center, scale[:, None]),
+    side=people.side * scale,
+    head_size=people.head_size * scale,
+  )
+
+
+def _resized(image: np.ndarray, size: int) -> np.ndarray:
+  with images_of.opened(image, 'the image of a person') as whole:
+    return crop.cut(whole, (0, 0, image.shape[1], image.shape[0]), size)

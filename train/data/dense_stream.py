@@ -277,7 +277,6 @@ def people(
   found = [mpii.find(path, name) for name in splits]
   side = math.ceil(size * _REACH)
   train, test = (Cut(split, side) for split in found)
-  joints = found[0].people.joints.shape[1]
   if any(np.any(split.people.side <= 0) for split in found):
     raise DataError(
       f'Cannot cut the people of {path!r} out. One has a scale of 0 or less,'
@@ -285,7 +284,12 @@ def people(
     )
   row_shape = (side, side, 3)
   return DenseStream(
-    train, test, {'joints': joints}, (size, size, 3), row_shape, workers
+    train,
+    test,
+    mpii.facts(found[0].people),
+    (size, size, 3),
+    row_shape,
+    workers,
   )
 
 

@@ -119,6 +119,14 @@ def find(path: str, split: str) -> Split:
   return Split(store, files, found)
 
 
+def facts(found: People) -> dict[str, Any]:
+  """What a data set knows of its joints: how many, and MPII's names."""
+  joints = found.joints.shape[1]
+  if joints != len(JOINTS):
+    return {'joints': joints}
+  return {'joints': joints, 'joint_names': JOINTS}
+
+
 def people(listed: Sequence[dict[str, Any]]) -> People:
   """Builds the arrays of MPII's JSON.
 

@@ -119,21 +119,21 @@ def _dense(options: Any, layout: dense.Layout) -> AnySet:
       ' with its image, by draws of the training. Leave out data.size, and give'
       ' segmentation.crop.'
     )
-  if layout.cuts and options.stream not in (None, size is not None):
+  if layout.cuts and options.stream and size is None:
     raise DataError(
-      f'Cannot read {options.name!r} with data.stream={options.stream} and'
-      f' data.size={size}. People are cut out of their images, to data.size,'
-      ' while they are streamed, and in memory the images are of one size as'
-      ' they are. Give data.size alone, or neither.'
+      f'Cannot stream {options.name!r} without data.size. People are cut out of'
+      ' their images while they are streamed, to the side that a network sees.'
+      ' Give data.size, or leave out data.stream to keep images of one size in'
+      ' memory.'
     )
-  streams = options.stream or size is not None
+  streams = size is not None if options.stream is None else options.stream
   part = options.first is not None or options.validation is not None
   if not streams and (layout.cuts or part or options.stream is False):
-    return layout.in_memory(path)
+    return layout.in_memory(path, size)
   streamed = layout.streamed(path, size, options.workers)
   count = streamed.num_examples + streamed.num_tested
   if not streams and count * math.prod(streamed.row_shape) <= _IN_MEMORY:
-    return layout.in_memory(path)
+    return layout.in_memory(path, size)
   _check_whole(options)
   return streamed
 

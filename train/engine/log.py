@@ -6,12 +6,14 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tqdm
 
 from train.tasks import Score
 
 # What a log writes into its folder.
 LINES, BOARD = 'metrics.jsonl', 'tensorboard'
+PICTURE = 'predictions.png'
 
 
 class Log:
@@ -20,7 +22,8 @@ class Log:
   `metrics.jsonl` has a line per training step, ``{"step": 1, "loss": ...}``
   with steps counted from 1, and a line per test, ``{"step": n, "test_loss":
   ...}`` after n steps, with all scores of the task. TensorBoard gets the same
-  numbers of every `log_every`-th step.
+  numbers of every `log_every`-th step. `predictions.png` has some examples of
+  the last test with what is predicted for them, TensorBoard also those before.
 
   Args:
     folder: where the files go, None for none.
@@ -37,12 +40,12 @@ class Log:
     main: Score | None = None,
   ):
     self._main = main
-    self._lines = self._board = self._bar = None
+    self._lines = self._board = self._bar = self._folder = None
     if folder is not None:
       # Imported here so that a run without files needs no TensorBoard.
       import tensorboardX
 
-      folder = pathlib.Path(folder)
+      self._folder = folder = pathlib.Path(folder)
       folder.mkdir(parents=True, exist_ok=True)
       path = folder / LINES
       kept = [end for step, end in _whole_lines(path) if step <= keep]
@@ -120,6 +123,23 @@ class Log:
     if self._board is not None:
       for name, value in scores.items():
         self._board.add_scalar(f'test/{name}', value, step)
+
+  @property
+  def draws(self) -> bool:
+    """Whether pictures go anywhere."""
+    return self._folder is not None
+
+  def picture(self, step: int, picture: np.ndarray | None) -> None:
+    """Keeps a picture of a test's examples, uint8 ``[height, width, 3]``."""
+    if self._folder is None or self._board is None or picture is None:
+      return
+    # Here, because what draws a picture has Pillow, and others may not.
+    from PIL import Image
+
+    part = self._folder / f'{PICTURE}.part'
+    Image.fromarray(picture).save(part, 'PNG')
+    os.replace(part, self._folder / PICTURE)
+    self._board.add_image('test/predictions', picture, step, dataformats='HWC')
 
   def sync(self) -> None:
     """Writes the lines so far to the disk."""

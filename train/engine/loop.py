@@ -17,7 +17,7 @@ import optax
 from train import config as train_config
 from train.data.open import AnySet
 from train.data.tests import open_tests
-from train.engine import feed, seen
+from train.engine import feed, gallery, seen
 from train.engine.batchwise import Batchwise
 from train.engine.checkpoint import Checkpoints, Progress
 from train.engine.feed import Batch
@@ -165,8 +165,14 @@ class Program:
         if step == self.total_steps or step % test_every == 0:
           records.flush()
           with clock.stopped():
-            progress = progress._replace(scores=self.test(state))
-            records.test(step, progress.scores)
+            scores, examples = self._testing.scores(state)
+            scores |= self._batchwise.compare(state)
+            progress = progress._replace(scores=scores)
+            records.test(step, scores)
+            due = gallery.is_due(step // test_every, step == self.total_steps)
+            if examples is not None and due and records.log.draws:
+              picture = gallery.draw(self.step.task, examples)
+              records.log.picture(step, picture)
         progress = progress._replace(
           seconds=training(), compile_seconds=compiling()
         )
@@ -351,7 +357,8 @@ class Program:
 
   def test(self, state: TrainState) -> dict[str, float]:
     """The task's scores over the whole test split, and the network's own."""
-    return self._testing.scores(state) | self._batchwise.compare(state)
+    scores, _ = self._testing.scores(state)
+    return scores | self._batchwise.compare(state)
 
   def _reference_ids(self, ids: np.ndarray) -> np.ndarray | None:
     """The examples of the second gradient source, for methods that have one."""

@@ -1,12 +1,12 @@
 """A trained model in use: from images to what it says of them."""
 
+import functools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from train import models, tasks
@@ -14,6 +14,7 @@ from train.checks import ConfigError, DataError
 from train.data import image, stream
 from train.engine import export, network
 from train.models.weights import saved
+from train.tasks import Answer, Files, Panel, Rows, View
 
 # Images that are predicted together at most.
 _BATCH = 512
@@ -49,11 +50,15 @@ class Predictor:
     described = exported.described
     self.image_shape = described.image_shape
     self._task = tasks.create(described.normalising(self.config), described)
-    _check_alone(self._task)
+    if self._task.files is None:
+      _check_alone(self._task)
     model = restore(exported, self._task)
     self._arrays = model.params, model.statistics
     self._apply = model.apply
-    self._jitted = jax.jit(self._predict)
+    self._jitted = {
+      function: jax.jit(function)
+      for function in (self._outputs, self._predict, self._sums)
+    }
     self.class_names: Sequence[str] = ()
     if self._task.probabilities is not None:
       numbers = tuple(map(str, range(described.facts['num_classes'])))
@@ -85,16 +90,101 @@ class Predictor:
         'Given an array of 0 images. There is nothing to predict. Give one'
         ' image or more.'
       )
-    # Few sizes, each of which is compiled once.
-    size = min(_BATCH, 1 << (len(images) - 1).bit_length())
-    found = []
-    for start in range(0, len(images), size):
-      some = images[start : start + size]
-      # The last batch is filled up with its first image.
-      filled = np.concatenate([some, np.repeat(some[:1], size - len(some), 0)])
-      found.append(jax.device_get(self._jitted(*self._arrays, filled)))
-    whole = lambda *parts: np.concatenate(parts)[: len(images)]
-    return jax.tree.map(whole, *found)
+    _check_alone(self._task)
+    return self._batched(self._outputs, {'image': images})
+
+  @property
+  def files(self) -> Files:
+    """How the task says what is in image files, see `Task.files`."""
+    if self._task.files is None or self._task.predict is None:
+      raise ConfigError(
+        f'Given a model of task={self.config.task!r}. Its outputs are of no'
+        ' classes, and the task does not say how to speak of them. Use'
+        ' train.predict.load in Python, which gives the outputs.'
+      )
+    return self._task.files
+
+  def view(self, path: str | os.PathLike[str], **options: Any) -> View:
+    """Reads an image file for `tell`.
+
+    Args:
+      path: of the file.
+      **options: 'resize', see `read`, and those that `files` names.
+
+    Returns:
+      The image as the model takes it.
+
+    Raises:
+      DataError: if it is no whole image, or of another shape.
+      ConfigError: if the task says nothing of image files.
+    """
+    files = self.files
+    options = {'resize': False, **options}
+    if files.view is None:
+      return View({'image': self.read(path, options['resize'])})
+    name = repr(os.fspath(path))
+    pixels = image.read(os.fspath(path), name)
+    grey, channels = pixels.shape[-1] == 1, self.image_shape[-1]
+    if grey and channels == 3:
+      pixels = pixels.repeat(3, axis=-1)
+    if pixels.shape[-1] != channels:
+      raise DataError(
+        f'Cannot predict {name}. It has {pixels.shape[-1]} channels, and the'
+        f' model takes {channels}. Convert it.'
+      )
+    return files.view(pixels, name, self.image_shape, options)
+
+  def tell(self, views: Sequence[View], **options: Any) -> Iterator[Answer]:
+    """Says what is in images.
+
+    Args:
+      views: of the images, one or more.
+      **options: as `view` takes them.
+
+    Yields:
+      An answer for each.
+    """
+    files = self.files
+    options = {'resize': False, **options}
+    rows = jax.tree.map(lambda *x: np.stack(x), *[dict(v.row) for v in views])
+    found = self._batched(self._predict, rows)
+    for number, view in enumerate(views):
+      one = jax.tree.map(lambda x, number=number: x[number], found)
+      yield files.tell(one, view.back, options)
+
+  def panels(self, rows: Rows) -> list[Sequence[Panel]]:
+    """Draws examples of a data set with what the model says of them.
+
+    Args:
+      rows: of the examples, with all fields of the task.
+
+    Returns:
+      The panels of each; none where the task has nothing to draw.
+    """
+    draw = self._task.draw
+    if draw is None or self._task.predict is None:
+      return []
+    found = jax.tree.map(np.asarray, self._batched(self._predict, rows))
+    of = lambda tree, number: jax.tree.map(lambda x: x[number], tree)
+    count = len(rows['image'])
+    return [draw(of(dict(rows), n), of(found, n)) for n in range(count)]
+
+  def test(self, rows: Rows) -> dict[str, float]:
+    """The task's scores on some examples.
+
+    Args:
+      rows: of the examples, with all fields of the task.
+
+    Returns:
+      The scores by name.
+    """
+    sums: Any = None
+    for part, count in _parts(rows):
+      valid = np.arange(len(part['image'])) < count
+      found = self._call(self._sums, part, valid.astype(np.float32))
+      found = jax.tree.map(np.float64, found)
+      sums = found if sums is None else jax.tree.map(np.add, sums, found)
+    return self._task.scores(sums)
 
   def read(
     self, path: str | os.PathLike[str], resize: bool = False
@@ -132,19 +222,31 @@ class Predictor:
       )
     return pixels
 
-  def _predict(self, params: Any, statistics: Any, images: jax.Array):
-    count = len(images)
+  def _batched(self, function: Callable[..., Any], rows: Rows) -> Any:
+    """What a function gives for rows, a part of them at a time."""
+    found = []
+    for part, count in _parts(rows):
+      whole = self._call(function, part)
+      cut = functools.partial(lambda count, x: x[:count], count)
+      found.append(jax.tree.map(cut, whole))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+
+  def _call(self, function: Callable[..., Any], rows: Rows, *more: Any) -> Any:
+    count = len(rows['image'])
     # These fields do not change the image that the network sees, see above.
-    rows = {
-      'image': images,
-      'id': jnp.zeros(count, jnp.int32),
+    filled = {
+      'id': np.zeros(count, np.int32),
       **{
-        name: jnp.full((count, *field.shape), field.fill, field.dtype)
+        name: np.full((count, *field.shape), field.fill, field.dtype)
         for name, field in self._task.fields.items()
       },
+      **rows,
     }
+    return jax.device_get(self._jitted[function](*self._arrays, filled, *more))
+
+  def _outputs(self, params: Any, statistics: Any, rows: Rows) -> Predictions:
     batch = self._task.prepare(None, rows)
-    if len(batch['image']) != count:
+    if len(batch['image']) != len(rows['image']):
       raise ConfigError(
         f'Given a model of task={self.config.task!r}, whose test passes each'
         ' image to the network more than once. Its outputs are not one for each'
@@ -155,6 +257,17 @@ class Predictor:
     if self._task.probabilities is None:
       return Predictions(outputs, None)
     return Predictions(outputs, self._task.probabilities(outputs))
+
+  def _predict(self, params: Any, statistics: Any, rows: Rows) -> Any:
+    batch = self._task.prepare(None, rows)
+    outputs, _ = self._apply(params, statistics, batch['image'], False)
+    predict: Any = self._task.predict
+    return predict(outputs, batch)
+
+  def _sums(self, params: Any, statistics: Any, rows: Rows, valid: Any) -> Any:
+    batch = self._task.prepare(None, rows)
+    outputs, _ = self._apply(params, statistics, batch['image'], False)
+    return self._task.sums(outputs, batch, valid)
 
 
 def load(folder: str | os.PathLike[str]) -> Predictor:
@@ -208,6 +321,26 @@ def restore(exported: export.Exported, task: tasks.Task) -> models.Functional:
     )
   )
   return model._replace(params=params, statistics=statistics)
+
+
+def _parts(rows: Rows) -> Iterator[tuple[Rows, int]]:
+  """Rows in parts of few sizes, each of which is compiled once.
+
+  The last part is filled up with its first row.
+
+  Args:
+    rows: by name, each with the examples as its first axis.
+
+  Yields:
+    Each part, and how many of its rows count.
+  """
+  total = len(rows['image'])
+  size = min(_BATCH, 1 << (total - 1).bit_length())
+  for start in range(0, total, size):
+    count = min(size, total - start)
+    some = np.resize(np.arange(start, start + count), size)
+    some[count:] = start
+    yield {name: np.asarray(x)[some] for name, x in rows.items()}, count
 
 
 def _check_alone(task: tasks.Task) -> None:

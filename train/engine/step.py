@@ -16,8 +16,9 @@ from train import config as train_config
 from train import models, tasks
 from train.data import memory
 from train.data.open import AnySet
-from train.engine import network
+from train.engine import gallery, network
 from train.engine.feed import Batch
+from train.engine.gallery import Examples
 from train.parallel import mesh
 from train.parallel.devices import is_key
 from train.tasks import Rows
@@ -235,11 +236,29 @@ class Step:
     scalars = self.devices.common(aux['scalars'], aux['scalars'])
     return after, {'loss': loss, **scalars, **_scalars(method)}
 
-  def evaluate(self, params: Any, statistics: Any, rows: Rows, valid) -> Any:
-    """The task's sums over the valid rows of a test batch."""
+  def evaluate(
+    self, params: Any, statistics: Any, rows: Rows, valid, shown: int = 0
+  ) -> tuple[Any, Examples | None]:
+    """Tests a batch.
+
+    Args:
+      params: of the network.
+      statistics: likewise.
+      rows: of the batch.
+      valid: 0 for a row that only fills up the batch, float ``[batch]``.
+      shown: of how many rows the predictions are wanted.
+
+    Returns:
+      The task's sums over the valid rows, and some of the rows with what is
+      predicted for them; None where none are wanted or the task has none.
+    """
     batch = self.task.prepare(None, rows)
     outputs, _ = self.apply(params, statistics, batch['image'], False)
-    return self.task.sums(outputs, batch, valid)
+    sums = self.task.sums(outputs, batch, valid)
+    if not shown or self.task.predict is None:
+      return sums, None
+    found = self.task.predict(outputs, batch)
+    return sums, gallery.some(Examples(rows, found, valid), shown)
 
 
 def _check_pair(

@@ -1,7 +1,7 @@
 """The scores of a training state on test sets."""
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,9 +9,9 @@ import numpy as np
 
 from train.checks import ConfigError
 from train.data.tests import FIELDS, TestSet
-from train.engine import feed
+from train.engine import feed, gallery
 from train.engine.step import Step, TrainState
-from train.tasks import Rows
+from train.tasks import Rows, Task
 
 
 class Testing:
@@ -39,12 +39,29 @@ class Testing:
         'data.tests.'
       )
     self._step, self._own, self._further = step, own, further
-    self._evaluate = step.devices.jit(step.evaluate)
+    order, _ = self._order(own.num_tested)
+    # As many of each batch, and of all that the config asks for.
+    shown = -(-step.config.pictures // len(order)) if _drawn(step.task) else 0
+    evaluate = functools.partial(step.evaluate, shown=shown)
+    self._evaluate = step.devices.jit(evaluate)
+    self._evaluate_further = step.devices.jit(step.evaluate)
 
-  def scores(self, state: TrainState) -> dict[str, float]:
-    """The scores on the test split of the data set."""
+  def scores(
+    self, state: TrainState
+  ) -> tuple[dict[str, float], gallery.Examples | None]:
+    """The scores on the test split of the data set, and some of its examples.
+
+    Args:
+      state: the training state.
+
+    Returns:
+      The scores by name; and as many examples as the config's `pictures`, with
+      what is predicted for them, None where there are none.
+    """
     order, valid = self._order(self._own.num_tested)
-    return self._scores(state, self._own.test(order), valid)
+    fed = self._own.test(order)
+    scores, examples = self._scores(state, fed, valid, self._evaluate)
+    return scores, gallery.joined(examples, self._step.config.pictures)
 
   def further_scores(self, state: TrainState) -> dict[str, dict[str, Any]]:
     """The scores on each further set.
@@ -63,7 +80,9 @@ class Testing:
         order, valid = self._order(part.size)
         read = functools.partial(test_set.batches, part)
         fed = feed.placed(read, order, self._step.devices)
-        parts[part.name] = self._scores(state, fed, valid)
+        parts[part.name], _ = self._scores(
+          state, fed, valid, self._evaluate_further
+        )
       found[test_set.name] = _mean(list(parts.values()))
       if len(parts) > 1:
         found[test_set.name]['parts'] = parts
@@ -81,21 +100,32 @@ class Testing:
     return positions % count, (positions < count).astype(np.float32)
 
   def _scores(
-    self, state: TrainState, batches: Iterable[Rows], valid: np.ndarray
-  ) -> dict[str, float]:
+    self,
+    state: TrainState,
+    batches: Iterable[Rows],
+    valid: np.ndarray,
+    evaluate: Callable[..., Any],
+  ) -> tuple[dict[str, float], list[gallery.Examples]]:
     params = state.params if state.average is None else state.average
     # Added up in float64: as many terms as there are batches.
     sums: Any = None
+    examples = []
     for rows, valid_here in zip(batches, valid, strict=True):
-      found = self._evaluate(
+      found, shown = evaluate(
         params,
         state.statistics,
         rows,
         self._step.devices.split(valid_here),
       )
+      if shown is not None:
+        examples.append(jax.device_get(shown))
       found = jax.tree.map(np.float64, jax.device_get(found))
       sums = found if sums is None else jax.tree.map(np.add, sums, found)
-    return self._step.task.scores(sums)
+    return self._step.task.scores(sums), examples
+
+
+def _drawn(task: Task) -> bool:
+  return task.draw is not None and task.predict is not None
 
 
 def _mean(scores: Sequence[Mapping[str, float]]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from train.models.backbones.wrn import WideResNet as WideResNet
 from train.models.composed import Composed
 from train.models.functional import Functional as Functional
 from train.models.functional import functional as functional
+from train.models.streams import streams
 from train.models.weights.saved import load_run as load_run
 from train.models.weights.timm import load_timm_vit as load_timm_vit
 from train.models.weights.torch import load_torch as load_torch
@@ -142,7 +143,7 @@ def _initialise(
   options: tuple[tuple[str, Any], ...],
   quantize: quantization.Settings | None,
 ) -> tuple[Any, Any]:
-  model = build(image_shape=image_shape, rngs=nnx.Rngs(key), **dict(options))
+  model = build(image_shape=image_shape, rngs=streams(key), **dict(options))
   if quantize is not None:
     quantization.wrap(model, image_shape, quantize)
   return nnx.split(model)

@@ -68,7 +68,8 @@ def over_steps(
         lines[name].setdefault(label, []).append(line)
   for name in names:
     if not lines[name]:
-      _lacking('--show', name, logged)
+      # Raises: no run has it.
+      checks.pick('--show', name, dict.fromkeys(sorted(logged)))
   return lines
 
 
@@ -95,10 +96,12 @@ def over_key(
     if run.result is None or run.main is None:
       continue
     shown = run.main.shown if name in (None, run.main.name) else float
-    score = f'test_{name or run.main.name}'
-    if score not in run.result:
-      scores = (x for x in run.result if x.startswith('test_'))
-      _lacking('--show', name or '', {x.removeprefix('test_') for x in scores})
+    scores = {
+      entry.removeprefix('test_'): number
+      for entry, number in run.result.items()
+      if entry.startswith('test_')
+    }
+    score = checks.pick('--show', name or run.main.name, scores)
     value = run.variant if key == VARIANT else _value(run.config, key)
     others = [
       x for x in run.overrides.split('/') if not x.startswith(f'{key}=')
@@ -107,7 +110,7 @@ def over_key(
     label = ' '.join(filter(None, (label, *others)))
     known.add(value)
     here = lines.setdefault(label, {})
-    here.setdefault(value, []).append(shown(run.result[score]))
+    here.setdefault(value, []).append(shown(score))
   if known <= {None}:
     raise checks.ConfigError(
       f'Given --over={key}. No finished run has this key in its config. Give '
@@ -206,11 +209,6 @@ def _value(config: Mapping[str, Any], key: str) -> Any:
   for part in key.split('.'):
     section = section.get(part) if isinstance(section, Mapping) else None
   return section if isinstance(section, int | float) else None
-
-
-def _lacking(flag: str, name: str, known: set[str]) -> None:
-  checks.pick(flag, name, dict.fromkeys(sorted(known)))
-  raise AssertionError(name)
 
 
 def _table_over_steps(lines) -> str:

@@ -11,10 +11,14 @@ from train import checks
 from train.checks import Config, ConfigError
 from train.tasks import pose, segmentation
 from train.tasks.classification import classification
+from train.tasks.pictures import Panel as Panel
+from train.tasks.task import Answer as Answer
 from train.tasks.task import Field as Field
+from train.tasks.task import Files as Files
 from train.tasks.task import Rows as Rows
 from train.tasks.task import Score as Score
 from train.tasks.task import Task as Task
+from train.tasks.task import View as View
 
 TASKS: dict[str, Callable[[Config, Any], Task]] = {
   'classification': classification,

@@ -1,5 +1,7 @@
 """Classification: one label for an image."""
 
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,12 +11,26 @@ import numpy as np
 from train import checks
 from train.augment import mixup, pipeline
 from train.checks import Config, ConfigError
-from train.tasks import label_noise, losses
-from train.tasks.task import Field, Rows, Score, Task, counted, fact
+from train.tasks import label_noise, losses, pictures
+from train.tasks.pictures import Panel
+from train.tasks.task import (
+  Answer,
+  Field,
+  Files,
+  Rows,
+  Score,
+  Task,
+  counted,
+  fact,
+)
+from train.tasks.task import names as known_names
 
 # The logit of a class that may not be predicted: its probability is 0, and no
 # product with it is infinite.
 _NEVER = -1e9
+
+# Probabilities that are told of an image file.
+_TOP = 5
 
 # The key of the augmentation is folded with this one; what augmentation itself
 # draws splits from the rest.
@@ -50,6 +66,8 @@ def classification(config: Config, dataset: Any) -> Task:
   options |= {'mean': mean, 'std': std}
   augment = pipeline.from_options(options, dataset)
   loss = losses.LOSSES[config.loss]
+  probabilities = losses.PROBABILITIES[config.loss]
+  names = known_names(dataset, 'class_names', num_classes)
 
   def prepare(key: jax.Array | None, rows: Rows) -> Rows:
     images = augment(key, rows['image'])
@@ -98,10 +116,53 @@ def classification(config: Config, dataset: Any) -> Task:
     },
     main=Score('accuracy', '%', higher_is_better=True),
     normalisation=(mean, std),
-    probabilities=losses.PROBABILITIES[config.loss],
+    probabilities=probabilities,
     seen=_seen,
+    predict=lambda logits, batch: {
+      'outputs': logits,
+      'probabilities': probabilities(logits),
+    },
+    draw=functools.partial(_draw, names),
+    files=Files(tell=functools.partial(_tell, names), options=('top',)),
     test_fields=('right', 'possible'),
   )
+
+
+def _draw(
+  names: Sequence[str], row: Rows, prediction: Mapping[str, Any]
+) -> Sequence[Panel]:
+  """An image with its class, and the class that is predicted for it."""
+  best = int(np.argmax(prediction['outputs']))
+  share = float(prediction['probabilities'][best])
+  truth = names[int(row['label'])]
+  text = f'{names[best]} {share:.0%}'
+  if names[best] != truth:
+    text += f', is {truth}'
+  image = pictures.colored(np.asarray(row['image']))
+  return (Panel(text, pictures.enlarged(image)),)
+
+
+def _tell(
+  names: Sequence[str],
+  prediction: Mapping[str, Any],
+  back: Any,
+  options: Mapping[str, Any],
+) -> Answer:
+  """The class of an image, and the greatest probabilities by class."""
+  del back
+  top = options.get('top') or _TOP
+  # By the outputs: probabilities of sigmoids can be 1 several times.
+  order = np.argsort(-prediction['outputs'], kind='stable')[:top]
+  row = prediction['probabilities']
+  shown = {names[n]: round(float(row[n]), 6) for n in order}
+  best = int(order[0])
+  line = {
+    'class': names[best],
+    'label': best,
+    'probability': shown[names[best]],
+    'probabilities': shown,
+  }
+  return Answer(line)
 
 
 def _with_noise(options: Any, dataset: Any, rows: Rows) -> jax.Array:

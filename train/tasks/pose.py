@@ -14,7 +14,7 @@ import numpy as np
 from train.augment import affine, pipeline
 from train.augment.pipeline import IMAGENET_MEAN, IMAGENET_STD
 from train.checks import Config
-from train.tasks import metrics, simcc, task
+from train.tasks import metrics, simcc, skeletons, task
 from train.tasks.simcc import MPII_PAIRS as MPII_PAIRS
 from train.tasks.simcc import Axes as Axes
 from train.tasks.simcc import bins_inside as bins_inside
@@ -90,6 +90,8 @@ def row(
   size = (width, height)
   joints = task.fact(dataset, 'joints')
   average = 'probabilities' if sigma is None else 'logits'
+  highest = simcc.highest(sigma, smoothing)
+  names = task.names(dataset, 'joint_names', joints)
 
   def target(places: jax.Array, side: int) -> jax.Array:
     if sigma is None:
@@ -148,14 +150,23 @@ def row(
     total = jnp.maximum(jnp.sum(batch['weight']), 1)
     return {'distance': jnp.sum(distance * batch['weight']) / total}
 
+  def probabilities(logits: Any, batch: Rows) -> Axes:
+    people = len(batch['weight'])
+    straight = Axes(logits.x[:people], logits.y[:people])
+    if not flip_test:
+      return Axes(*map(jax.nn.softmax, straight))
+    mirrored = Axes(logits.x[people:], logits.y[people:])
+    return flip_average(straight, mirrored, pairs, average)
+
+  def predict(logits: Any, batch: Rows) -> dict[str, jax.Array]:
+    best = probabilities(logits, batch)
+    found = affine.restore_points(batch['move'], decode(best, split))
+    return {'joints': found, 'confidence': simcc.confidences(best, highest)}
+
   def sums(logits: Any, batch: Rows, valid: jax.Array) -> Any:
     people = len(valid)
     straight = Axes(logits.x[:people], logits.y[:people])
-    best = straight
-    if flip_test:
-      mirrored = Axes(logits.x[people:], logits.y[people:])
-      best = flip_average(straight, mirrored, pairs, average)
-    found = affine.restore_points(batch['move'], decode(best, split))
+    found = predict(logits, batch)['joints']
     counted = batch['visible'] & (valid[:, None] > 0)
     return {
       'loss': jnp.sum(losses(straight, batch) * valid),
@@ -203,4 +214,7 @@ def row(
       f'{joints} joints, {np.mean(dataset.values("visible")):.0%} of which'
       ' count'
     ),
+    predict=predict,
+    draw=skeletons.draw,
+    files=skeletons.files(names),
   )

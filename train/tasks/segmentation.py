@@ -12,6 +12,7 @@ import optax
 from train.augment import affine, pipeline
 from train.augment.pipeline import IMAGENET_MEAN, IMAGENET_STD
 from train.checks import Config
+from train.tasks import masks as shown_masks
 from train.tasks import metrics, task, windows
 from train.tasks.task import Field, Rows, Score, Task
 
@@ -156,6 +157,7 @@ def row(
   fill = tuple(255 * value for value in mean)
   tested = windows.plan(dataset.image_shape, window, window_share, flip_test)
   by_windows = window is not None or flip_test
+  names = task.names(dataset, 'class_names', num_classes)
 
   def prepare(key: jax.Array | None, rows: Rows) -> Rows:
     images, masks = rows['image'].astype(jnp.float32), rows['mask']
@@ -186,14 +188,22 @@ def row(
     pixels = jnp.sum(counts, dtype=jnp.float32)
     return {'pixel_accuracy': found / jnp.maximum(pixels, 1)}
 
+  def test_logits(maps: Any) -> jax.Array:
+    if not by_windows:
+      return maps.logits
+    # As logits again, where no probability is 0.
+    mean = windows.merge(tested, maps.logits)
+    return jnp.log(jnp.maximum(mean, jnp.finfo(mean.dtype).tiny))
+
+  def predict(maps: Any, batch: Rows) -> dict[str, jax.Array]:
+    del batch
+    classes = jnp.argmax(test_logits(maps), axis=-1)
+    return {'mask': classes.astype(jnp.uint8)}
+
   def sums(maps: Any, batch: Rows, valid: jax.Array) -> Any:
     kept = valid[:, None, None] > 0
     labels = jnp.where(kept, batch['mask'], jnp.asarray(255, jnp.uint8))
-    logits = maps.logits
-    if by_windows:
-      # As logits again, where no probability is 0.
-      mean = windows.merge(tested, logits)
-      logits = jnp.log(jnp.maximum(mean, jnp.finfo(mean.dtype).tiny))
+    logits = test_logits(maps)
     predictions = jnp.argmax(logits, axis=-1)
     image_losses = pixel_losses(logits, batch['mask'], over='image')
     return {
@@ -232,6 +242,9 @@ def row(
     seen=functools.partial(_seen, num_classes),
     losses_alone=functools.partial(losses, over='image'),
     comparable=over != 'batch',
+    predict=predict,
+    draw=functools.partial(shown_masks.draw, names),
+    files=shown_masks.files(names, fill),
   )
 
 
@@ -244,7 +257,7 @@ def _seen(num_classes: int, dataset: Any) -> str:
     np.bincount(mask.ravel(), minlength=256)[:num_classes] > 0 for mask in masks
   ]
   counts = np.sum(shown, axis=0).tolist()
-  names = dataset.facts.get('class_names') or range(num_classes)
+  names = task.names(dataset, 'class_names', num_classes)
   some = [number for number, count in enumerate(counts) if count]
   text = task.counted([counts[n] for n in some], [names[n] for n in some])
   return f'{num_classes} classes, by images that show them ({text})'

@@ -5,6 +5,7 @@ joint. The target is one bin with label smoothing, or, in SA-SimCC, a Gaussian
 around the joint.
 """
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -171,6 +172,37 @@ def decode(scores: Axes, split: int) -> jax.Array:
     [jnp.argmax(scores.x, axis=-1), jnp.argmax(scores.y, axis=-1)], axis=-1
   )
   return best.astype(jnp.float32) / split
+
+
+def highest(sigma: float | None, smoothing: float) -> float:
+  """The greatest probability of a bin in the targets.
+
+  Args:
+    sigma: of SA-SimCC, in bins; ``None`` for plain SimCC.
+    smoothing: of plain SimCC.
+
+  Returns:
+    The probability, above 0.
+  """
+  return 1 - smoothing if sigma is None else 1 / (sigma * math.tau**0.5)
+
+
+def confidences(probabilities: Axes, highest: float) -> jax.Array:
+  """How sure a network is of each joint.
+
+  Args:
+    probabilities: of the bins.
+    highest: the greatest probability of a bin in the targets, above 0.
+
+  Returns:
+    float32 ``[batch, joints]`` in [0, 1]: the greatest probability of an axis
+    relative to that of a target, of the axis that is less sure; 1 where it is
+    as high or higher.
+  """
+  best = jnp.minimum(
+    jnp.max(probabilities.x, axis=-1), jnp.max(probabilities.y, axis=-1)
+  )
+  return jnp.minimum(best / highest, 1.0)
 
 
 def flip_average(

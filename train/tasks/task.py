@@ -2,12 +2,15 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import numpy as np
 
 from train import checks
 from train.checks import Config, ConfigError
+from train.tasks.pictures import Panel
 
 # The examples of a batch: arrays by name, each with the examples as its first
 # axis. Raw rows have 'image' (uint8), 'id' and the task's fields; a batch that
@@ -58,6 +61,55 @@ class Score(NamedTuple):
     return f'{self.shown(value):.{digits}f} {self.unit}'.rstrip()
 
 
+class View(NamedTuple):
+  """An image as a network takes it, and the way back.
+
+  Attributes:
+    row: its row: 'image', and those fields that the image itself does not give.
+    back: what the task needs to speak of the image that was given.
+  """
+
+  row: Rows
+  back: Any = None
+
+
+class Answer(NamedTuple):
+  """What a trained model says of an image.
+
+  Attributes:
+    line: what a line of JSON has of it.
+    files: the contents of files by the suffix that their name gets, such as
+      '.png'.
+  """
+
+  line: Mapping[str, Any]
+  files: Mapping[str, bytes] = MappingProxyType({})
+
+
+class Files(NamedTuple):
+  """How a trained model says what is in images of any kind.
+
+  Attributes:
+    tell: (prediction, back, options) -> Answer: from the `predict` of one
+      example and its `View.back`.
+    view: (pixels, name, shape, options) -> View: from an image as its file has
+      it, uint8 ``[height, width, channels]``, to one of the shape that the
+      model takes; the name is that of the file, for an error. It raises
+      `DataError` where that cannot be. None reads as the run read its own
+      images.
+    options: the names of the options that both read, beside 'resize', which
+      every task has.
+    writes: what files an answer has, in a word or two; '' for none.
+  """
+
+  tell: Callable[[Any, Any, Mapping[str, Any]], Answer]
+  view: (
+    Callable[[np.ndarray, str, Sequence[int], Mapping[str, Any]], View] | None
+  ) = None
+  options: tuple[str, ...] = ()
+  writes: str = ''
+
+
 class Task(NamedTuple):
   """A task: all that the engine asks of it.
 
@@ -84,6 +136,14 @@ class Task(NamedTuple):
       the classes with their counts; None for none.
     probabilities: outputs -> float ``[batch, classes]``, where a greater output
       is a greater probability; None where the outputs are of no classes.
+    predict: (outputs, batch) -> a tree of arrays ``[n, ...]``, what the task
+      says of each example of a test batch, such as a mask; None where there is
+      nothing to say of one.
+    draw: (row, prediction) -> panels: an example of the test set, as the data
+      set has it, and what `predict` says of it, on the host; None where there
+      is nothing to look at.
+    files: how a trained model says what is in image files; None where it
+      cannot.
     test_fields: what a row of a further test set has beside its image and its
       id, in place of `fields`; ``prepare`` without a key and ``sums`` take such
       rows too. Empty where the task is tested on its own test split alone.
@@ -102,6 +162,9 @@ class Task(NamedTuple):
   normalisation: tuple[Any, Any] | None = None
   probabilities: Callable[[Any], jax.Array] | None = None
   seen: Callable[[Any], str] | None = None
+  predict: Callable[[Any, Rows], Any] | None = None
+  draw: Callable[[Rows, Any], Sequence[Panel]] | None = None
+  files: Files | None = None
   test_fields: tuple[str, ...] = ()
   losses_alone: Callable[[Any, Rows], jax.Array] | None = None
   comparable: bool = True
@@ -127,6 +190,20 @@ def fact(dataset: Any, name: str) -> Any:
       'Use a data set of this task, or another task.'
     )
   return dataset.facts[name]
+
+
+def names(dataset: Any, name: str, count: int) -> Sequence[str]:
+  """The names of classes or joints.
+
+  Args:
+    dataset: the data set.
+    name: of the fact that has them, such as 'class_names'.
+    count: how many there are.
+
+  Returns:
+    The names, which are the numbers from 0 where the data set has none.
+  """
+  return tuple(dataset.facts.get(name) or map(str, range(count)))
 
 
 def counted(counts: Sequence[int], names: Sequence[Any]) -> str:

@@ -89,6 +89,7 @@ def _show(
   main, names = results.main_of(found), results.Names(labels)
   demo.picture(groups, main, title, workdir / 'demo.png')
   seen = words.seen(results.rows(found, names), main, demo.about)
+  seen += demo.words(groups, main)
   table = document.text(found, names)
   markdown = '\n\n'.join(filter(None, (table, ' '.join(seen))))
   (workdir / 'table.md').write_text(markdown + '\n')

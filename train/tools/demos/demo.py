@@ -46,6 +46,12 @@ def needs_nothing(workdir: pathlib.Path) -> Sequence[str]:
   return ()
 
 
+def says_nothing(groups: Groups, main: Score) -> Sequence[str]:
+  """Says nothing beyond the table."""
+  del groups, main
+  return ()
+
+
 class Demo(NamedTuple):
   """What `make demo TASK=...` trains and shows.
 
@@ -61,6 +67,8 @@ class Demo(NamedTuple):
     picture: (groups, main score, title, path) -> None. It writes a PNG file;
       ``groups`` has the finished runs by their labels, and `run.folder` has the
       trained model of each, see `train.predict.load`.
+    words: (groups, main score) -> sentences that follow what the table says:
+      what was seen, and what it does not show.
     further: which commands to run next, each with what it is good for.
   """
 
@@ -70,4 +78,5 @@ class Demo(NamedTuple):
   about: str = ''
   prepare: Callable[[pathlib.Path], Sequence[str]] = needs_nothing
   picture: Callable[[Groups, Score, str, pathlib.Path], None] = draw_cadence
+  words: Callable[[Groups, Score], Sequence[str]] = says_nothing
   further: Sequence[tuple[str, str]] = ()

@@ -1,4 +1,4 @@
-"""The table of methods in the README: every method, and its measured cost."""
+"""docs/methods-table.md: every method, and its measured cost."""
 
 import pathlib
 import re
@@ -14,11 +14,11 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 
 def method_table() -> dict[str, str]:
-  """The gradients per step by method, from the table in the README."""
-  text = (ROOT / 'README.md').read_text().partition('## Methods')[2]
-  rows = [line for line in text.splitlines() if line.startswith('| `')]
+  """The gradients per step by method, from the table in the documents."""
+  text = (ROOT / 'docs' / 'methods-table.md').read_text()
+  rows = [line for line in text.splitlines() if line.startswith('| [`')]
   cells = [[cell.strip() for cell in row.split('|')[1:-1]] for row in rows]
-  return {row[0].strip('`'): row[5] for row in cells if len(row) == 8}
+  return {re.findall(r'`(\w+)`', row[0])[0]: row[5] for row in cells}
 
 
 def test_the_method_table_lists_every_method():
@@ -31,13 +31,13 @@ def names(cost: str) -> set[str]:
 
 
 def cost_of(name: str, **numbers: float) -> float:
-  """The cost in the README, where `2 keep` is a product."""
+  """The cost in the table, where `2 keep` is a product."""
   product = re.sub(r'(\d) (\w)', r'\1 * \2', method_table()[name])
   return eval(product, {}, numbers)
 
 
 def check_cost(name: str, entry: str, **changes: float) -> None:
-  """Compares the cost in the README with the gradients that execute."""
+  """Compares the cost in the table with the gradients that execute."""
   row = METHODS[name]
   numbers = {number: row.value(number) for number in row.numbers} | changes
   # The fraction of SAM steps approaches the probability over many steps.
