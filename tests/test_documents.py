@@ -270,6 +270,17 @@ def draw(words: list[str]) -> None:
   assert status == 0, errors
 
 
+def look(words: list[str]) -> None:
+  small = ['--examples=16', '--points=3', '--iterations=2', '--radii=0.1']
+  status, _, errors = call('train.look.__main__', [*words, *small])
+  assert status == 0, errors
+
+
+def draw_figure(words: list[str]) -> None:
+  status, _, errors = call('train.report.figures', words)
+  assert status == 0, errors
+
+
 def make(words: list[str]) -> None:
   # Running it would run this test again, so only check that it exists.
   check = subprocess.run(
@@ -289,6 +300,8 @@ OURS = {
   'train': train,
   'train.sweep': sweep,
   'train.report': report,
+  'train.report.figures': draw_figure,
+  'train.look': look,
   'train.predict': predict,
   'train.prepare': prepare,
   'train.tools.contact_sheet': draw,
