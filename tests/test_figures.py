@@ -1,11 +1,20 @@
 """Figures from runs: which numbers are drawn, and which are refused."""
 
 import json
+import pathlib
+import re
+import shlex
 
 import numpy as np
 import pytest
 
+from train import command, variants
+from train.look import __main__ as look
 from train.report import figures, results
+from train.sweep import __main__ as sweeping
+from train.sweep import plan
+
+ROOT = pathlib.Path(__file__).parent.parent
 
 MAIN = {'name': 'accuracy', 'unit': '%', 'higher_is_better': True}
 
@@ -87,6 +96,38 @@ def test_the_command_draws_and_prints(sweep, capsys):
   path = sweep / 'figures' / 'variants.png'
   assert figures.main([str(sweep), '--over=variant', f'--out={path}']) == 0
   assert path.exists()
+
+
+def test_the_commands_of_the_page_can_be_run():
+  text = (ROOT / 'results' / 'figures.md').read_text()
+  lines = [
+    shlex.split(line)
+    for block in re.findall(r'```bash\n(.*?)```', text, re.DOTALL)
+    for line in re.sub(r'\s*\\\n\s*', ' ', block).splitlines()
+  ]
+  drawn = set()
+  for python, flag, module, *words in lines:
+    assert (python, flag) == ('python', '-m')
+    if module == 'train.sweep':
+      args, settings = command.parse(sweeping._parser(), words)
+      file = variants.read(args.config)
+      names = variants.choose(file, args.methods)
+      grid = plan.combinations(args.grid)
+      assert plan.plan(file, names, args.seeds, args.workdir, grid, settings)
+    elif module == 'train':
+      (config,) = (word for word in words if word.startswith('--config='))
+      settings = [word for word in words if word.startswith('--config.')]
+      assert variants.load(config.partition('=')[2], settings).measure_every
+    elif module == 'train.look':
+      assert look._parser().parse_args(words).noise
+    else:
+      assert module == 'train.report.figures'
+      drawn.add(figures._parser().parse_args(words).out.name)
+  shown = set(re.findall(r'\(figures/(\w+\.png)\)', text))
+  assert shown == {path.name for path in (ROOT / 'results/figures').iterdir()}
+  # By train.look.
+  assert shown - drawn == {'rsam_figure1_and_2.png', 'ausam_most_chosen.png'}
+  assert drawn < shown
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ LAYERS = (
   ('prepare',),  # the command's name, and nothing else
   ('__main__', 'look', 'predict', 'tools'),
   ('sweep',),
-  ('report',),
+  ('answers', 'report'),
   ('run',),
   ('engine',),
   ('variants',),

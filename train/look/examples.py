@@ -31,39 +31,37 @@ def ends(network: Trained) -> list[Ends]:
   found = []
   for name, table in network.tables.items():
     order = np.argsort(-table, kind='stable')
-    wrong = _wrong(network, np.arange(len(table)))
-    sheets, shares = {}, {}
-    for end, ids in (('most', order[:_SHOWN]), ('least', order[::-1][:_SHOWN])):
-      rows = network.rows_of(ids)
-      labels = rows.get('label')
-      marked = np.zeros(len(ids), bool) if wrong is None else wrong[ids]
-      captions = [f'{table[number]:.3g}' for number in ids]
-      if labels is not None:
-        pairs = zip(np.asarray(labels), captions, strict=True)
-        captions = [f'{label}: {caption}' for label, caption in pairs]
-      sheets[end] = pictures.contact_sheet(
-        np.asarray(rows['image']), captions, marked
-      )
-      tenth = (
-        order[: len(order) // 10]
-        if end == 'most'
-        else (order[::-1][: len(order) // 10])
-      )
-      if wrong is not None and len(tenth):
-        shares[end] = float(np.mean(wrong[tenth]))
-    if wrong is not None and shares:
-      shares['all'] = float(np.mean(wrong))
-    found.append(Ends(name, sheets, shares or None))
+    wrong = _wrong(network, len(table))
+    sheets = {
+      'most': _sheet(network, table, order[:_SHOWN], wrong),
+      'least': _sheet(network, table, order[::-1][:_SHOWN], wrong),
+    }
+    shares = None
+    if wrong is not None:
+      tenth = -(-len(order) // 10)
+      parts = {'all': order, 'most': order[:tenth], 'least': order[-tenth:]}
+      shares = {part: float(np.mean(wrong[ids])) for part, ids in parts.items()}
+    found.append(Ends(name, sheets, shares))
   return found
 
 
-def _wrong(network: Trained, ids: np.ndarray) -> np.ndarray | None:
+def _sheet(network, table, ids, wrong) -> Image.Image:
+  rows = network.rows_of(ids)
+  captions = [f'{table[number]:.3g}' for number in ids]
+  if 'label' in rows:
+    pairs = zip(np.asarray(rows['label']), captions, strict=True)
+    captions = [f'{label}: {caption}' for label, caption in pairs]
+  marked = [False] * len(ids) if wrong is None else wrong[ids].tolist()
+  return pictures.contact_sheet(np.asarray(rows['image']), captions, marked)
+
+
+def _wrong(network: Trained, count: int) -> np.ndarray | None:
   """Whether the label that was trained on is another one than in the set."""
+  if not network.relabelled:
+    return None
   wrong = []
-  for part in np.array_split(ids, -(-len(ids) // 1000)):
+  for part in np.array_split(np.arange(count), -(-count // 1000)):
     rows = network.rows_of(part)
-    target = network.prepared(rows).get('target')
-    if target is None or 'label' not in rows or target.ndim != 2:
-      return None
+    target = network.prepared(rows)['target']
     wrong.append(np.argmax(target, axis=-1) != np.asarray(rows['label']))
   return np.concatenate(wrong)

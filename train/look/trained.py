@@ -29,6 +29,8 @@ class Trained(NamedTuple):
     rows_of: ids -> the training examples as they are in the data set.
     prepared: rows -> what the network is given, and its targets.
     tables: by name, a number for each training example that the method keeps.
+    relabelled: whether some labels were changed for training, and the targets
+      tell which.
   """
 
   name: str
@@ -38,6 +40,7 @@ class Trained(NamedTuple):
   rows_of: Callable[[np.ndarray], Rows]
   prepared: Callable[[Rows], Rows]
   tables: Mapping[str, np.ndarray]
+  relabelled: bool
 
 
 def load(run: SavedRun, name: str, examples: int, seed: int = 0) -> Trained:
@@ -79,4 +82,8 @@ def load(run: SavedRun, name: str, examples: int, seed: int = 0) -> Trained:
 
   tables = export.read_examples(run.folder)
   params = jax.tree.map(jnp.asarray, model.params)
-  return Trained(name, run.folder, params, loss_fn, rows_of, prepared, tables)
+  # Mixup blends the targets of several examples.
+  relabelled = bool(config.data.label_noise) and not config.augment.mixup
+  return Trained(
+    name, run.folder, params, loss_fn, rows_of, prepared, tables, relabelled
+  )

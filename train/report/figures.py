@@ -186,14 +186,21 @@ def _draw_variants(lines, title) -> Any:
   return figure
 
 
-def _panels(count: int, title: str) -> tuple[Any, Any]:
+def _panels(count: int, title: str) -> tuple[Any, Sequence[Any]]:
+  """A figure with so many axes, three in a row."""
+  columns, rows = min(count, 3), -(-count // 3)
   figure, axes = curves.pyplot().subplots(
-    1, count, figsize=(5.6 * count, 4.2), squeeze=False, layout='constrained'
+    rows,
+    columns,
+    figsize=(5.6 * columns, 4.2 * rows),
+    squeeze=False,
+    layout='constrained',
   )
   figure.suptitle(title, wrap=True)
-  for axis in axes[0]:
+  for number, axis in enumerate(axes.flat):
     axis.grid(alpha=0.3)
-  return figure, axes[0]
+    axis.set_visible(number < count)
+  return figure, axes.flat[:count]
 
 
 def _line(axis, x, values, color, label, **style) -> None:
