@@ -4,6 +4,9 @@ So the same seed gives the same run, and a run resumed from a checkpoint draws
 what the run without a break would have drawn.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,8 +52,9 @@ def normal_like(
   Each number is a function of the key, the step, the place of its leaf in the
   tree and its own place in the leaf. So it is the same however the leaf is
   sharded, and no device needs another for its part. All of it is arithmetic on
-  single elements, which XLA compiles into one loop per leaf: on a CPU an eighth
-  of what `jax.random.normal` takes to compile and to run.
+  single elements, which XLA compiles into one loop per kernel, and per shape of
+  the other leaves. On a CPU it takes a fifth of the time to compile and an
+  eighth to run of `jax.random.normal` on each leaf.
 
   The draws have 23 bits, and those of wider leaves are cast from float32.
   """
@@ -58,11 +62,29 @@ def normal_like(
   words = jax.random.bits(
     jax.random.fold_in(key, step), (len(leaves), 2), jnp.uint32
   )
-  draws = [
-    _normal(words[number], leaf.shape).astype(_tree.wide(leaf.dtype))
-    for number, leaf in enumerate(leaves)
-  ]
+  draws: list[Any] = [None] * len(leaves)
+  for numbers in _compiled_together(leaves):
+    shape = leaves[numbers[0]].shape
+    found = jax.vmap(lambda pair, shape=shape: _normal(pair, shape))(
+      words[np.asarray(numbers)]
+    )
+    for row, number in enumerate(numbers):
+      draws[number] = found[row].astype(_tree.wide(leaves[number].dtype))
   return jax.tree.unflatten(structure, draws)
+
+
+def _compiled_together(leaves: Sequence[jax.Array]) -> list[list[int]]:
+  """The numbers of the leaves in groups, each of which is one loop.
+
+  Most leaves of a network are vectors of a few lengths, and compiling a loop
+  takes the same time however short it is. Larger leaves of one shape may be
+  sharded along different axes, and then a device would need another.
+  """
+  groups = {}
+  for number, leaf in enumerate(leaves):
+    alone = number if leaf.ndim > 1 else None
+    groups.setdefault((leaf.shape, alone), []).append(number)
+  return list(groups.values())
 
 
 # Of Threefry-2x32, as in `jax.random`. Its authors found 13 rounds to pass all
@@ -120,16 +142,17 @@ def _normal(words: jax.Array, shape: tuple[int, ...]) -> jax.Array:
   return _quantile(u)
 
 
-# Of z / u in powers of -log(1 - u^2), with the least relative error up to the
-# greatest |u|: 1.6e-4. The draws have variance 1.00002 and kurtosis 2.9999.
+# Of u / z in powers of -log(1 - u^2), with the least relative error up to the
+# greatest |u|: 2.8e-4. The draws have variance 0.99993 and kurtosis 3.0007.
 _QUANTILE = (
-  1.2531605,
-  0.32745504,
-  0.018798983,
-  -0.0053551653,
-  0.0005026653,
-  -2.2314644e-05,
-  3.8846235e-07,
+  0.797659218,
+  -0.207437456,
+  0.0425725617,
+  -0.00593640003,
+  0.000543939241,
+  -3.10884207e-05,
+  9.98253199e-07,
+  -1.36890632e-08,
 )
 
 
@@ -143,7 +166,10 @@ def _quantile(u: jax.Array) -> jax.Array:
   ratio = jnp.full_like(u, _QUANTILE[-1])
   for coefficient in reversed(_QUANTILE[:-1]):
     ratio = ratio * tail + coefficient
-  return u * ratio
+  # Divided at the end, and not multiplied by a polynomial of z / u: XLA repeats
+  # cheap operations in every loop that reads their result, and a division is
+  # not one of them. All bits would be drawn anew wherever the noise is read.
+  return u / ratio
 
 
 def gumbel(key: jax.Array, step: jax.Array, size: int) -> jax.Array:

@@ -247,7 +247,7 @@ def bsam(
     ...   )
     ...   params = optax.apply_updates(params, updates)
     Objective: 17.00
-    Objective: 5.90
+    Objective: 5.91
     Objective: 1.23
     Objective: 0.37
 

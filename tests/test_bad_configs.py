@@ -2,14 +2,16 @@
 
 import pytest
 
-from tests.test_program import ROOT, npz, tiny  # noqa: F401
+from tests.test_program import ROOT, make_dataset, npz, tiny  # noqa: F401
 from tests.words import in_three_beats
 from train import checks, variants
 from train import config as train_config
 from train.checks import ConfigError
 from train.engine import log
+from train.engine.step import Step
 from train.sweep import __main__ as sweep_command
 from train.sweep import execute, plan
+from train.tools import demo
 
 
 # Optax's cosine schedule divides an integer by a number.
@@ -25,6 +27,13 @@ FILES = {
   'an error at import': ('1 / 0', 'ZeroDivisionError'),
   'a missing module': ('import nothing_like_it', 'nothing_like_it'),
   'that raises': ('def get_config():\n  return {}[3]', 'KeyError: 3, line 2'),
+  'that exits': ('def get_config():\n  exit(3)', 'SystemExit: 3, line 2'),
+  'an exit at import': ('exit(3)', 'SystemExit'),
+  'variants that are none': ('VARIANTS = 3', 'Its VARIANTS is a int'),
+  'no published numbers': ('PUBLISHED = [90]', 'Its PUBLISHED is a list'),
+  'a bare number': ("PUBLISHED = {'a': 90}", 'Write (90, None)'),
+  'a title that is none': ('TABLE = 3', 'Its TABLE is a int'),
+  'a demo that is none': ("DEMO = ('a',)", 'Its DEMO is a tuple'),
   'that returns None': ('def get_config():\n  pass', 'returns NoneType'),
   'that returns a dict': ('def get_config():\n  return {}', 'returns dict'),
   'of another program': (
@@ -84,6 +93,33 @@ def test_another_model_or_method_drops_the_options_of_the_first():
   assert config.method.decay == 0.5 and 'segment' not in config.method
   same = ['--config.model.name=mlp']
   assert variants.load('tests/tiny_config.py', same).model.hidden == (16,)
+
+
+@pytest.mark.parametrize(
+  ('setting', 'expected'),
+  [
+    ('optimizer.learning_rate=nan', 'no finite number'),
+    ('optimizer.weight_decay=inf', 'no finite number'),
+    ('optimizer.momentum=1.0', 'optimizer.momentum=1.0'),
+    ('optimizer.momentum=nan', 'optimizer.momentum=nan'),
+    ('model={"hidden": (8,)}', 'It has no name'),
+    ('model={"name": "mlp", "hidden": "big"}', 'No network can be built'),
+    ('model={"name": "mlp", "hidden": (-8,)}', 'No network can be built'),
+  ],
+)
+def test_a_run_that_cannot_be_computed(setting, expected):
+  settings = [f'--config.{setting}', '--config.batch_size=8']
+  config = variants.load('tests/tiny_config.py', settings)
+  with pytest.raises(ConfigError) as error:
+    Step(config, make_dataset())
+  in_three_beats(str(error.value), expected)
+
+
+def test_a_demonstration_of_no_methods(tmp_path, capsys):
+  (tmp_path / 'own.py').write_text('VARIANTS = {}')
+  given = [f'--config={tmp_path / "own.py"}', f'--workdir={tmp_path / "demo"}']
+  assert demo.main(given) == 1
+  in_three_beats(capsys.readouterr().err, 'has no DEMO', '--methods=')
 
 
 def test_none_takes_the_place_of_what_may_be_none():

@@ -15,6 +15,7 @@ from train.report import __main__ as report_command
 from train.report import curves, results
 from train.sweep import __main__ as sweep_command
 from train.sweep import execute, plan
+from train.tools import contact_sheet
 
 
 # Optax's cosine schedule divides an integer by a number.
@@ -83,6 +84,34 @@ def test_a_place_is_refused_by_the_commands(main, npz, tmp_path, capsys):  # noq
   given += ['--config.batch_size=8', f'--workdir={tmp_path / "file"}']
   assert main(given) == 1
   in_three_beats(capsys.readouterr().err, 'error: Given workdir=')
+
+
+def test_a_place_among_the_images(tmp_path):
+  config = tiny()
+  config.data.name = str(tmp_path / 'photos')
+  (tmp_path / 'photos' / 'train').mkdir(parents=True)
+  for place in ('photos/run', 'photos/train/run'):
+    with pytest.raises(ConfigError) as error:
+      workdir.check(tmp_path / place, config)
+    in_three_beats(str(error.value), 'in the folder of the data')
+  workdir.check(tmp_path / 'photos-run', config)
+
+
+def test_a_sweep_in_the_folder_of_a_run(tmp_path, capsys):
+  with workdir.locked(tmp_path / 'run', tiny()):
+    pass
+  before = snapshot(tmp_path)
+  given = ['--config=tests/tiny_config.py', f'--workdir={tmp_path / "run"}']
+  assert sweep_command.main(given) == 1
+  in_three_beats(capsys.readouterr().err, 'the folder of one run')
+  assert snapshot(tmp_path) == before
+
+
+def test_a_sheet_in_a_file(tmp_path, capsys):
+  (tmp_path / 'file').write_text('mine')
+  assert contact_sheet.main([f'--workdir={tmp_path / "file"}']) == 1
+  in_three_beats(capsys.readouterr().err, 'It is a file')
+  assert (tmp_path / 'file').read_text() == 'mine'
 
 
 def test_a_folder_without_the_right_to_write(tmp_path, monkeypatch):

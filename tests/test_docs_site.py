@@ -126,7 +126,7 @@ def test_a_method_has_a_page_with_its_equation(built):
     page = (built / 'methods' / f'{name}.html').read_text()
     assert '<math' in page
     # What a docstring says in reStructuredText is translated.
-    for left in (':math:', '.. math', '&gt;`_', ':class:'):
+    for left in (':math:', '.. math', '&gt;`_', ':class:', '<mi>\\'):
       assert left not in page, (name, left)
     about = methods.summary(name)
     assert 'gradient' in about.cost
@@ -230,6 +230,11 @@ def test_equations_and_roles_become_markdown():
   assert docstrings.to_markdown(text) == (
     'One.\n\n```math\na = b, \\quad\n  c\n```\n\nThen `#!math d e`.'
   )
+
+
+def test_a_line_of_an_equation_may_end_in_a_space():
+  text = '.. math::\n  a,\\\n    b \\\\\n  c'
+  assert docstrings.to_markdown(text) == ('```math\na,\\; b \\\\\nc\n```')
 
 
 def test_references_examples_and_literal_blocks_become_markdown():

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+import sam_optax
 from sam_optax import _random
 
 KEY = jax.random.key(5)
-SHAPES = {'a': (64, 3, 40), 'b': (64, 3, 40), 'c': (128,), 'd': ()}
+SHAPES = {'a': (64, 3, 40), 'b': (64, 3, 40), 'c': (128,), 'd': (), 'e': (128,)}
 TREE = {name: jnp.zeros(shape) for name, shape in SHAPES.items()}
 MANY = {'w': jnp.zeros((1 << 10, 1 << 11))}
 
@@ -70,6 +71,8 @@ def test_the_draws_of_one_leaf_are_independent(many):
 def test_leaves_steps_and_keys_have_draws_of_their_own():
   flat = lambda tree, name='a': np.asarray(tree[name], np.float64).ravel()
   first = draw()
+  # Vectors of one length are drawn together.
+  np.testing.assert_array_less(0, np.abs(flat(first, 'c') - flat(first, 'e')))
   others = {
     'leaf': flat(first, 'b'),
     'step': flat(draw(step=1)),
@@ -101,6 +104,7 @@ def test_sharded_draws_are_the_same_and_need_no_other_device(spec):
   )
   place = lambda *names: NamedSharding(mesh, PartitionSpec(*names))
   shardings = {'a': place(*spec), 'b': place(), 'c': place('x'), 'd': place()}
+  shardings['e'] = shardings['c']
   whole = jax.device_put((KEY, jnp.int32(0)), place())
   function = jax.jit(_random.normal_like, out_shardings=shardings)
   compiled = function.lower(*whole, jax.device_put(TREE, shardings)).compile()
@@ -115,14 +119,32 @@ def test_sharded_draws_are_the_same_and_need_no_other_device(spec):
     np.testing.assert_allclose(sharded[name], alone, rtol=1e-6, atol=1e-7)
 
 
-def test_what_is_compiled_has_a_loop_per_leaf_and_no_generator_of_jax():
-  trees = [{str(i): jnp.zeros((4, 5 + i)) for i in range(n)} for n in (2, 12)]
-  counts = []
-  for tree in trees:
-    lowered = jax.jit(_random.normal_like).lower(KEY, jnp.int32(0), tree)
-    counts.append(lowered.compile().as_text().count(' while('))
-  # A while loop is JAX's generator, which compiles for 0.2 s.
-  assert counts[0] == counts[1]
+def test_the_bits_of_a_kernel_are_computed_once_and_those_of_vectors_together():
+  kernels = {f'k{i}': jnp.ones((3, 4 + i)) for i in range(3)}
+  vectors = {f'v{i}': jnp.ones(5) for i in range(20)}
+  loss_fn = lambda params, batch: (
+    jnp.stack([jnp.sum(x**2) for x in params.values()]) * batch,
+    None,
+  )
+  # R-GSAM reads its noise in four places.
+  method = sam_optax.rgsam()
+
+  def step(params, state):
+    count = jnp.ones(len(params))
+    return method.value_and_grad(loss_fn, params, state, count)[1:]
+
+  def rotations(params):
+    lowered = jax.jit(step).lower(params, method.init(params))
+    options = {'xla_backend_optimization_level': 0}
+    text = lowered.compile(compiler_options=options).as_text()
+    # The words of all leaves are drawn in a loop, whose size is the same.
+    return text.count(' shift-left(')
+
+  two = dict(list(kernels.items())[:2])
+  of_kernel = rotations(kernels) - rotations(two)
+  assert 0 < of_kernel <= 13
+  one = dict(list(vectors.items())[:1])
+  assert rotations(kernels | vectors) <= rotations(kernels | one)
 
 
 def test_wider_leaves_have_wider_draws():

@@ -2,6 +2,7 @@
 
 import difflib
 import errno
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -18,8 +19,13 @@ class DataError(ValueError):
 
 
 def at_least(name: str, value: float, minimum: float) -> None:
-  """Refuses a number below a minimum, or none at all."""
-  if not value >= minimum:
+  """Refuses a number below a minimum, an infinite one, or none at all."""
+  if not math.isfinite(value):
+    raise ConfigError(
+      f'Given {name}={value}. It is no finite number, with which nothing can '
+      f'be computed. Use a number from {minimum}.'
+    )
+  if value < minimum:
     raise ConfigError(
       f'Given {name}={value}. It cannot be below {minimum}. '
       f'Use {minimum} or more.'

@@ -131,3 +131,17 @@ def folder(text: str) -> pathlib.Path:
     raise argparse.ArgumentTypeError(
       f'given {text!r}, of whose user no home is known; use a path without ~'
     ) from error
+
+
+def check_folder(path: pathlib.Path) -> None:
+  """Refuses a path that cannot be a folder to write into.
+
+  Raises:
+    ConfigError: if it is a file, or in one.
+  """
+  place = next(one for one in (path, *path.parents) if one.exists())
+  if not place.is_dir():
+    raise ConfigError(
+      f'Given --workdir={path}. It is a file, or in one, and a folder is '
+      'needed. Give the path of a folder, which need not exist.'
+    )

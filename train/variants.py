@@ -17,6 +17,14 @@ from train import checks
 from train import config as train_config
 from train.checks import Config, ConfigError
 
+# What a config file may have beside get_config(), and of which kind.
+_TABLES = {
+  'VARIANTS': ((Mapping, list, tuple), 'variants by name, or their names'),
+  'DEMO': ((Mapping,), 'variants by label'),
+  'PUBLISHED': ((Mapping,), 'published numbers by variant'),
+  'TABLE': ((str,), 'the words of a title'),
+}
+
 
 def read(name: str) -> Mapping[str, Any]:
   """Reads the names that a config file defines.
@@ -28,8 +36,33 @@ def read(name: str) -> Mapping[str, Any]:
     Its names and what they stand for.
 
   Raises:
-    ConfigError: if there is no such module or file.
+    ConfigError: if there is no such module or file, it cannot be read, or a
+      table in it is of another kind than the commands take.
   """
+  if not name.strip():
+    raise ConfigError(
+      f'Given --config={name}. It names no file. Give the path of one, such as '
+      'configs/digits.py.'
+    )
+  module = _read(name)
+  for table, (kind, what) in _TABLES.items():
+    if table in module and not isinstance(module[table], kind):
+      raise ConfigError(
+        f'Given --config={name}. Its {table} is a '
+        f'{type(module[table]).__name__}, where {what} are expected. Write it '
+        'as the files in configs/ do, or leave it out.'
+      )
+  for variant, number in module.get('PUBLISHED', {}).items():
+    if not (isinstance(number, tuple) and len(number) >= 2):
+      raise ConfigError(
+        f'Given --config={name}. Its PUBLISHED has {number!r} for {variant!r}, '
+        'where a score and its standard deviation are expected. Write '
+        f'({number!r}, None) if there is no deviation.'
+      )
+  return module
+
+
+def _read(name: str) -> Mapping[str, Any]:
   if name.endswith('.py'):
     try:
       return runpy.run_path(name)
@@ -38,7 +71,7 @@ def read(name: str) -> Mapping[str, Any]:
         f'Given --config={name}. There is no such file: {error}. Give the path '
         'of one, such as configs/digits.py.'
       ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
       raise _broken(name, 'The file cannot be read', error) from error
   try:
     return vars(importlib.import_module(name))
@@ -47,7 +80,7 @@ def read(name: str) -> Mapping[str, Any]:
       f'Given --config={name}. There is no such module: {error}. Give the path '
       'of a file, such as configs/digits.py.'
     ) from error
-  except Exception as error:
+  except (Exception, SystemExit) as error:
     raise _broken(name, 'The module cannot be read', error) from error
 
 
@@ -134,7 +167,7 @@ def build(module: Mapping[str, Any], variant: str, given: str) -> Config:
     config = get_config(*([variant] if variant else []))
   except ConfigError:
     raise
-  except Exception as error:
+  except (Exception, SystemExit) as error:
     raise _broken(given, 'Its get_config() fails', error) from error
   if not isinstance(config, ml_collections.ConfigDict):
     raise ConfigError(
@@ -151,7 +184,7 @@ def build(module: Mapping[str, Any], variant: str, given: str) -> Config:
   return config
 
 
-def _broken(given: str, what: str, error: Exception) -> ConfigError:
+def _broken(given: str, what: str, error: BaseException) -> ConfigError:
   where = ''
   for frame in traceback.extract_tb(error.__traceback__):
     if frame.filename.endswith(split(given)[0]):

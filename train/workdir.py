@@ -44,6 +44,7 @@ def check(folder: pathlib.Path, config: Config) -> None:
       or that is of another config.
   """
   _check_place(folder)
+  _check_apart(folder, str(config.data.name))
   saved = _saved(folder)
   given = f'Given workdir={folder}. It already holds a run'
   if (folder / 'result.json').exists():
@@ -274,6 +275,16 @@ def _check_place(folder: pathlib.Path) -> None:
     raise ConfigError(
       f'{given} It holds no run but other files, such as {others[0]!r}, which '
       'a run should not be mixed with. Give a folder that is empty or new.'
+    )
+
+
+def _check_apart(folder: pathlib.Path, data: str) -> None:
+  """Refuses a folder among the images of a data set."""
+  images = pathlib.Path(data).expanduser()
+  if images.is_dir() and folder.resolve().is_relative_to(images.resolve()):
+    raise ConfigError(
+      f'Given workdir={folder}. It is in the folder of the data, {data}, where '
+      'its files would be taken for images and classes. Give a folder outside.'
     )
 
 

@@ -95,6 +95,9 @@ def _brief(annotation: Any) -> Any:
 
 def _equation(match: re.Match[str]) -> str:
   indent, body = match[1], textwrap.dedent(match[2]).strip('\n')
+  # A backslash at the end of a line is a space, which the converter of LaTeX
+  # reads otherwise; two of them end a row.
+  body = re.sub(r'(?<!\\)\\\n\s*', r'\\; ', body)
   return _fenced(indent, 'math', body.replace('`', ''))
 
 

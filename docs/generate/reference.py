@@ -65,4 +65,8 @@ def _module(name: str) -> str:
 
 
 def _object(name: str) -> str:
-  return f'::: {name}\n'
+  text = f'::: {name}\n'
+  # A table of all methods, whose pages show them better.
+  if name == f'{names.LIBRARY}.METHODS':
+    text += '    options:\n      show_attribute_values: false\n'
+  return text

@@ -87,7 +87,12 @@ def build(
     ConfigError: if it cannot be built.
   """
   options = config.model.to_dict()
-  name = options.pop('name')
+  name = options.pop('name', None)
+  if name is None:
+    raise ConfigError(
+      f'Given model={options}. It has no name, so that there is no network to '
+      f'build. Give one of {", ".join(models.names())} as model.name.'
+    )
   dtype = train_config.compute_dtype(config.dtype, jax.default_backend())
   if dtype != 'float32':  # which is every model's own default
     options.setdefault('dtype', dtype)
@@ -104,6 +109,12 @@ def build(
     )
   except ValueError as error:
     raise ConfigError(f'In model: {error}') from error
+  except TypeError as error:
+    raise ConfigError(
+      f'Given model={config.model.to_dict()}. No network can be built of these '
+      f'options: {str(error).splitlines()[0]} Give each option a value as '
+      f'the docstring of {name!r} in train/models has it.'
+    ) from error
   if settings is None:
     return models.functional(model)
   return quantize.with_steps(model, settings)

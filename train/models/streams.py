@@ -1,5 +1,7 @@
 """The random keys of a network that is built while it is traced."""
 
+from typing import Any
+
 import jax
 from flax import nnx
 
@@ -36,6 +38,6 @@ def streams(key: jax.Array) -> nnx.Rngs:
   Returns:
     Streams that draw the same keys.
   """
-  rngs = nnx.Rngs(key)
+  rngs: Any = nnx.Rngs(key)
   rngs.default = _Draws(key, tag='default')
   return rngs

@@ -63,6 +63,12 @@ def build_optimizer(
   """
   options = config.optimizer
   checks.at_least('optimizer.weight_decay', options.weight_decay, 0)
+  if not 0 <= options.momentum < 1:
+    raise checks.ConfigError(
+      f'Given optimizer.momentum={options.momentum}. It is what the update '
+      'keeps of the last one, and from 1 on the updates grow without end. Use '
+      'a value from 0 to below 1.'
+    )
   decayed = checks.pick('optimizer.decayed', options.decayed, _MASKS)
   if undecayed is not None:
     decayed = _without(decayed, undecayed)

@@ -37,11 +37,7 @@ def _main(argv: Sequence[str] | None) -> None:
   _check_different(found, args.folder)
   module = variants.read(variants.split(args.config)[0]) if args.config else {}
   into = args.workdir or args.folder[0]
-  if into.exists() and not into.is_dir():
-    raise checks.ConfigError(
-      f'Given --workdir={into}. It is a file, and the report needs a folder. '
-      'Give the path of a folder, which need not exist.'
-    )
+  command.check_folder(into)
   markdown, files = document.write(found, names_in(module), into)
   print(markdown, *(f'wrote {path}' for path in files), sep='\n')
 

@@ -54,6 +54,12 @@ def _main(argv: Sequence[str]) -> int:
       f'variants. Give --config={name} --methods={variant},{args.methods} for '
       'all of them.'
     )
+  if (args.workdir / 'config.json').exists():
+    raise ConfigError(
+      f'Given --workdir={args.workdir}. It is the folder of one run, which the '
+      'runs of a sweep should not be mixed with. Give a folder that is new, or '
+      'that of a sweep.'
+    )
   module = variants.read(name)
   todo = plan.plan(
     module,

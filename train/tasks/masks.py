@@ -72,7 +72,7 @@ def view(
   Raises:
     DataError: if it does not fit.
   """
-  given = pixels.shape[:2]
+  given = pixels.shape[0], pixels.shape[1]
   share = min(1.0, shape[0] / given[0], shape[1] / given[1])
   inside = given
   if share < 1:
@@ -82,7 +82,7 @@ def view(
         f' model takes up to {shape[1]}x{shape[0]}. Make it smaller, or have'
         ' it made smaller: --resize.'
       )
-    inside = tuple(max(1, round(side * share)) for side in given)
+    inside = max(1, round(given[0] * share)), max(1, round(given[1] * share))
     pixels = _resized(pixels, inside, smooth=True)
   image = np.empty(shape, np.uint8)
   image[:] = np.rint(fill)
@@ -110,7 +110,7 @@ def shares(mask: np.ndarray, names: Sequence[str]) -> dict[str, float]:
     Shares by name, of the classes that occur.
   """
   counts = np.bincount(mask[mask != IGNORED], minlength=len(names))
-  order = np.argsort(-counts, kind='stable')
+  order = [int(n) for n in np.argsort(-counts, kind='stable')]
   total = max(int(counts.sum()), 1)
   return {
     names[number]: round(int(counts[number]) / total, 6)

@@ -220,6 +220,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None) -> None:
   args, settings = command.parse(_parser(), argv)
+  command.check_folder(args.workdir)
   if args.config is None:
     if settings:
       raise ConfigError(

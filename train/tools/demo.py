@@ -48,7 +48,12 @@ def _demo(args: argparse.Namespace) -> int:
   workdir = args.workdir or pathlib.Path('runs/demo') / args.task
   seeds = args.seeds or demo.seeds
   module = variants.read(args.config or demo.config)
-  labels = {variant: label for label, variant in module['DEMO'].items()}
+  if args.methods is None and 'DEMO' not in module:
+    raise checks.ConfigError(
+      f'Given --config={args.config}. The file has no DEMO, which says what to '
+      'put side by side. Give --methods=NAMES, or --methods=all.'
+    )
+  labels = {variant: label for label, variant in module.get('DEMO', {}).items()}
   if args.methods is not None:
     labels = {name: name for name in variants.choose(module, args.methods)}
   # Trained anew each time, so there is nothing to resume. On one device, since
@@ -142,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
   )
   parser.add_argument(
     '--workdir',
-    type=pathlib.Path,
+    type=command.folder,
     metavar='FOLDER',
     help='where the results go; what is there is replaced '
     '(default: runs/demo/NAME)',

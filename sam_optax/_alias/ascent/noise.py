@@ -146,9 +146,9 @@ def lpfsgd(
     ...   )
     ...   params = optax.apply_updates(params, updates)
     Objective: 17.00
-    Objective: 8.82
+    Objective: 8.80
     Objective: 5.66
-    Objective: 4.03
+    Objective: 4.04
 
   References:
     Bisla et al., `Low-Pass Filtering SGD for Recovering Flat Optima in the Deep

@@ -2,7 +2,7 @@
 
 import math
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,9 +55,9 @@ def _draw(groups: Groups, main: Score, title: str, path: pathlib.Path) -> None:
 def _some(split: Any, total: int, count: int) -> Rows:
   """So many examples of a split, evenly over all."""
   places = np.linspace(0, total - 1, min(count, total)).round().astype(int)
-  if callable(split):  # which is read from disk
-    return split(places)
-  return {name: x[places] for name, x in split.items()}
+  if isinstance(split, Mapping):
+    return {name: x[places] for name, x in split.items()}
+  return split(places)  # which is read from disk
 
 
 def _save(picture: np.ndarray, path: pathlib.Path) -> None:
@@ -115,7 +115,8 @@ def _background(groups: Groups) -> float:
   """The mean IoU of a network that sees background everywhere."""
   for _, run in _first(groups):
     dataset = open_set(predictor.load(run.folder).config.data)
-    masks = dataset.test['mask']
+    total = dataset.num_tested
+    masks = _some(dataset.test, total, total)['mask']
     counts = np.bincount(masks.ravel(), minlength=256)[:255]
     return counts[0] / counts.sum() / np.count_nonzero(counts)
   return math.nan
