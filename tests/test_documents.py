@@ -300,12 +300,6 @@ def draw(words: list[str]) -> None:
   assert status == 0, errors
 
 
-def look(words: list[str]) -> None:
-  small = ['--examples=16', '--points=3', '--iterations=2', '--radii=0.1']
-  status, _, errors = call('train.look.__main__', [*words, *small])
-  assert status == 0, errors
-
-
 def make(words: list[str]) -> None:
   # Running it would run this test again, so only check that it exists.
   check = subprocess.run(
