@@ -7,6 +7,9 @@ import setuptools
 
 _ROOT = pathlib.Path(__file__).parent
 
+# Where the project lives: the only line to change when it gets a home.
+_URL = 'https://github.com/OWNER/sam_optax'
+
 
 def _version() -> str:
   # The version is written once, in the package. It is read as text because
@@ -23,7 +26,11 @@ def _version() -> str:
 
 def _long_description() -> str:
   readme = _ROOT / 'README.md'
-  return readme.read_text('utf-8') if readme.exists() else ''
+  text = readme.read_text('utf-8') if readme.exists() else ''
+  # A package index shows the text without the files that it links to.
+  local = r'\]\((?![a-z]+:|#)'
+  text = re.sub(rf'(!\[[^]]*){local}', rf'\1]({_URL}/raw/main/', text)
+  return re.sub(local, f']({_URL}/blob/main/', text)
 
 
 # Every lower bound is a version that was installed, all of them at once, and
@@ -77,6 +84,16 @@ _DOCS = [
   'mkdocstrings-python>=2.0.11',
 ]
 
+_EXAMPLES = ['equinox>=0.13.8']
+
+# What runs examples/ as notebooks. The documentation shows the result, which
+# is kept in the repository, and does without these.
+_NOTEBOOKS = [
+  'ipykernel>=7.4.0',
+  'nbclient>=0.11.0',
+  'nbconvert>=7.17.2',
+]
+
 setuptools.setup(
   name='sam_optax',
   version=_version(),
@@ -84,6 +101,11 @@ setuptools.setup(
   long_description=_long_description(),
   long_description_content_type='text/markdown',
   author='The sam_optax authors',
+  url=_URL,
+  project_urls={
+    'Changelog': f'{_URL}/blob/main/CHANGELOG.md',
+    'Issues': f'{_URL}/issues',
+  },
   license='Apache-2.0',
   license_files=['LICENSE'],
   # The library alone: the training program and its configs are run from a
@@ -99,8 +121,8 @@ setuptools.setup(
     # Only for data sets whose TFDS builder, or whose tf.data pipeline, needs
     # it.
     'tf': ['tensorflow>=2.20.0'],
-    'docs': _TRAIN + _DOCS,
-    'test': _TRAIN + _DOCS + _TEST,
+    'docs': _TRAIN + _DOCS + _NOTEBOOKS + _EXAMPLES,
+    'test': _TRAIN + _DOCS + _EXAMPLES + _TEST,
     # What we are compared with in benchmarks/ and in the golden values.
     'peers': ['torch==2.13.0', 'pytorch-optimizer>=4.1.0'],
   },

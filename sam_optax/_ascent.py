@@ -87,7 +87,7 @@ class Ascent(optax.GradientTransformationExtraArgs):
     draws: int = 1,
     reads_gradient: bool = True,
     has_norm: bool = False,
-  ):
+  ) -> 'Ascent':
     def update(updates, state, params=None, **extra_args) -> Any:
       # `optax.chain` passes all extra arguments to all of its members.
       known = {k: v for k, v in extra_args.items() if k in Context._fields}

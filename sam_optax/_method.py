@@ -84,21 +84,21 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
   # transformation.
   def __new__(
     cls,
-    init,
-    update,
+    init: optax.TransformInitFn,
+    update: Callable[..., tuple[_base.PyTree, Any]],
     value_and_grad: Any = None,
     decide: Any = None,
-    plan=None,
-    branches=(),
-    first_pass=None,
-    start_epoch=None,
+    plan: Callable[..., list[dict[str, bool]]] | None = None,
+    branches: tuple[dict[str, bool], ...] = (),
+    first_pass: Callable[..., Any] | None = None,
+    start_epoch: Callable[[Any], tuple[Any, Any]] | None = None,
     perturbed_params: Any = None,
     for_collectives: Any = None,
-    reads_logits=False,
-    reads_losses=False,
-    is_optimizer=False,
-    is_parallel=False,
-  ):
+    reads_logits: bool = False,
+    reads_losses: bool = False,
+    is_optimizer: bool = False,
+    is_parallel: bool = False,
+  ) -> 'SharpnessAware':
     self = super().__new__(cls, init, update)
     self._value_and_grad = value_and_grad
     self.decide = decide

@@ -35,7 +35,6 @@ OTHER_DATA = {
   'digits': settings.Data('digits', 1437, 10, 8),
   'images': settings.Data('images', 1000, 5, 64),
   'cifar10': settings.DATA['cifar10'],
-  'images': settings.Data('images', 4000, 10, 64),  # of a user
   'lspet_mpii.zip': settings.Data('lspet_mpii', 2400, 16, 64),
   'train/data/coco_ccby/seg': settings.Data('coco_ccby', 32, 21, 81),
   'train/data/coco_ccby/pose': settings.Data('coco_ccby', 22, 16, 64),

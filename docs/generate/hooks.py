@@ -5,13 +5,13 @@ from typing import Any
 
 from mkdocs.structure import files as mkdocs_files
 
-from docs.generate import examples, links, methods, reference
+from docs.generate import links, methods, reference
 from docs.generate.names import ROOT
 
 
 def generated() -> dict[str, str]:
   """The pages that no file holds, by their place in the site."""
-  return {**methods.pages(), **reference.pages(), **examples.pages()}
+  return {**methods.pages(), **reference.pages()}
 
 
 def nav(given: Any) -> Any:
@@ -39,7 +39,6 @@ def _entries(below: Any) -> list[Any]:
     own = sorted((ROOT / 'docs').rglob('*.md'))
     places = [
       *reference.pages(),
-      *examples.pages(),
       *links.borrowed(),
       *(path.relative_to(ROOT / 'docs').as_posix() for path in own),
     ]
@@ -61,7 +60,7 @@ def on_files(files: Any, config: Any) -> Any:
   """Adds the pages that are made, and those from elsewhere."""
   for place, content in generated().items():
     files.append(mkdocs_files.File.generated(config, place, content=content))
-  for place, there in {**links.borrowed(), **examples.pictures()}.items():
+  for place, there in links.borrowed().items():
     files.append(
       mkdocs_files.File.generated(config, place, abs_src_path=str(ROOT / there))
     )

@@ -13,12 +13,16 @@ from collections.abc import Callable
 from docs.generate.names import ROOT
 
 # Where the folders of pages outside of docs/ are in the site.
-_FOLDERS = {'results': 'results', 'benchmarks/results': 'benchmarks'}
+_FOLDERS = {
+  'results': 'results',
+  'benchmarks/results': 'benchmarks',
+  'examples/notebooks': 'examples',
+}
 _FILES = {
   'CHANGELOG.md': 'changelog.md',
   'configs/published/README.md': 'published.md',
 }
-_SHOWN = {'.md', '.png', '.svg'}
+_SHOWN = {'.md', '.png', '.svg', '.ipynb'}
 _FENCE = re.compile(r'^\s*(```+|~~~+)')
 _TARGET = re.compile(r'(\]\()([^)\s]+)|(^\[[^\]]+\]: )(\S+)')
 _WHOLE = re.compile(r'(!?)\[([^\]]*)\]\(([^)\s]+)\)')
