@@ -61,8 +61,10 @@ def make_branches(
   cadence: _base.Cadence, selection: _base.Selection
 ) -> tuple[dict[str, bool], ...]:
   """`SharpnessAware.branches` of a method with these parts."""
-  known = isinstance(cadence.decide, bool)
-  answers = {'perturb': (cadence.decide,) if known else (True, False)}
+  perturb = (True, False)
+  if isinstance(cadence.decide, bool):
+    perturb = (cadence.decide,)
+  answers: dict[str, tuple[bool, ...]] = {'perturb': perturb}
   choice = selection.choice
   if choice is not None:
     answers['full_batch'] = (True, False) if choice.may_be_full else (False,)
