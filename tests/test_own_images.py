@@ -49,8 +49,9 @@ def test_the_page_from_beginning_to_end(place):
   with as_a_user():
     for block in blocks(PAGE.read_text(), 'python'):
       exec(compile(block, PAGE.name, 'exec'), {})
-  for line in commands(PAGE):
-    run_command(line)
+  for block in blocks(PAGE.read_text(), 'sh'):
+    for line in commands(block):
+      run_command(line)
   with Image.open('runs/sheet/contact_sheet.png') as sheet:
     assert sheet.width == 6 * (128 + 4)
   assert pathlib.Path('runs/arrays/result.json').exists()

@@ -274,11 +274,8 @@ def _fix(config: Config, given: Mapping[str, str]) -> None:
   """Puts a number in the place of a section that says how it varies."""
   for key, text in given.items():
     *path, last = key.split('.')
-    section: Any = config
-    for part in path:
-      inside = isinstance(section, ml_collections.ConfigDict)
-      section = section.get(part) if inside else None
-    if not isinstance(section, ml_collections.ConfigDict):
+    section = _inside(config, path)
+    if section is None:
       continue
     old, number = section.get(last), _literal(text)
     varies = isinstance(old, ml_collections.ConfigDict) and 'follows' in old
@@ -289,20 +286,24 @@ def _fix(config: Config, given: Mapping[str, str]) -> None:
 
 def _emptied(config: Config, given: Mapping[str, str]) -> list[str]:
   """Sets to None what the default config leaves at None; the keys of those."""
-  done = []
+  done, default = [], train_config.default()
   for key, text in given.items():
     *path, last = key.split('.')
-    section, usual = config, train_config.default()
-    for part in path:
-      section, usual = (
-        x.get(part) if isinstance(x, ml_collections.ConfigDict) else None
-        for x in (section, usual)
-      )
-    known = isinstance(usual, ml_collections.ConfigDict) and last in usual
-    if text == 'None' and known and usual[last] is None and section is not None:
-      section[last] = None
-      done.append(key)
+    section, usual = _inside(config, path), _inside(default, path)
+    if text == 'None' and section is not None and usual is not None:
+      if last in usual and usual[last] is None:
+        section[last] = None
+        done.append(key)
   return done
+
+
+def _inside(config: Config, path: Sequence[str]) -> Any:
+  """A section of a config, None if there is none."""
+  section: Any = config
+  for part in path:
+    inside = isinstance(section, ml_collections.ConfigDict)
+    section = section.get(part) if inside else None
+  return section if isinstance(section, ml_collections.ConfigDict) else None
 
 
 def _literal(text: str) -> Any:

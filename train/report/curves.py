@@ -147,7 +147,8 @@ def _draw_scores(figure: Any, groups: Groups, main: Score) -> None:
   lines: Lines = {}
   for label, group in groups.items():
     runs = [run.tests for run in group]
-    shown = [main.shown(run[f'test_{main.name}']) for run in runs]
+    factor = main.shown(1.0)
+    shown = [factor * run[f'test_{main.name}'] for run in runs]
     lines[label] = _over_seeds(runs[0]['step'], shown)
   is_share, note = main.unit == '%' and main.higher_is_better, ''
   if is_share:

@@ -22,9 +22,10 @@ def seen(rows: Sequence[Row], main: Score, about: str = '') -> list[str]:
   Returns:
     Sentences; none without two rows that have a score.
   """
-  base, *others = [row for row in rows if row['score']['values']] or [None]
-  if base is None or not others:
+  found = [row for row in rows if row['score']['values']]
+  if len(found) < 2:
     return []
+  base, *others = found
   name, where = base['method'], f'With {about}, ' if about else ''
   text = [f'{where}{name} ends at a test {main.name} of {_mean(base, main)}.']
   better, worse, near = [], [], []

@@ -202,7 +202,7 @@ def _cropped(key: jax.Array, images: np.ndarray) -> np.ndarray:
   )
 
 
-def _pixels(x: jax.Array) -> np.ndarray:
+def _pixels(x: jax.Array | np.ndarray) -> np.ndarray:
   return np.rint(np.asarray(x) * 255).astype(np.uint8)
 
 
