@@ -61,10 +61,9 @@ def make_branches(
   cadence: _base.Cadence, selection: _base.Selection
 ) -> tuple[dict[str, bool], ...]:
   """`SharpnessAware.branches` of a method with these parts."""
-  perturb = (True, False)
-  if isinstance(cadence.decide, bool):
-    perturb = (cadence.decide,)
-  answers: dict[str, tuple[bool, ...]] = {'perturb': perturb}
+  decide = cadence.decide
+  known = (decide,) if isinstance(decide, bool) else (True, False)
+  answers = {'perturb': known}
   choice = selection.choice
   if choice is not None:
     answers['full_batch'] = (True, False) if choice.may_be_full else (False,)

@@ -84,7 +84,7 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
   # transformation.
   def __new__(
     cls,
-    init: optax.TransformInitFn,
+    init: Callable[..., Any],
     update: Callable[..., tuple[_base.PyTree, Any]],
     value_and_grad: Any = None,
     decide: Any = None,

@@ -53,8 +53,8 @@ def normal_like(
   tree and its own place in the leaf. So it is the same however the leaf is
   sharded, and no device needs another for its part. All of it is arithmetic on
   single elements, which XLA compiles into one loop per kernel, and per shape of
-  the other leaves. On a CPU it takes a fifth of the time to compile and an
-  eighth to run of `jax.random.normal` on each leaf.
+  the other leaves. On a CPU it takes a fifth of the time to compile and a third
+  of the time to run of `jax.random.normal` on each leaf (ResNet-18, 62 leaves).
 
   The draws have 23 bits, and those of wider leaves are cast from float32.
   """
@@ -160,7 +160,7 @@ def _quantile(u: jax.Array) -> jax.Array:
   """The normal number z with P(|Z| < |z|) = |u| and the sign of u.
 
   `jax.lax.erf_inv` takes a second polynomial for the tails and a root, and
-  three times as long.
+  twice as long.
   """
   tail = -jnp.log((1 - u) * (1 + u))
   ratio = jnp.full_like(u, _QUANTILE[-1])
