@@ -106,6 +106,12 @@ class ProgramRow:
     method = optax.tree.set(self.state.method, **settled)
     self.state = self.state._replace(method=method)
     self.turn(steps)
+    # No step of another kind may be compiling while turns are measured.
+    start = time.perf_counter()
+    compiled = self.program.compiled
+    self.program.compile_seconds += time.perf_counter() - start
+    jax.block_until_ready(self.state)
+    del compiled
 
   def turn(self, steps: int) -> float:
     """Runs a turn; returns its seconds, not counting compilation."""

@@ -84,6 +84,8 @@ class Choice(NamedTuple):
   # (state, example_ids, step, batch_size) -> positions in example_ids, int32
   # [kept]; these may be one device's part of the step's batch_size examples
   positions: Callable[[State, jax.Array, jax.Array, int], jax.Array]
+  # whether `full_batch` can be True
+  may_be_full: bool = True
 
 
 class Pruning(NamedTuple):

@@ -5,6 +5,7 @@ plan covers many steps in one call.
 """
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -54,6 +55,22 @@ def make_decide(
     return decisions
 
   return decide
+
+
+def make_branches(
+  cadence: _base.Cadence, selection: _base.Selection
+) -> tuple[dict[str, bool], ...]:
+  """`SharpnessAware.branches` of a method with these parts."""
+  decide = cadence.decide
+  known = (decide,) if isinstance(decide, bool) else (True, False)
+  answers = {'perturb': known}
+  choice = selection.choice
+  if choice is not None:
+    answers['full_batch'] = (True, False) if choice.may_be_full else (False,)
+  return tuple(
+    dict(zip(answers, values, strict=True))
+    for values in itertools.product(*answers.values())
+  )
 
 
 def _ids(selection: _base.Selection, example_ids: Any) -> jax.Array:

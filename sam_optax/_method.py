@@ -43,6 +43,8 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
       need not wait for every step; example_ids is int32 [steps, batch], the
       ids of the coming steps. None where nothing is known ahead, or
       everything.
+    branches: every answer of `decide`, so that a host can compile the steps of
+      all kinds at the same time; empty where they are not known.
     first_pass: (loss_fn, params, batch) -> the first evaluation, for `decide`
       and then `value_and_grad`, so that a host can decide by the gradient;
       None where the decision does not need it.
@@ -66,6 +68,7 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
 
   decide: Callable[..., dict[str, bool]]
   plan: Callable[..., list[dict[str, bool]]] | None
+  branches: tuple[dict[str, bool], ...]
   first_pass: Callable[..., Any] | None
   start_epoch: Callable[[Any], tuple[Any, Any]] | None
   perturbed_params: Callable[..., Any]
@@ -86,6 +89,7 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
     value_and_grad: Any = None,
     decide: Any = None,
     plan: Callable[..., list[dict[str, bool]]] | None = None,
+    branches: tuple[dict[str, bool], ...] = (),
     first_pass: Callable[..., Any] | None = None,
     start_epoch: Callable[[Any], tuple[Any, Any]] | None = None,
     perturbed_params: Any = None,
@@ -99,6 +103,7 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
     self._value_and_grad = value_and_grad
     self.decide = decide
     self.plan = plan
+    self.branches = branches
     self.first_pass = first_pass
     self.start_epoch = start_epoch
     self.perturbed_params = perturbed_params
@@ -373,6 +378,7 @@ def _from_parts(
     value_and_grad=value_and_grad,
     decide=_decide.make_decide(cadence, selection),
     plan=_decide.make_plan(cadence, selection),
+    branches=_decide.make_branches(cadence, selection),
     first_pass=first_pass if cadence.by_gradient and is_plain_mean else None,
     start_epoch=None if pruning is None else start_epoch,
     perturbed_params=perturbed_params,

@@ -6,6 +6,7 @@ from PIL import Image
 
 from tests import tiny_config
 from tests.words import in_three_beats
+from train.tasks import pictures
 from train.tools import contact_sheet
 
 
@@ -76,6 +77,16 @@ def test_a_streamed_config_is_cropped_as_in_training(tmp_path):
   sheet = np.asarray(contact_sheet.draw_config(config, draws=2))
   one, two = (sheet[16:128, left : left + 112] for left in (116, 232))
   assert not np.array_equal(one, two)
+
+
+@pytest.mark.parametrize('channels', [2, 4])
+def test_of_other_channels_the_first_is_shown(channels):
+  images = np.random.default_rng(0).integers(0, 256, (2, 56, 56, channels))
+  images = images.astype(np.uint8)
+  pixels = np.asarray(contact_sheet.draw(images, names=['image']))
+  expected = np.repeat(images[0][..., :1], 3, axis=-1)
+  np.testing.assert_array_equal(pixels[16:128:2, 0:112:2], expected)
+  np.testing.assert_array_equal(pictures.colored(images[0]), expected)
 
 
 @pytest.mark.parametrize(

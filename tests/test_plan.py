@@ -7,6 +7,7 @@ import pytest
 import sam_optax
 from sam_optax import ascent, cadence, selection
 from tests import driving
+from tests.methods import METHODS, method
 
 ORDER = np.stack([driving.batch_at(step)[1] for step in range(12)])
 ARSAM = {'segment': 5, 'warmup_steps': 0}
@@ -44,6 +45,28 @@ def test_a_cadence_is_known_for_so_many_steps(when):
   assert len(method.plan(later, ORDER)) == min(
     length, 12, {5: 2}.get(length, 12)
   )
+
+
+BRANCHES = {
+  'identity': ({'perturb': False},),
+  'sam': ({'perturb': True},),
+  'aesam': ({'perturb': True}, {'perturb': False}),
+  'sam_random': ({'perturb': True, 'full_batch': False},),
+  'ausam': (
+    {'perturb': True, 'full_batch': True},
+    {'perturb': True, 'full_batch': False},
+  ),
+}
+
+
+@pytest.mark.parametrize('name', METHODS)
+def test_the_host_decides_for_one_of_the_branches(name):
+  made = method(name)
+  assert made.branches == BRANCHES.get(name, made.branches)
+  assert len(made.branches) == len({str(one) for one in made.branches})
+  if made.first_pass is None:
+    state = made.init(driving.start())
+    assert made.decide(state, ORDER[0]) in made.branches
 
 
 def test_no_plan_without_a_state_or_if_the_gradient_decides():

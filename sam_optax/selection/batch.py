@@ -200,7 +200,9 @@ def uniformly(keep: float = 0.5, key: _base.Key = 0) -> _base.Selection:
     return jax.lax.top_k(noise, _kept(keep, size))[1]
 
   choice = _base.Choice(
-    full_batch=lambda state, example_ids: jnp.asarray(False), positions=draw
+    full_batch=lambda state, example_ids: jnp.asarray(False),
+    positions=draw,
+    may_be_full=False,
   )
   return _base.Selection(lambda: UniformState(_random.make_key(key)), choice)
 

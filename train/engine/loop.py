@@ -20,6 +20,7 @@ from train.data.tests import open_tests
 from train.engine import feed, gallery, seen
 from train.engine.batchwise import Batchwise
 from train.engine.checkpoint import Checkpoints, Progress
+from train.engine.compilation import Compilation, Kind
 from train.engine.feed import Batch
 from train.engine.log import Log
 from train.engine.measure import Measure
@@ -51,14 +52,6 @@ class Result(NamedTuple):
     if further := numbers.pop('further'):
       numbers['tests'] = further
     return {**{f'test_{name}': x for name, x in scores.items()}, **numbers}
-
-
-class Kind(NamedTuple):
-  """The key of a compiled function: its name and the branches it takes."""
-
-  function: str
-  perturb: bool | None = None
-  full_batch: bool | None = None
 
 
 class Program:
@@ -95,7 +88,7 @@ class Program:
     self.on_host = config.branch == 'host' or (
       config.branch == 'auto' and slow_in_cond
     )
-    self._compiled: dict[Kind, Callable[..., Any]] = {}
+    self._compilation = Compilation(self.devices)
     self._init = jax.jit(self.step.init)
     self._testing = Testing(self.step, self.feed, further)
     self.further_tests = self._testing.further_scores
@@ -177,6 +170,7 @@ class Program:
           seconds=training(), compile_seconds=compiling()
         )
         checkpoints.after_step(state, progress, records)
+    self._compilation.forget_waiting()
     if finished is not None:
       finished(state)
     evaluations = int(optax.tree.get(state.method, 'gradient_evaluations'))
@@ -295,7 +289,18 @@ class Program:
       batch,
       split=self._split,
       donated=(0,),
+      beside=self._steps_beside(decisions),
     )
+
+  def _steps_beside(
+    self, decisions: dict[str, bool]
+  ) -> dict[Kind, Callable[..., Any]]:
+    """The steps of the other kinds that the host can choose."""
+    return {
+      Kind('step', **other): functools.partial(self.step.step, **other)
+      for other in self.method.branches
+      if other.keys() == decisions.keys() and other != decisions
+    }
 
   def _decide(
     self, state: TrainState, ids: np.ndarray, batch: Batch
@@ -340,20 +345,22 @@ class Program:
     *arguments: Any,
     split: Sequence[Any] | None = None,
     donated: Sequence[int] = (),
+    beside: Mapping[Kind, Callable[..., Any]] | None = None,
   ) -> Any:
     """Calls the function compiled for a kind; one serves all seeds."""
-    if kind not in self._compiled:
+    compiled = self._compilation.ready(kind)
+    if compiled is None:
       start = time.perf_counter()
-      self._compiled[kind] = self.devices.compile(
-        function, arguments, split, donated
+      compiled = self._compilation.wait(
+        kind, function, arguments, split, donated, beside
       )
       self.compile_seconds += time.perf_counter() - start
-    return self._compiled[kind](*arguments)
+    return compiled(*arguments)
 
   @property
   def compiled(self) -> Mapping[Kind, Any]:
-    """The compiled functions of the steps taken so far, by their kind."""
-    return self._compiled
+    """The compiled functions by their kind, once all that were begun are."""
+    return self._compilation.compiled
 
   def test(self, state: TrainState) -> dict[str, float]:
     """The task's scores over the whole test split, and the network's own."""

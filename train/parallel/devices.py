@@ -129,9 +129,18 @@ class Devices(NamedTuple):
     function: Callable[..., Any],
     arguments: Sequence[Any],
     split: Sequence[Any] | None = None,
-    donated: Sequence[int] = (),
   ) -> Callable[..., Any]:
-    """Compiles a function for arguments like these.
+    """Compiles a function; see `lower`."""
+    return self.lower(function, arguments, split).compile()
+
+  def lower(
+    self,
+    function: Callable[..., Any],
+    arguments: Sequence[Any],
+    split: Sequence[Any] | None = None,
+    donated: Sequence[int] = (),
+  ) -> Any:
+    """Traces a function for arguments like these.
 
     Args:
       function: what to compile.
@@ -142,7 +151,8 @@ class Devices(NamedTuple):
       donated: the numbers of the arguments whose memory it is given.
 
     Returns:
-      The compiled function. What it returns is placed as `place` does.
+      What `compile` makes a function of, in any thread. What the function
+      returns is placed as `place` does.
     """
     jit = functools.partial(jax.jit, donate_argnums=donated)
     if self.mesh is None:
@@ -161,7 +171,7 @@ class Devices(NamedTuple):
         devices=list(self.mesh.devices.flat),
         donate_argnums=donated,
       )
-    return jitted.lower(*arguments).compile()
+    return jitted.lower(*arguments)
 
   def jit(self, function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of placed arguments, whose results every process can read."""

@@ -45,7 +45,9 @@ def palette() -> np.ndarray:
 
 
 def colored(image: np.ndarray) -> np.ndarray:
-  """An image of 1 or 3 channels as one of 3."""
+  """An image as one of 3 channels; of other than 1 or 3 the first is shown."""
+  if image.shape[-1] not in (1, 3):  # such as of a satellite: the first one
+    image = image[..., :1]
   return np.broadcast_to(image, (*image.shape[:2], 3))
 
 

@@ -26,6 +26,7 @@ from train.augment import mixup, pipeline
 from train.checks import Config, ConfigError
 from train.data import crop, memory
 from train.data.open import open_set
+from train.tasks import pictures
 
 _GAP = 4
 _HEADER = 16
@@ -138,9 +139,7 @@ def _sheet(
     text.text((column * width, 2), name, fill='black')
     for row, image in enumerate(images):
       top = _HEADER + row * pitch
-      cell = Image.fromarray(
-        image.squeeze(-1) if image.shape[-1] == 1 else image
-      )
+      cell = Image.fromarray(pictures.colored(image))
       cell = cell.resize(
         (width - _GAP, height - _GAP), Image.Resampling.NEAREST
       )
