@@ -23,14 +23,11 @@ jax.config.update('jax_num_cpu_devices', 8)
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
 jax.config.update('jax_disable_most_optimizations', True)
 # XLA reads these on first use. The newer emitters take a third longer to
-# compile.
-os.environ['XLA_FLAGS'] = ' '.join(
-  [
-    os.environ.get('XLA_FLAGS', ''),
-    '--xla_cpu_use_fusion_emitters=false',
-    '--xla_cpu_parallel_codegen_split_count=1',
-  ]
-)
+# compile. jaxlib 0.12 has no others, and ends the process at an unknown flag.
+_FLAGS = ['--xla_cpu_parallel_codegen_split_count=1']
+if jax.__version_info__ < (0, 11):
+  _FLAGS.append('--xla_cpu_use_fusion_emitters=false')
+os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), *_FLAGS])
 
 # An operand of another dtype must not turn float32 state into float64, or bf16
 # into float32: promotion is explicit, or an error.
