@@ -1,4 +1,4 @@
-"""Wrong labels on scikit-learn's digits: where a flat minimum pays.
+"""Wrong labels on scikit-learn's digits: where the methods differ.
 
 python -m train.sweep --config=configs/digits_noise.py --workdir=runs/noise \
   --grid=data.label_noise=0,0.2,0.4,0.6,0.8

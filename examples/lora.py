@@ -3,7 +3,8 @@
 The transformer reads a digit row by row. It is trained on upright digits, and
 then fine-tuned on 300 digits that lie on their side. Its own weights are
 frozen: the method and the optimizer see the adapters only, so the perturbation
-and the state have the size of the adapters.
+and the state have the size of the adapters. SAM does not help here: the labels
+are right, and the example is about the mechanics.
 """
 
 # %% The digits of scikit-learn, upright and on their side
@@ -79,10 +80,10 @@ def train(model, method, data, wrt, steps=150):
 
 # %% Upright digits first, and then adapters for the others
 def with_adapters(model, rank=4):
-  model = nnx.clone(model)
+  model, rngs = nnx.clone(model), nnx.Rngs(1)
   for block in model.blocks.layers:
     for name in ('attend', 'up', 'down'):
-      layer, rngs = getattr(block, name), nnx.Rngs(1)
+      layer = getattr(block, name)
       sizes = layer.in_features, rank, layer.out_features
       setattr(block, name, nnx.LoRA(*sizes, base_module=layer, rngs=rngs))
   return model

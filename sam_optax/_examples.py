@@ -143,7 +143,7 @@ def _check_examples(
     )
   if needs_ids and example_ids is None:
     raise ValueError(
-      'Given no example_ids. This method keeps a history of each example. '
+      'Given no example_ids. This method chooses examples by their ids. '
       "Pass each example's position in the data set, int32 [batch]."
     )
 
