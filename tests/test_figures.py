@@ -135,11 +135,24 @@ def test_the_commands_of_the_page_can_be_run():
   [
     (['--over=method.rhoo'], 'No finished run has this key'),
     (['--over=method.rho', '--show=acuracy'], "Did you mean 'accuracy'"),
-    (['--show=norm'], 'norm'),
+    (['--show=norm'], 'no scalars'),
   ],
 )
 def test_what_cannot_be_drawn_is_refused(arguments, match, sweep, capsys):
   out = sweep / 'no.png'
   assert figures.main([str(sweep), f'--out={out}', *arguments]) == 1
+  assert match in capsys.readouterr().err
+  assert not out.exists()
+
+
+@pytest.mark.parametrize(
+  ('other', 'match'), [('empty', 'no run in it'), ('gone', 'no such folder')]
+)
+def test_a_folder_without_a_run_is_not_passed_over(
+  other, match, sweep, tmp_path, capsys
+):
+  (tmp_path / 'empty').mkdir()
+  out = tmp_path / 'no.png'
+  assert figures.main([str(sweep), str(tmp_path / other), f'--out={out}']) == 1
   assert match in capsys.readouterr().err
   assert not out.exists()

@@ -161,5 +161,10 @@ def test_what_is_not_finished_or_no_run_is_refused(tmp_path, capsys):
   assert look.main([str(tmp_path), f'--out={tmp_path / "out"}']) == 1
   assert 'There is no run in it' in capsys.readouterr().err
   (tmp_path / 'run' / 'config.json').write_text('{"seed": 0}')
+  (tmp_path / 'empty').mkdir()
+  for other, match in (('empty', 'no run in it'), ('none', 'no such folder')):
+    both = [str(tmp_path / 'run'), str(tmp_path / other)]
+    assert look.main([*both, f'--out={tmp_path / "out"}']) == 1
+    assert match in capsys.readouterr().err
   assert look.main([str(tmp_path / 'run'), f'--out={tmp_path / "out"}']) == 1
   assert 'finish' in capsys.readouterr().err

@@ -15,7 +15,7 @@ import functools
 import sys
 from collections.abc import Sequence
 
-from train import checks, command
+from train import command
 from train.look import report, trained
 from train.report import results
 from train.report.results import SavedRun
@@ -37,12 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None) -> None:
   args = _parser().parse_args(argv)
-  found = [run for folder in args.folder for run in results.read(folder)]
-  if not found:
-    raise checks.ConfigError(
-      f'Given {", ".join(map(str, args.folder))}. There is no run in it, that '
-      'is, no folder with a config.json. Give the --workdir of finished runs.'
-    )
+  found = results.read_all(args.folder)
   networks = [
     trained.load(run, name, args.examples, args.seed)
     for run, name in zip(found, _names(found), strict=True)

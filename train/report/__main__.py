@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from train import checks, command, variants
 from train.report import document
-from train.report.results import SavedRun, names_in, read
+from train.report.results import SavedRun, names_in, read_all
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,29 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None) -> None:
   args = _parser().parse_args(argv)
-  found = [run for folder in args.folder for run in _read(folder)]
+  found = read_all(args.folder)
   _check_different(found, args.folder)
   module = variants.read(variants.split(args.config)[0]) if args.config else {}
   into = args.workdir or args.folder[0]
   command.check_folder(into)
   markdown, files = document.write(found, names_in(module), into)
   print(markdown, *(f'wrote {path}' for path in files), sep='\n')
-
-
-def _read(folder: pathlib.Path) -> Sequence[SavedRun]:
-  """The runs in a folder, of which there must be one."""
-  if not folder.is_dir():
-    why = 'It is a file' if folder.exists() else 'There is no such folder'
-    raise checks.ConfigError(
-      f'Given {folder}. {why}. Give the --workdir of a sweep or of a run.'
-    )
-  found = read(folder)
-  if not found:
-    raise checks.ConfigError(
-      f'Given {folder}. There is no run in it, that is, no folder with a '
-      'config.json. Give the --workdir of a sweep or of a run.'
-    )
-  return found
 
 
 def _check_different(

@@ -67,6 +67,12 @@ def over_steps(
         line = means(steps), means(values)
         lines[name].setdefault(label, []).append(line)
   for name in names:
+    if not logged:
+      raise checks.ConfigError(
+        f'Given --show={name}. The runs have no scalars in their metrics.jsonl,'
+        ' which a run writes while it trains. Give runs that have begun to'
+        ' train, or --over=variant for their scores.'
+      )
     if not lines[name]:
       # Raises: no run has it.
       checks.pick('--show', name, dict.fromkeys(sorted(logged)))
@@ -277,12 +283,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None) -> None:
   args = _parser().parse_args(argv)
-  found = [run for folder in args.folder for run in results.read(folder)]
-  if not found:
-    raise checks.ConfigError(
-      f'Given {", ".join(map(str, args.folder))}. There is no run in it, that '
-      'is, no folder with a config.json. Give the --workdir of runs.'
-    )
+  found = results.read_all(args.folder)
   found.sort(key=lambda run: run.seed)
   names = args.show.split(',') if args.show else []
   if args.over == STEP:

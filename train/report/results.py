@@ -80,6 +80,36 @@ def read(folder: pathlib.Path) -> list[SavedRun]:
   return found
 
 
+def read_all(folders: Iterable[pathlib.Path]) -> list[SavedRun]:
+  """Reads the runs in several folders.
+
+  Args:
+    folders: each of a run or of a sweep.
+
+  Returns:
+    Their runs, folder by folder.
+
+  Raises:
+    ConfigError: if a folder is missing or has no run.
+  """
+  return [run for folder in folders for run in _at_least_one(folder)]
+
+
+def _at_least_one(folder: pathlib.Path) -> list[SavedRun]:
+  if not folder.is_dir():
+    why = 'It is a file' if folder.exists() else 'There is no such folder'
+    raise ConfigError(
+      f'Given {folder}. {why}. Give the --workdir of a sweep or of a run.'
+    )
+  found = read(folder)
+  if not found:
+    raise ConfigError(
+      f'Given {folder}. There is no run in it, that is, no folder with a '
+      'config.json. Give the --workdir of a sweep or of a run.'
+    )
+  return found
+
+
 def main_of(found: Sequence[SavedRun]) -> Score:
   """The main score of some runs.
 
