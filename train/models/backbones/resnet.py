@@ -130,11 +130,13 @@ class Bottleneck(nnx.Module):
 
 _BLOCKS = {'basic': BasicBlock, 'bottleneck': Bottleneck}
 _conv7x7 = functools.partial(layers.conv3x3, kernel_size=(7, 7), padding=3)
+_conv4x4 = functools.partial(layers.conv3x3, kernel_size=(4, 4), padding=0)
 # The convolution, its stride, whether a pool follows, and whether two more
 # convolutions do before, the last of them twice as wide.
 _STEMS = {
   'cifar': (layers.conv3x3, 1, False, False),
   'tiny': (layers.conv3x3, 2, False, False),
+  'patch': (_conv4x4, 4, False, False),
   'imagenet': (_conv7x7, 2, True, False),
   'deep': (layers.conv3x3, 2, True, True),
 }
@@ -176,9 +178,10 @@ class ResNet(nnx.Module):
     block: ``'basic'`` or ``'bottleneck'``.
     stem: ``'cifar'`` (3x3 convolution), ``'tiny'`` (3x3 at stride 2: the
       features of a 64-pixel image are as large as CIFAR's; our choice, since no
-      paper says), ``'imagenet'`` (7x7 at stride 2, 3x3 max-pool at stride 2) or
-      ``'deep'`` (three 3x3 convolutions, the last twice as wide, as in PSPNet's
-      code, and the same pool).
+      paper says), ``'patch'`` (4x4 at stride 4, as in a ViT: the cheapest on a
+      CPU; our choice), ``'imagenet'`` (7x7 at stride 2, 3x3 max-pool at stride
+      2) or ``'deep'`` (three 3x3 convolutions, the last twice as wide, as in
+      PSPNet's code, and the same pool).
     output_stride: the greatest stride of a stage (``None``: what the strides
       make).
     first_dilation: dilation of the first block of a dilated stage: that of its
