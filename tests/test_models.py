@@ -319,7 +319,7 @@ def test_the_seed_decides():
     ('vit', {'patch': 2, 'heads': 7}, 'Give a multiple of heads as width'),
     ('vit', {'patch': 2, 'pool': 'map'}, "pool='map'.*Use one of token"),
     ('resnet', {'block': 'wide'}, 'Use one of basic, bottleneck'),
-    ('resnet', {'stem': '7x7'}, 'Use one of cifar, tiny, imagenet'),
+    ('resnet', {'stem': '7x7'}, 'Use one of cifar, tiny, patch, imagenet'),
     ('wrn', {'depth': 27}, 'Give depth=28'),
     ('pyramidnet', {'depth': 1}, 'Give depth=8'),
     ('vgg', {}, 'images of at least 32 pixels'),
