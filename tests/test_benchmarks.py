@@ -21,6 +21,7 @@ from benchmarks import (
   sizes,
 )
 from train import config as train_config
+from train.engine.compilation import Kind
 
 ROOT = pathlib.Path(__file__).parent.parent
 MODEL = {'name': 'mlp', 'hidden': (4,)}
@@ -168,8 +169,9 @@ def test_the_wait_ends_with_the_first_step_and_then_with_every_program():
   row = make_row('ausam')
   first, every = compilation.wait_for(row)
   assert int(row.state.step) == 1
-  assert 0 < row.compile_seconds < first < every
-  assert [kind.full_batch for kind in row.program.compiled] == [True, False]
+  assert 0 < row.compile_seconds < first <= every
+  # The other kind, too, if there was time to trace it.
+  assert Kind('step', perturb=True, full_batch=True) in row.program.compiled
 
 
 def test_the_waits_are_compared_with_sgd_in_the_same_turn():
