@@ -38,6 +38,11 @@ jax.config.update('jax_numpy_dtype_promotion', 'strict')
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 
+# Tracing makes many objects and few cycles: with Python's threshold of 700, a
+# tenth of its time goes to looking for them.
+gc.set_threshold(20_000, 20, 20)
+
+
 @pytest.fixture(scope='module', autouse=True)
 def _release_compiled_programs():
   """Frees the programs that the tests of a file compiled.
