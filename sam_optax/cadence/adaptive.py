@@ -135,10 +135,14 @@ def autoregressive(
     return end_segment(state, step)
 
   def foresight(state, step):
-    # The probability stands until the end of the segment.
+    # The probability stands until the end of the segment, and the warm-up does
+    # not ask for it.
     del state
     length = jnp.asarray(segment, step.dtype)
-    return length - step % length
+    left = length - step % length
+    if callable(warmup_steps):
+      return left
+    return jnp.maximum(left, jnp.asarray(warmup_steps, step.dtype) - step)
 
   return _base.Cadence(
     init,
