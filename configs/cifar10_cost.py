@@ -17,7 +17,7 @@ BATCH_SIZE = 128
 STEPS_PER_EPOCH = IMAGES // BATCH_SIZE
 EPOCHS = 100
 
-RHO = 0.1
+RHO = 0.05
 ARSAM = {'rho': RHO, 'segment': 3, 'warmup_steps': 3 * STEPS_PER_EPOCH}
 
 VARIANTS = {
