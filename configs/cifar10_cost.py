@@ -4,9 +4,9 @@ python -m train.prepare cifar10 --from=FOLDER
 python -m train.sweep --config=configs/cifar10_cost.py --workdir=runs/cost \
   --config.data.label_noise=0.4
 
-All numbers are our choice. So few images are trained on that 100 epochs are
-enough to learn wrong labels by heart. The network is a small ResNet that reads
-the image in patches of 4x4 pixels.
+All numbers are our choice. So few images are trained on, and the last layers of
+the network have so many parameters, that it learns wrong labels by heart in 100
+epochs. It is a small ResNet that reads the image in patches of 4x4 pixels.
 """
 
 from configs import cifar10
@@ -42,11 +42,12 @@ def get_config(variant: str = 'sam'):
   config.model = {
     'name': 'resnet',
     'stem': 'patch',
-    'widths': (32, 64),
-    'blocks': (1, 1),
+    'widths': (16,),
+    'blocks': (1,),
+    'hidden': 512,
   }
   config.optimizer.update(
-    learning_rate=0.1, weight_decay=5e-4, warmup_steps=STEPS_PER_EPOCH
+    learning_rate=0.1, weight_decay=5e-3, warmup_steps=STEPS_PER_EPOCH
   )
   config.augment.update(cutout=0)
   config.method = train_config.method(name, **changes)
