@@ -33,7 +33,7 @@ class Compilation:
   def __init__(self, devices: Devices):
     self._devices = devices
     self._compiled: dict[Kind, Callable[..., Any]] = {}
-    self._started: dict[Kind, futures.Future] = {}
+    self._started: dict[Kind, futures.Future[Any]] = {}
     self._threads = futures.ThreadPoolExecutor(_AT_ONCE)
 
   def ready(self, kind: Kind) -> Callable[..., Any] | None:
