@@ -94,8 +94,7 @@ def summary(result: loop.Result, folder: pathlib.Path) -> str:
   lines = [
     f'{f"test {main.name}":29}  {main.text(result.scores[main.name])}',
     f'images/s                       {result.images_per_second:,.0f}',
-    'gradient evaluations per step  '
-    f'{result.gradient_evaluations_per_step:.3f}',
+    f'gradients of a batch per step  {result.batch_gradients_per_step:.3f}',
     f'SAM steps                      {result.sam_fraction:.1%}',
     *(
       f'{f"test {main.name}, {name}":29}  {main.text(scores[main.name])}'

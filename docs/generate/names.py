@@ -23,7 +23,7 @@ PROGRAM = (
   'train.tasks.metrics.confusion_matrix',
   'train.tasks.metrics.iou',
   'train.tasks.metrics.pck',
-  'train.tasks.pose.simcc_targets',
+  'train.tasks.simcc.simcc_targets',
   'train.models.quantize.lsq',
 )
 

@@ -38,6 +38,7 @@ class Result(NamedTuple):
   main: Score  # which of them is shown
   images_per_second: float  # training and logging: no compilation, no test
   gradient_evaluations_per_step: float
+  batch_gradients_per_step: float  # each counted as its share of the batch
   sam_fraction: float
   steps: int
   train_seconds: float
@@ -174,13 +175,16 @@ class Program:
     self._compilation.forget_waiting()
     if finished is not None:
       finished(state)
-    evaluations = int(optax.tree.get(state.method, 'gradient_evaluations'))
+    total = lambda name: optax.tree.get(state.method, name).item()
     return Result(
       scores=progress.scores,
       main=self.step.task.main,
       images_per_second=self.total_steps * batch_size / progress.seconds,
-      gradient_evaluations_per_step=evaluations / self.total_steps,
-      sam_fraction=float(optax.tree.get(state.method, 'sam_fraction')),
+      gradient_evaluations_per_step=(
+        total('gradient_evaluations') / self.total_steps
+      ),
+      batch_gradients_per_step=total('batch_gradients') / self.total_steps,
+      sam_fraction=total('sam_fraction'),
       steps=self.total_steps,
       train_seconds=progress.seconds,
       compile_seconds=progress.compile_seconds,
