@@ -47,7 +47,7 @@ def get_config(variant: str = 'sam'):
     'hidden': 512,
   }
   config.optimizer.update(
-    learning_rate=0.1, weight_decay=5e-4, warmup_steps=STEPS_PER_EPOCH
+    learning_rate=0.1, weight_decay=5e-3, warmup_steps=STEPS_PER_EPOCH
   )
   config.augment.update(cutout=0)
   config.method = train_config.method(name, **changes)

@@ -69,7 +69,9 @@ class Plan(Protocol):
   """The branches of the coming steps, whose ids are int32 [steps, batch]."""
 
   def __call__(
-    self, state: _base.State, example_ids: jax.Array | np.ndarray[Any, Any]
+    self,
+    state: _base.State,
+    example_ids: jax.Array | np.ndarray[Any, Any] | None = None,
   ) -> list[Decisions]: ...
 
 

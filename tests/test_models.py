@@ -26,7 +26,7 @@ SMALL = {
   ),
   'wrn': (models.WideResNet, {'depth': 10, 'width': 1, 'dropout': 0.3}),
 }
-# Those whose outputs are not one row of logits: see test_dense_models.py.
+# Those whose outputs are not one row of logits: see test_dense_heads.py.
 DENSE = ('deeplabv3plus', 'pspnet', 'simcc_hrnet')
 # One without statistics and one with them.
 VIEWED = ['mlp', 'resnet']

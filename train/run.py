@@ -10,8 +10,9 @@ import jax
 import optax
 
 import sam_optax
-from train import workdir
+from train import checks, workdir
 from train.checks import Config
+from train.config import late_starts
 from train.data.open import open_set
 from train.engine import export, log, loop
 from train.engine.checkpoint import Checkpoints
@@ -52,6 +53,9 @@ def run(
     program = loop.Program(config, dataset)
     if processes.is_primary():
       program.seen.say()
+      epoch = program.num_examples // config.batch_size
+      for text in late_starts(config, program.total_steps, epoch):
+        checks.warn(text)
   with contextlib.ExitStack() as stack:
     lock = workdir.locked(folder, config)
     processes.on_primary(lambda: stack.enter_context(lock))

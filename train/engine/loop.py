@@ -22,6 +22,7 @@ from train.engine import feed, gallery, seen
 from train.engine.batchwise import Batchwise
 from train.engine.checkpoint import Checkpoints, Progress
 from train.engine.compilation import Compilation, Kind
+from train.engine.decisions import Decisions
 from train.engine.feed import Batch
 from train.engine.log import Log
 from train.engine.measure import Measure
@@ -141,8 +142,12 @@ class Program:
     records = Records(
       log or Log.nowhere(), batch_size, training, logged=progress.step
     )
+    decisions = Decisions(self.method, self.on_host)
     while progress.step < self.total_steps:
       if progress.position == len(progress.order):
+        if self.method.start_epoch is not None:
+          # It changes the state that the rest of a plan was made from.
+          decisions = Decisions(self.method, self.on_host)
         state, order = self.start_epoch(state, seed, progress.epoch)
         progress = progress._replace(
           epoch=progress.epoch + 1, order=order, position=0
@@ -150,7 +155,7 @@ class Program:
       left = progress.order[progress.position :]
       left = left[: self.total_steps - progress.step]
       for after, record in self.steps(
-        state, left, seed, progress.epoch - 1, progress.step
+        state, left, seed, progress.epoch - 1, progress.step, decisions
       ):
         state, step = after, progress.step + 1
         progress = progress._replace(step=step, position=progress.position + 1)
@@ -234,6 +239,7 @@ class Program:
     seed: int = 0,
     epoch: int = 0,
     first: int = 0,
+    decisions: Decisions | None = None,
   ) -> Iterator[tuple[TrainState, dict[str, jax.Array]]]:
     """Takes a step on each of some batches.
 
@@ -246,22 +252,20 @@ class Program:
       seed: of the run, for what is random in reading the examples.
       epoch: the order's, likewise.
       first: the number of the first of these steps, from 0.
+      decisions: of the run, if these are not all of its steps.
 
     Yields:
       After each step, the new state and the step's scalars by name, with the
       measurements if they are due.
     """
-    plan = self.method.plan if self.on_host else None
-    planned = []
+    decisions = decisions or Decisions(self.method, self.on_host)
     fed = self.feed.train(order, seed, epoch)
     for position, (ids, examples) in enumerate(zip(order, fed, strict=True)):
-      if plan is not None and not planned:
-        planned = plan(state.method, order[position:])
-      decisions = planned.pop(0) if planned else None
+      decided = decisions.next(state.method, order[position:])
       found = {}
       if self._measure.is_due(first + position):
         found = self._measure(state, ids, self._batch(ids, examples))
-      state, record = self.train_step(state, ids, decisions, examples)
+      state, record = self.train_step(state, ids, decided, examples)
       yield state, {**record, **found}
 
   def train_step(

@@ -182,9 +182,6 @@ class ResNet(nnx.Module):
       CPU; our choice), ``'imagenet'`` (7x7 at stride 2, 3x3 max-pool at stride
       2) or ``'deep'`` (three 3x3 convolutions, the last twice as wide, as in
       PSPNet's code, and the same pool).
-    hidden: units of a dense layer with BatchNorm and ReLU before the head. It
-      takes the features of all places; with 0 their mean goes to the head, as
-      published. Our choice: a cheap network that can learn labels by heart.
     output_stride: the greatest stride of a stage (``None``: what the strides
       make).
     first_dilation: dilation of the first block of a dilated stage: that of its
@@ -192,6 +189,9 @@ class ResNet(nnx.Module):
       torchvision.
     dtype: dtype of the convolutions and of the head (``None``: float32);
       BatchNorm, the sums and the logits are float32.
+    hidden: units of a dense layer with BatchNorm and ReLU before the head. It
+      takes the features of all places; with 0 their mean goes to the head, as
+      published. Our choice: a cheap network that can learn labels by heart.
     rngs: the ``params`` stream initialises the kernels.
 
   References:
@@ -207,10 +207,10 @@ class ResNet(nnx.Module):
     blocks: Sequence[int] = (1, 1, 1),
     block: str = 'basic',
     stem: str = 'cifar',
-    hidden: int = 0,
     output_stride: int | None = None,
     first_dilation: str = 'stage',
     dtype: DTypeLike | None = None,
+    hidden: int = 0,
     *,
     rngs: nnx.Rngs,
   ):
