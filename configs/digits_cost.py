@@ -2,9 +2,8 @@
 
 python -m train.sweep --config=configs/digits_cost.py --workdir=runs/digits_cost
 
-The runs of configs/digits_noise.py at 60 % noise, with the weight decay that is
-best for SGD and for SAM of 5e-4 and its multiples up to 2e-2, and SGD with twice
-the epochs as well.
+The runs of configs/digits_noise.py at 60 % noise, and SGD for twice the epochs.
+The weight decay is the best for SGD and for SAM of those from 5e-4 to 2e-2.
 """
 
 from configs import digits_noise
