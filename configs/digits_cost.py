@@ -2,9 +2,8 @@
 
 python -m train.sweep --config=configs/digits_cost.py --workdir=runs/digits_cost
 
-The runs of configs/digits_noise.py at 60 % noise, with SGD for twice the epochs
-as well. Of weight decays from 5e-4 to 2e-2, the one here is the best for SGD and
-for SAM.
+The runs of configs/digits_noise.py at 60 % noise, and SGD for twice the epochs.
+The weight decay is the best for SGD and for SAM of those from 5e-4 to 2e-2.
 """
 
 from configs import digits_noise

@@ -11,8 +11,17 @@ import numpy as np
 import pytest
 
 import sam_optax
-from benchmarks import compare, measure, picture, program, rows, sizes
+from benchmarks import (
+  compare,
+  compilation,
+  measure,
+  picture,
+  program,
+  rows,
+  sizes,
+)
 from train import config as train_config
+from train.engine.compilation import Kind
 
 ROOT = pathlib.Path(__file__).parent.parent
 MODEL = {'name': 'mlp', 'hidden': (4,)}
@@ -154,6 +163,26 @@ def test_the_row_of_optax_takes_the_same_step_as_our_sam():
     strict=True,
   ):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_the_wait_ends_with_the_first_step_and_then_with_every_program():
+  row = make_row('ausam')
+  first, every = compilation.wait_for(row)
+  assert int(row.state.step) == 1
+  assert 0 < row.compile_seconds < first <= every
+  # The other kind, too, if there was time to trace it.
+  assert Kind('step', perturb=True, full_batch=True) in row.program.compiled
+
+
+def test_the_waits_are_compared_with_sgd_in_the_same_turn():
+  waiting = {
+    'sgd': compilation.Waiting([1.0, 2.0, 4.0], [1.0, 2.0, 4.0]),
+    'sam': compilation.Waiting([2.0, 3.0, 8.0], [3.0, 6.0, 4.0]),
+  }
+  assert compilation.table(waiting).splitlines()[2:] == [
+    '| sgd | 2.0 | 1.00 | 2.0 | 1.00 |',
+    '| sam | 3.0 | 2.00 | 4.0 | 3.00 |',
+  ]
 
 
 class FakeRow:

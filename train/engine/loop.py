@@ -4,7 +4,6 @@ All of a run's randomness derives from its seed and the step number, so the
 same seed gives the same run, whatever was run before it.
 """
 
-import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from train.data.tests import open_tests
 from train.engine import feed, gallery, seen
 from train.engine.batchwise import Batchwise
 from train.engine.checkpoint import Checkpoints, Progress
+from train.engine.clock import Clock
 from train.engine.compilation import Compilation, Kind
 from train.engine.decisions import Decisions
 from train.engine.feed import Batch
@@ -137,7 +137,7 @@ class Program:
     # Of the program's earlier runs, and of this run before it was stopped.
     earlier = self.compile_seconds - progress.compile_seconds
     compiling = lambda: self.compile_seconds - earlier
-    clock = _Clock(progress.seconds + progress.compile_seconds)
+    clock = Clock(progress.seconds + progress.compile_seconds)
     training = lambda: clock.seconds - compiling()
     records = Records(
       log or Log.nowhere(), batch_size, training, logged=progress.step
@@ -387,21 +387,3 @@ class Program:
     if options.contains_batch:
       order = np.concatenate([ids, order[~np.isin(order, ids)]])
     return order[: options.batch_size]
-
-
-class _Clock:
-  """Counts seconds, except while it is stopped."""
-
-  def __init__(self, seconds: float):
-    self._start = time.perf_counter() - seconds
-
-  @property
-  def seconds(self) -> float:
-    return time.perf_counter() - self._start
-
-  @contextlib.contextmanager
-  def stopped(self):
-    begun = time.perf_counter()
-    held = begun - self._start
-    yield
-    self._start = time.perf_counter() - held
