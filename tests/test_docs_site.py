@@ -240,6 +240,13 @@ def test_a_dead_link_stays_for_mkdocs_to_find():
   assert links.rewrite(page, 'parts.md') == page
 
 
+def test_flags_are_kept_whole_outside_of_blocks():
+  page = 'Set `--config.seed=1`, not `seed`.\n```sh\nrun `--out=x`\n```\n'
+  assert links.unbroken_flags(page) == page.replace(
+    '`--config.seed=1`', '`--config.seed=1`{ .whole }'
+  )
+
+
 def test_links_in_blocks_of_code_are_left_alone():
   page = '```md\n[a](../results/digits.md)\n```\n'
   assert links.rewrite(page, 'parts.md') == page

@@ -68,7 +68,8 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-  """Makes links between files of the repository those of the site."""
+  """Makes links between files those of the site, and keeps flags whole."""
   del files
   source = f'{config.repo_url}/blob/main' if config.repo_url else None
-  return links.rewrite(markdown, page.file.src_uri, source)
+  written = links.rewrite(markdown, page.file.src_uri, source)
+  return links.unbroken_flags(written)

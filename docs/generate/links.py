@@ -25,6 +25,8 @@ _FILES = {
 _SHOWN = {'.md', '.png', '.svg', '.ipynb'}
 _FENCE = re.compile(r'^\s*(```+|~~~+)')
 _TARGET = re.compile(r'(\]\()([^)\s]+)|(^\[[^\]]+\]: )(\S+)')
+# Up to the width of a phone.
+_FLAG = re.compile(r'(?<!`)`--[^`\s]{1,34}`(?![`{])')
 _WHOLE = re.compile(r'(!?)\[([^\]]*)\]\(([^)\s]+)\)')
 
 
@@ -98,6 +100,17 @@ def resolve(target: str, site: str) -> str:
   path = target.partition('#')[0]
   base = posixpath.dirname(origin(site))
   return posixpath.normpath(posixpath.join(base, path))
+
+
+def unbroken_flags(markdown: str) -> str:
+  """Keeps short flags such as `--config.seed` on one line.
+
+  A browser may break a line after their hyphens. `attr_list` gives them the
+  class `whole`, for which docs/assets/site.css has a rule.
+  """
+  return _outside_code(
+    markdown, lambda line: _FLAG.sub(r'\g<0>{ .whole }', line)
+  )
 
 
 def _rewritten(markdown: str, change: Callable[[str], str]) -> str:

@@ -44,6 +44,8 @@ def _page(module: str) -> str:
   methods = sam_optax.METHODS if module == names.LIBRARY else ()
   parts = [f'# {module}\n', _module(module), _LEADS.get(module, '')]
   if module == names.LIBRARY:
+    # The page of the site itself has the name of the library for its title.
+    parts.insert(0, '---\ntitle: API reference\n---\n')
     parts.append(_contents())
   parts += [_object(f'{module}.{name}') for name in own if name not in methods]
   if shared:
