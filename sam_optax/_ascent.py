@@ -25,6 +25,8 @@ class Context(NamedTuple):
     gradient_at: point -> gradient on this step's examples. Each call is one
       more gradient evaluation, and is counted while tracing (once in a loop).
     reference: point -> gradient on the caller's other data; counted too.
+    length: the norm of the gradient that the ascent is given, where an earlier
+      member of a chain computed it; None elsewhere.
     perturbed: False if only the memory of a later member of a chain needs the
       result. No gradient may then be evaluated.
   """
@@ -35,14 +37,22 @@ class Context(NamedTuple):
   draw: int = 0
   gradient_at: Callable[[_base.PyTree], _base.PyTree] | None = None
   reference: Callable[[_base.PyTree], _base.PyTree] | None = None
+  length: jax.Array | None = None
   perturbed: bool = True
 
 
 class Perturbation(NamedTuple):
-  """A perturbation, and the norm that scaled it if there was one."""
+  """A perturbation, or the direction that the next member of a chain gets.
+
+  Attributes:
+    value: shaped as the params.
+    norm: the norm that scaled it, if there was one.
+    length: the norm of `value`, if it is known.
+  """
 
   value: _base.PyTree
   norm: jax.Array | None = None
+  length: jax.Array | None = None
 
 
 def _forget(gradient, state, params, step):
@@ -91,7 +101,8 @@ class Ascent(optax.GradientTransformationExtraArgs):
     def update(updates, state, params=None, **extra_args) -> Any:
       # `optax.chain` passes all extra arguments to all of its members.
       known = {k: v for k, v in extra_args.items() if k in Context._fields}
-      context = Context(**known)
+      # It may be of what another member of that chain was given.
+      context = Context(**known)._replace(length=None)
       perturbation = perturb(updates, state, params, context)
       new_state = remember(updates, state, params, context.step)
       return perturbation.value, new_state
@@ -177,11 +188,13 @@ def chain(*members: optax.GradientTransformation) -> Ascent:
     return tuple(part.init(params) for part in parts)
 
   def perturb(gradient, state, params, context):
-    norm = None
+    norm, length = None, context.length
     for part, part_state in zip(parts, state, strict=True):
-      gradient, own_norm = part.perturb(gradient, part_state, params, context)
+      gradient, own_norm, length = part.perturb(
+        gradient, part_state, params, context._replace(length=length)
+      )
       norm = norm if own_norm is None else own_norm
-    return Perturbation(gradient, norm)
+    return Perturbation(gradient, norm, length)
 
   def remember(gradient, state, params, step):
     new_state = []

@@ -159,14 +159,20 @@ def take_step(
     return optax.tree.cast_like(direction, dtypes_of), new_state, losses
 
   def updated(mean_perturbed, evaluations):
-    # A number that is not finite would stay in a state for ever.
-    kept = lambda new, name: _tree.kept(new, getattr(state, name))
     both = mean, mean_perturbed
+    new = {
+      'ascent': ascent.remember(mean, state.ascent, params, step),
+      'cadence': cadence.update(*both, state.cadence, step),
+      'descent': descent.update(*both, state.descent, step),
+    }
+    # A number that is not finite would stay in a state for ever.
+    seen = {'ascent': both[:1], 'descent': [g for g in both if g is not None]}
     return state._replace(
       gradient_evaluations=state.gradient_evaluations + evaluations,
-      ascent=kept(ascent.remember(mean, state.ascent, params, step), 'ascent'),
-      cadence=kept(cadence.update(*both, state.cadence, step), 'cadence'),
-      descent=kept(descent.update(*both, state.descent, step), 'descent'),
+      **{
+        name: _tree.kept(part, getattr(state, name), *seen.get(name, ()))
+        for name, part in new.items()
+      },
     )
 
   direction, new_state, losses = branch(perturb, on_perturbed, on_plain)
@@ -288,10 +294,11 @@ def _evaluate_perturbed(
   )
   gradients, norm, losses = [], None, None
   for draw in range(ascent.draws):
-    perturbation, norm = ascent.perturb(
+    perturbation = ascent.perturb(
       first.gradient, ascent_state, params, context._replace(draw=draw)
     )
-    evaluation = evaluator.at_perturbed(_tree.add(params, perturbation), first)
+    norm, point = perturbation.norm, _tree.add(params, perturbation.value)
+    evaluation = evaluator.at_perturbed(point, first)
     gradients.append(evaluation.gradient)
     losses = evaluation.losses
   # XLA drops a first gradient that nothing reads.

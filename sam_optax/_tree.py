@@ -120,20 +120,25 @@ def remove_component(tree: _base.PyTree, along: _base.PyTree) -> _base.PyTree:
 
 def above_rounding(
   difference: _base.PyTree, of: _base.PyTree, share: float
-) -> _base.PyTree:
+) -> tuple[_base.PyTree, jax.Array]:
   """A difference; zero where its norm is at most `share` of ‖of‖.
 
   There it is the rounding error of what was subtracted. NaN stays: as a zero it
   would pass for one.
+
+  Returns:
+    (the difference or zeros, its norm). Take the norm from here: to compute it
+    anew, XLA would write all of the zeros or differences first.
   """
   # A quotient, not a product: XLA repeats a scalar without a division or a
   # root, sums over all leaves included, in the update of every leaf, and what
   # it compiles would grow with the square of their number.
   length = norm(difference)
   # Two norms beyond the dtype would give NaN too.
-  length = jnp.minimum(length, jnp.finfo(length.dtype).max)
-  kept = ~(length / (norm(of) + EPS) <= share)
-  return optax.tree.where(kept, difference, optax.tree.zeros_like(difference))
+  known = jnp.minimum(length, jnp.finfo(length.dtype).max)
+  kept = ~(known / (norm(of) + EPS) <= share)
+  zeros = optax.tree.zeros_like(difference)
+  return optax.tree.where(kept, difference, zeros), jnp.where(kept, length, 0)
 
 
 def is_finite(tree: _base.PyTree) -> jax.Array:
@@ -147,26 +152,47 @@ def is_finite(tree: _base.PyTree) -> jax.Array:
   return jnp.sqrt(jnp.asarray(sum(lost), jnp.float32)) == 0
 
 
-def kept(new: _base.PyTree, old: _base.PyTree) -> _base.PyTree:
+def kept(
+  new: _base.PyTree, old: _base.PyTree, *gradients: _base.PyTree
+) -> _base.PyTree:
   """The new state; the old one if an entry of the new is no longer finite.
 
   Any average would keep such a number for ever. An entry that was not finite
   before does not count: some states of Optax begin with an infinity. Leaves
   that are the old ones cost nothing.
+
+  Args:
+    new: the new state.
+    old: the old one, which has the same structure.
+    *gradients: trees that the new state is made from; None for each entry to be
+      looked at. Otherwise single numbers and leaves of a narrow dtype alone
+      are, and the others count as finite if the norms of these trees are. XLA
+      would write all of a new leaf, look at it, and write it again, where with
+      a condition known beforehand it writes in the place of the old one.
   """
-  pairs = list(zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True))
-  lost = [
-    jnp.sum(~jnp.isfinite(x) & jnp.isfinite(y), dtype=jnp.float32)
-    for x, y in pairs
-    if x is not y and jnp.issubdtype(x.dtype, jnp.inexact)
-  ]
-  if not lost:
+  pairs = zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True)
+  pairs = [(x, y) for x, y in pairs if x is not y]
+  real = [xy for xy in pairs if jnp.issubdtype(xy[0].dtype, jnp.inexact)]
+  read = [xy for xy in real if not gradients or _is_read(xy[0])]
+  if not real:
     return new
   # The root is for XLA, as the quotient in `above_rounding` is.
-  finite = jnp.sqrt(sum(lost)) == 0
+  lost = [
+    jnp.sum(~jnp.isfinite(x) & jnp.isfinite(y), dtype=jnp.float32)
+    for x, y in read
+  ]
+  finite = jnp.sqrt(jnp.asarray(sum(lost), jnp.float32)) == 0
+  if len(read) < len(real):
+    for tree in gradients:
+      finite &= jnp.isfinite(norm(tree))
   return jax.tree.map(
     lambda x, y: x if x is y else jnp.where(finite, x, y), new, old
   )
+
+
+def _is_read(leaf: jax.Array) -> bool:
+  """Whether `kept` looks at the entries of a leaf in any case."""
+  return leaf.ndim == 0 or jnp.finfo(leaf.dtype).max < jnp.finfo('bfloat16').max
 
 
 def mean(trees: Sequence[_base.PyTree]) -> _base.PyTree:

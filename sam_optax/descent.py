@@ -204,7 +204,7 @@ def look_direction(
 
   def orthogonal(perturbed_gradient, gradient):
     direction = _tree.remove_component(perturbed_gradient, gradient)
-    return _tree.above_rounding(direction, perturbed_gradient, 1e-6)
+    return _tree.above_rounding(direction, perturbed_gradient, 1e-6)[0]
 
   def on_perturbed(gradient, perturbed_gradient, state, step):
     del gradient, state, step

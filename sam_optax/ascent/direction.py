@@ -97,7 +97,8 @@ def friendly(
     else:
       share = _base.value_at(sigma, context.step)
     direction = _tree.subtract(gradient, _tree.scale(share, average))
-    return Perturbation(_tree.above_rounding(direction, gradient, 1e-7))
+    direction, length = _tree.above_rounding(direction, gradient, 1e-7)
+    return Perturbation(direction, length=length)
 
   def remember(gradient, state, params, step):
     del params
