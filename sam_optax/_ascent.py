@@ -79,6 +79,9 @@ class Ascent(optax.GradientTransformationExtraArgs):
     draws: perturbations per SAM step, whose gradients are averaged.
     reads_gradient: whether the perturbation depends on the first gradient.
     has_norm: whether `perturb` returns a norm.
+    keeps_finite: whether `remember` leaves the state as it was where a number
+      in it would not be finite. If not, the spine looks at every number of a
+      new state, which costs a pass over it.
   """
 
   perturb: Callable[..., Perturbation]
@@ -87,6 +90,7 @@ class Ascent(optax.GradientTransformationExtraArgs):
   draws: int
   reads_gradient: bool
   has_norm: bool
+  keeps_finite: bool
 
   def __new__(
     cls,
@@ -97,11 +101,12 @@ class Ascent(optax.GradientTransformationExtraArgs):
     draws: int = 1,
     reads_gradient: bool = True,
     has_norm: bool = False,
+    keeps_finite: bool = False,
   ) -> 'Ascent':
     def update(updates, state, params=None, **extra_args) -> Any:
       # `optax.chain` passes all extra arguments to all of its members.
       known = {k: v for k, v in extra_args.items() if k in Context._fields}
-      # It may be of what another member of that chain was given.
+      # Another member of that chain may change the direction.
       context = Context(**known)._replace(length=None)
       perturbation = perturb(updates, state, params, context)
       new_state = remember(updates, state, params, context.step)
@@ -111,6 +116,7 @@ class Ascent(optax.GradientTransformationExtraArgs):
     self.perturb, self.remember = perturb, remember
     self.offset, self.draws = offset, draws
     self.reads_gradient, self.has_norm = reads_gradient, has_norm
+    self.keeps_finite = keeps_finite or remember is _forget
     return self
 
 
@@ -126,16 +132,20 @@ def as_ascent(transformation: optax.GradientTransformation) -> Ascent:
     return transformation
   tx = optax.with_extra_args_support(transformation)
 
+  def seen(context):
+    # The members of a chain inside may get other directions than it.
+    return context._replace(length=None)._asdict()
+
   def perturb(gradient, state, params, context):
     return Perturbation(
-      tx.update(gradient, state, params, **context._asdict())[0]
+      tx.update(gradient, state, params, **seen(context))[0]
     )
 
   def remember(gradient, state, params, step):
     if not jax.tree.leaves(state):
       return state
     context = Context(step, perturbed=False)
-    return tx.update(gradient, state, params, **context._asdict())[1]
+    return tx.update(gradient, state, params, **seen(context))[1]
 
   return Ascent(tx.init, perturb, remember)
 
@@ -215,4 +225,5 @@ def chain(*members: optax.GradientTransformation) -> Ascent:
     draws=first.draws,
     reads_gradient=first.reads_gradient,
     has_norm=any(part.has_norm for part in parts),
+    keeps_finite=all(part.keeps_finite for part in parts),
   )

@@ -160,20 +160,19 @@ def take_step(
 
   def updated(mean_perturbed, evaluations):
     both = mean, mean_perturbed
-    new = {
-      'ascent': ascent.remember(mean, state.ascent, params, step),
-      'cadence': cadence.update(*both, state.cadence, step),
-      'descent': descent.update(*both, state.descent, step),
-    }
-    # A number that is not finite would stay in a state for ever.
-    seen = {'ascent': both[:1], 'descent': [g for g in both if g is not None]}
-    return state._replace(
+    new = state._replace(
       gradient_evaluations=state.gradient_evaluations + evaluations,
-      **{
-        name: _tree.kept(part, getattr(state, name), *seen.get(name, ()))
-        for name, part in new.items()
-      },
+      ascent=ascent.remember(mean, state.ascent, params, step),
+      cadence=cadence.update(*both, state.cadence, step),
+      descent=descent.update(*both, state.descent, step),
     )
+    # A number that is not finite would stay in a state for ever.
+    kept = {'cadence': _tree.kept(new.cadence, state.cadence)}
+    if not ascent.keeps_finite:
+      kept['ascent'] = _tree.kept(new.ascent, state.ascent)
+    if not descent.keeps_finite:
+      kept['descent'] = _tree.kept(new.descent, state.descent)
+    return new._replace(**kept)
 
   direction, new_state, losses = branch(perturb, on_perturbed, on_plain)
   return StepResult(first, direction, _advance(new_state, perturb), losses)

@@ -1,6 +1,6 @@
 """The few tree operations Optax lacks: all accumulate in float32 or wider."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -143,13 +143,52 @@ def above_rounding(
 
 def is_finite(tree: _base.PyTree) -> jax.Array:
   """Whether every number in the tree is finite."""
-  lost = [
-    jnp.sum(~jnp.isfinite(x), dtype=jnp.float32)
+  return _none_lost(
+    ~jnp.isfinite(x)
     for x in jax.tree.leaves(tree)
     if jnp.issubdtype(x.dtype, jnp.inexact)
-  ]
+  )
+
+
+def _none_lost(lost: Iterable[jax.Array]) -> jax.Array:
+  """Whether all of the arrays of bools are False everywhere."""
+  total = sum(jnp.sum(x, dtype=jnp.float32) for x in lost)
   # The root is for XLA, as the quotient in `above_rounding` is.
-  return jnp.sqrt(jnp.asarray(sum(lost), jnp.float32)) == 0
+  return jnp.sqrt(jnp.asarray(total, jnp.float32)) == 0
+
+
+def stays_finite(
+  new: _base.PyTree, old: _base.PyTree, *gradients: _base.PyTree
+) -> jax.Array:
+  """Whether no entry that was finite in the old tree is lost in the new one.
+
+  Args:
+    new: the new tree.
+    old: the old one, which has the same structure.
+    *gradients: the trees that the new one is made from, where no entry of it
+      can overflow unless the square of one of their norms does. Then the norms
+      decide, which a step has mostly computed already. To look at an array and
+      then choose it or another, XLA writes it, reads it, and writes it again;
+      with a condition known beforehand it writes it once, in the place of the
+      old one. Single numbers and leaves of a narrow dtype are looked at anyway.
+  """
+  pairs = zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True)
+  pairs = [
+    (x, y)
+    for x, y in pairs
+    if x is not y and jnp.issubdtype(x.dtype, jnp.inexact)
+  ]
+  looked_at = [xy for xy in pairs if not gradients or _is_narrow(xy[0])]
+  lost = [~jnp.isfinite(x) & jnp.isfinite(y) for x, y in looked_at]
+  if len(looked_at) < len(pairs):
+    lost += [~jnp.isfinite(norm(tree)) for tree in gradients]
+  return _none_lost(lost)
+
+
+def _is_narrow(leaf: jax.Array) -> bool:
+  """Whether a leaf is one number, or may overflow where a gradient does not."""
+  largest = jnp.finfo(leaf.dtype).max
+  return leaf.ndim == 0 or largest < jnp.finfo(jnp.bfloat16).max
 
 
 def kept(
@@ -163,36 +202,16 @@ def kept(
 
   Args:
     new: the new state.
-    old: the old one, which has the same structure.
-    *gradients: trees that the new state is made from; None for each entry to be
-      looked at. Otherwise single numbers and leaves of a narrow dtype alone
-      are, and the others count as finite if the norms of these trees are. XLA
-      would write all of a new leaf, look at it, and write it again, where with
-      a condition known beforehand it writes in the place of the old one.
+    old: the old one.
+    *gradients: see `stays_finite`.
   """
   pairs = zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True)
-  pairs = [(x, y) for x, y in pairs if x is not y]
-  real = [xy for xy in pairs if jnp.issubdtype(xy[0].dtype, jnp.inexact)]
-  read = [xy for xy in real if not gradients or _is_read(xy[0])]
-  if not real:
+  if all(x is y or not jnp.issubdtype(x.dtype, jnp.inexact) for x, y in pairs):
     return new
-  # The root is for XLA, as the quotient in `above_rounding` is.
-  lost = [
-    jnp.sum(~jnp.isfinite(x) & jnp.isfinite(y), dtype=jnp.float32)
-    for x, y in read
-  ]
-  finite = jnp.sqrt(jnp.asarray(sum(lost), jnp.float32)) == 0
-  if len(read) < len(real):
-    for tree in gradients:
-      finite &= jnp.isfinite(norm(tree))
+  finite = stays_finite(new, old, *gradients)
   return jax.tree.map(
     lambda x, y: x if x is y else jnp.where(finite, x, y), new, old
   )
-
-
-def _is_read(leaf: jax.Array) -> bool:
-  """Whether `kept` looks at the entries of a leaf in any case."""
-  return leaf.ndim == 0 or jnp.finfo(leaf.dtype).max < jnp.finfo('bfloat16').max
 
 
 def mean(trees: Sequence[_base.PyTree]) -> _base.PyTree:

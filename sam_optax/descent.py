@@ -33,6 +33,7 @@ def _stateless(
     on_plain,
     update,
     reads_gradient,
+    keeps_finite=True,
   )
 
 
@@ -123,9 +124,10 @@ def reuse_psf(
     direction = on_perturbed(gradient, perturbed_gradient, state, step)
     psf = _tree.subtract(direction, gradient)
     psf = optax.tree.cast_like(psf, state.psf)
-    return ReusePsfState(psf, jnp.zeros([], jnp.int32))
+    new = ReusePsfState(psf, jnp.zeros([], jnp.int32))
+    return _tree.kept(new, state, gradient, direction)
 
-  return _base.Descent(init, on_perturbed, on_plain, update)
+  return _base.Descent(init, on_perturbed, on_plain, update, keeps_finite=True)
 
 
 def surrogate_gap(
@@ -227,9 +229,10 @@ def look_direction(
       return state
     direction = over(orthogonal, perturbed_gradient, gradient)
     direction = optax.tree.cast_like(direction, state.look_direction)
-    return LookDirectionState(direction)
+    new = LookDirectionState(direction)
+    return _tree.kept(new, state, gradient, perturbed_gradient)
 
-  return _base.Descent(init, on_perturbed, on_plain, update)
+  return _base.Descent(init, on_perturbed, on_plain, update, keeps_finite=True)
 
 
 def blend(
@@ -324,7 +327,8 @@ def decoupled(weight: _base.ScalarOrSchedule) -> _base.Descent:
     psf = _tree.subtract(perturbed_gradient, gradient)
     correction = _tree.scale(_base.value_at(weight, step), psf)
     correction = optax.tree.cast_like(correction, state.correction)
-    finite = _tree.is_finite(correction)
+    seen = gradient, perturbed_gradient
+    finite = _tree.stays_finite(correction, zero, *seen)
     return DecoupledState(optax.tree.where(finite, correction, zero), finite)
 
-  return _base.Descent(init, on_perturbed, on_plain, update)
+  return _base.Descent(init, on_perturbed, on_plain, update, keeps_finite=True)
