@@ -62,7 +62,8 @@ format: $(INSTALLED)
 # NPROC is the size of XLA's thread pool. Left alone, every worker starts as many
 # threads as there are cores, and they take turns with the other worker's.
 test: lint
-	@NPROC=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	@NPROC=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile \
+	  --no-loadscope-reorder $(ARGS)
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m train.tools.demo $(if $(TASK),--task=$(TASK)) \

@@ -113,6 +113,13 @@ class ProgramRow:
     jax.block_until_ready(self.state)
     del compiled
 
+  def take_step(self) -> None:
+    """Takes one step to its end; the first one compiles."""
+    order = next(self._ids)[None]
+    for state, _ in self.program.steps(self.state, order):
+      self.state = state
+    jax.block_until_ready(self.state)
+
   def turn(self, steps: int) -> float:
     """Runs a turn; returns its seconds, not counting compilation."""
     order = np.stack([next(self._ids) for _ in range(steps)])

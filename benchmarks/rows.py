@@ -94,6 +94,7 @@ def _optax_sam(config) -> sam_optax.SharpnessAware:
       perturbed=jnp.ones([], jnp.bool_),
       sam_fraction=jnp.ones([]),
       gradient_evaluations=jnp.zeros([], jnp.int32),
+      batch_gradients=jnp.zeros([]),
       direction_norm=None,
       dropped_ids=None,
       ascent=inner.init(params),
@@ -120,6 +121,7 @@ def _optax_sam(config) -> sam_optax.SharpnessAware:
     state = state._replace(
       step=state.step + 1,
       gradient_evaluations=state.gradient_evaluations + 2,
+      batch_gradients=state.batch_gradients + 2,
       ascent=inner_state,
     )
     return value, optax.tree.scale(-1.0, updates), state

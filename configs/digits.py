@@ -30,6 +30,7 @@ VARIANTS = {
   'wsam_decoupled': ('wsam_decoupled', {'rho': 0.05, 'gamma': 0.8}),
   'stable_sam': ('stable_sam', {'rho': 0.05}),
   'sam_on': ('sam_on', {'rho': 0.5}),
+  'gcsam': ('gcsam', {'rho': 0.05}),
   'unified_sam': ('unified_sam', {'rho': 0.05}),
   'multi_step_sam': ('multi_step_sam', {'rho': 0.05}),
   'late_sam': ('late_sam', {'rho': 0.05, 'start': 10 * STEPS_PER_EPOCH}),

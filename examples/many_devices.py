@@ -22,8 +22,11 @@ from sklearn import datasets
 import sam_optax
 
 x, y = datasets.load_digits(return_X_y=True)
-x, y = x[:1792].astype(np.float32) / 16, y[:1792]
 num_devices = jax.device_count()
+# Each device takes as many examples as the others, so up to num_devices - 1 of
+# the 1,797 are dropped. A loop over epochs would drop other ones in each.
+kept = len(x) // num_devices * num_devices
+x, y = x[:kept].astype(np.float32) / 16, y[:kept]
 print(f'{num_devices} devices, {len(x) // num_devices} examples on each')
 
 

@@ -19,9 +19,7 @@ from sam_optax import kernels as kernels
 from sam_optax import selection as selection
 from sam_optax._accumulate import accumulate as accumulate
 from sam_optax._alias.ascent.direction import fsam as fsam
-from sam_optax._alias.ascent.direction import sam_db as sam_db
-from sam_optax._alias.ascent.direction import sam_full as sam_full
-from sam_optax._alias.ascent.direction import sam_noise as sam_noise
+from sam_optax._alias.ascent.direction import gcsam as gcsam
 from sam_optax._alias.ascent.direction import sam_on as sam_on
 from sam_optax._alias.ascent.direction import vasso as vasso
 from sam_optax._alias.ascent.noise import lpfsgd as lpfsgd
@@ -31,6 +29,9 @@ from sam_optax._alias.ascent.radius import fishersam as fishersam
 from sam_optax._alias.ascent.radius import multi_step_sam as multi_step_sam
 from sam_optax._alias.ascent.radius import sam as sam
 from sam_optax._alias.ascent.radius import unified_sam as unified_sam
+from sam_optax._alias.ascent.reference import sam_db as sam_db
+from sam_optax._alias.ascent.reference import sam_full as sam_full
+from sam_optax._alias.ascent.reference import sam_noise as sam_noise
 from sam_optax._alias.cadence.adaptive import aesam as aesam
 from sam_optax._alias.cadence.adaptive import arsam as arsam
 from sam_optax._alias.cadence.adaptive import vsam as vsam
@@ -87,6 +88,7 @@ METHODS: Mapping[str, Callable[..., SharpnessAware]] = types.MappingProxyType(
       fsam,
       vasso,
       sam_on,
+      gcsam,
       sam_full,
       sam_noise,
       sam_db,

@@ -137,9 +137,7 @@ def as_ascent(transformation: optax.GradientTransformation) -> Ascent:
     return context._replace(length=None)._asdict()
 
   def perturb(gradient, state, params, context):
-    return Perturbation(
-      tx.update(gradient, state, params, **seen(context))[0]
-    )
+    return Perturbation(tx.update(gradient, state, params, **seen(context))[0])
 
   def remember(gradient, state, params, step):
     if not jax.tree.leaves(state):

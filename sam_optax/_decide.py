@@ -116,13 +116,14 @@ def make_plan(
       known = jnp.minimum(known, jnp.argmax(unsure).astype(known.dtype))
     return answers, known
 
-  def plan(state, example_ids):
+  def plan(state, example_ids=None):
     _given.state(state, _step.SharpnessAwareState)
-    count = len(example_ids)
+    count = _LENGTH if example_ids is None else len(example_ids)
+    ids = None
     if choice is not None:
       example_ids = _ids(selection, example_ids)
-    # Always of one shape, so that one compiled program serves.
-    ids = np.resize(example_ids, (_LENGTH, *np.shape(example_ids)[1:]))
+      # Always of one shape, so that one compiled program serves.
+      ids = np.resize(example_ids, (_LENGTH, *np.shape(example_ids)[1:]))
     answers, known = jax.device_get(
       ask(state.step, state.cadence, state.selection, ids)
     )

@@ -19,12 +19,14 @@ class Evaluation(NamedTuple):
     loss: scalar, the mean over all devices of the losses (each times its
       weight, if examples have weights) that the gradient is of.
     aux: the auxiliary outputs of the loss function, of one device.
+    share: the share of the step's examples that the gradient is of.
   """
 
   gradient: _base.PyTree
   losses: Any = None
   loss: Any = None
   aux: Any = None
+  share: float = 1.0
 
 
 class Evaluator(NamedTuple):
@@ -112,7 +114,8 @@ def from_loss_fn(
       collectives, positions, (examples, weights)
     )
     second = evaluate(point, kept, kept_weights, number=None)
-    return second._replace(losses=losses)
+    share = positions.shape[0] / losses.shape[0]
+    return second._replace(losses=losses, share=share)
 
   return Evaluator(at, at_perturbed, _reference(reference_grad_fn, collectives))
 

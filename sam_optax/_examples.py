@@ -203,9 +203,13 @@ def _on_full_batch_or_chosen(
     return _collectives.rows(collectives, positions, examples)
 
   def on_chosen():
-    outcome = step_on(*chosen())
-    padded = _padded(outcome.recorded, batch_size)
-    return outcome._replace(recorded=padded)
+    rows, chosen_ids = chosen()
+    outcome = step_on(rows, chosen_ids)
+    share = chosen_ids.shape[0] / ids.shape[0]
+    return outcome._replace(
+      state=_with_share(outcome.state, state, share),
+      recorded=_padded(outcome.recorded, batch_size),
+    )
 
   if full_batch is None:
     full_batch = _collectives.any_of(
@@ -246,6 +250,16 @@ def _gathered(
     ids,
   )
   return ExampleLosses(*_collectives.gather(collectives, rows))
+
+
+def _with_share(
+  after: _step.SharpnessAwareState,
+  before: _step.SharpnessAwareState,
+  share: float,
+) -> _step.SharpnessAwareState:
+  """The state after a step whose gradients are of a share of the batch."""
+  cost = share * (after.batch_gradients - before.batch_gradients)
+  return after._replace(batch_gradients=before.batch_gradients + cost)
 
 
 def _padded(recorded: ExampleLosses | None, size: int) -> ExampleLosses | None:

@@ -38,11 +38,11 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
       bools, that fix the branches of the coming step: `perturb` and, for a
       method that chooses examples, `full_batch`. Called outside `jit`, it lets
       a host choose between compiled steps; see `sharpness_aware`.
-    plan: (state, example_ids) -> a list of such decisions, for the coming
+    plan: (state, example_ids=None) -> a list of such decisions, for the coming
       steps as far as the state determines them (one at least), so that a host
       need not wait for every step; example_ids is int32 [steps, batch], the
-      ids of the coming steps. None where nothing is known ahead, or
-      everything.
+      ids of the coming steps, for a method that chooses examples. None where
+      nothing is known ahead, or everything.
     branches: every answer of `decide`, so that a host can compile the steps of
       all kinds at the same time; empty where they are not known.
     first_pass: (loss_fn, params, batch) -> the first evaluation, for `decide`

@@ -28,6 +28,9 @@ class SharpnessAwareState(NamedTuple):
     perturbed: bool, whether the last step was a SAM step.
     sam_fraction: float, the fraction of SAM steps so far (the papers' "%SAM").
     gradient_evaluations: int32, gradients evaluated so far.
+    batch_gradients: float, the same, each counted as the share of the batch
+      that it is of, and one on other data as 1: the cost of training in
+      gradients of a batch.
     direction_norm: float, the norm that scaled the perturbation of the last
       SAM step where it was finite (the mean over devices, of the last draw);
       None for an ascent that computes none.
@@ -46,6 +49,7 @@ class SharpnessAwareState(NamedTuple):
   perturbed: jax.Array
   sam_fraction: jax.Array
   gradient_evaluations: jax.Array
+  batch_gradients: jax.Array
   direction_norm: jax.Array | None
   dropped_ids: jax.Array | None
   ascent: _base.State
@@ -88,6 +92,7 @@ def initial_state(parts: Parts, params: _base.PyTree) -> SharpnessAwareState:
     perturbed=jnp.zeros([], jnp.bool_),
     sam_fraction=jnp.zeros([]),
     gradient_evaluations=jnp.zeros([], jnp.int32),
+    batch_gradients=jnp.zeros([]),
     direction_norm=jnp.zeros([]) if parts.ascent.has_norm else None,
     dropped_ids=None if num_examples is None else jnp.zeros([], jnp.int32),
     ascent=parts.ascent.init(params),
@@ -147,21 +152,24 @@ def take_step(
     direction = mean_of_own(
       descent.on_perturbed(own, second.gradient, state.descent, step)
     )
-    new_state = updated(mean_of_own(second.gradient), second.evaluations)
+    new_state = updated(
+      mean_of_own(second.gradient), second.evaluations, second.batch_gradients
+    )
     if ascent.has_norm:
       new_state = _with_norm(new_state, mean_of_own(second.norm))
     return optax.tree.cast_like(direction, dtypes_of), new_state, second.losses
 
   def on_plain():
     direction = descent.on_plain(mean, state.descent, step)
-    new_state = updated(mean_perturbed=None, evaluations=1)
+    new_state = updated(mean_perturbed=None, evaluations=1, batch_gradients=1.0)
     losses = _recorded(parts, first.losses)
     return optax.tree.cast_like(direction, dtypes_of), new_state, losses
 
-  def updated(mean_perturbed, evaluations):
+  def updated(mean_perturbed, evaluations, batch_gradients):
     both = mean, mean_perturbed
     new = state._replace(
       gradient_evaluations=state.gradient_evaluations + evaluations,
+      batch_gradients=state.batch_gradients + batch_gradients,
       ascent=ascent.remember(mean, state.ascent, params, step),
       cadence=cadence.update(*both, state.cadence, step),
       descent=descent.update(*both, state.descent, step),
@@ -266,6 +274,7 @@ class _Perturbed(NamedTuple):
   losses: jax.Array | None  # of the last draw
   norm: jax.Array | None  # of the last draw
   evaluations: int  # of the whole step
+  batch_gradients: float  # the same, each as its share of the batch
 
 
 def _evaluate_perturbed(
@@ -291,7 +300,7 @@ def _evaluate_perturbed(
     gradient_at=counted(lambda point: evaluator.at(point).gradient),
     reference=evaluator.reference and counted(evaluator.reference),
   )
-  gradients, norm, losses = [], None, None
+  gradients, shares, norm, losses = [], [], None, None
   for draw in range(ascent.draws):
     perturbation = ascent.perturb(
       first.gradient, ascent_state, params, context._replace(draw=draw)
@@ -299,6 +308,7 @@ def _evaluate_perturbed(
     norm, point = perturbation.norm, _tree.add(params, perturbation.value)
     evaluation = evaluator.at_perturbed(point, first)
     gradients.append(evaluation.gradient)
+    shares.append(evaluation.share)
     losses = evaluation.losses
   # XLA drops a first gradient that nothing reads.
   reads_first = (
@@ -306,9 +316,13 @@ def _evaluate_perturbed(
     or parts.descent.reads_gradient
     or not isinstance(parts.cadence.decide, bool)
   )
-  evaluations = int(reads_first) + ascent.draws + len(extra_calls)
+  others = int(reads_first) + len(extra_calls)
   return _Perturbed(
-    _tree.mean(gradients), _recorded(parts, losses), norm, evaluations
+    _tree.mean(gradients),
+    _recorded(parts, losses),
+    norm,
+    evaluations=others + ascent.draws,
+    batch_gradients=others + sum(shares),
   )
 
 

@@ -38,6 +38,11 @@ jax.config.update('jax_numpy_dtype_promotion', 'strict')
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 
+# Tracing makes many objects and few cycles: with Python's threshold of 700, a
+# tenth of its time goes to looking for them.
+gc.set_threshold(20_000, 20, 20)
+
+
 @pytest.fixture(scope='module', autouse=True)
 def _release_compiled_programs():
   """Frees the programs that the tests of a file compiled.
@@ -54,6 +59,16 @@ def _release_compiled_programs():
   trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
   if trim is not None:
     trim(0)
+
+
+def pytest_collection_modifyitems(items):
+  """Puts the files with a slow test first.
+
+  With ``--no-loadscope-reorder``, files are given to the workers in this order,
+  and none of them starts a file of minutes when the other is almost done.
+  """
+  slow = {item.path for item in items if item.get_closest_marker('slow')}
+  items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture

@@ -1,8 +1,15 @@
-"""The least networks that segmentation and pose can train."""
+"""The least networks that segmentation and pose can train, and small ones."""
 
+import functools
+import math
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
+from tests import abstract
+from train import models
 from train.models import layers
 from train.models.heads.segmentation import Maps
 from train.models.heads.simcc import Coordinates
@@ -49,3 +56,32 @@ class Rough(nnx.Module):
 
 # By name, beside the networks of the program.
 NETWORKS = {'pixelwise': Pixelwise, 'rough': Rough}
+
+# With features as small as they can be and every stage of its own.
+SMALL = functools.partial(
+  models.ResNet,
+  num_classes=0,
+  image_shape=(33, 41, 3),
+  widths=(4, 6, 8, 12),
+  blocks=(1, 2, 1, 1),
+  block='bottleneck',
+  stem='imagenet',
+)
+
+
+def seeded(build):
+  """A module whose parameters are all away from zero."""
+  graphdef, state = nnx.split(abstract.module(build))
+  rng = np.random.default_rng(0)
+
+  def drawn(leaf):
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+      return jax.random.key(0)
+    if jnp.issubdtype(leaf.dtype, jnp.integer):  # A count of draws.
+      return jnp.zeros(leaf.shape, leaf.dtype)
+    if leaf.ndim == 1:  # Scales and variances are positive.
+      return jnp.asarray(rng.uniform(0.5, 1.5, leaf.shape), leaf.dtype)
+    fan_in = max(1, math.prod(leaf.shape[:-1]))
+    return jnp.asarray(rng.normal(size=leaf.shape) / fan_in**0.5, leaf.dtype)
+
+  return nnx.merge(graphdef, jax.tree.map(drawn, nnx.to_pure_dict(state)))

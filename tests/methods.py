@@ -144,6 +144,11 @@ def all_but_the_first(params: Any) -> Any:
   return jax.tree.unflatten(structure, kept)
 
 
+def no_leaf(params: Any) -> Any:
+  """The mask of no leaf."""
+  return jax.tree.map(lambda leaf: False, params)
+
+
 # What AE-SAM's policy takes. The thresholds may have any sign.
 SURGE = {
   'total_steps': Number(3, is_schedule=False),
@@ -542,6 +547,16 @@ METHODS = {
     numbers={'rho': Number(0.3)},
     takes_empty=False,
     static_args=('mask',),
+  ),
+  'gcsam': Row(
+    sam_optax.gcsam,
+    options={'rho': 0.1, 'mask': every_leaf},  # every leaf is one kernel
+    is_sam={'mask': no_leaf},
+    is_base={'rho': 0.0},
+    evaluations=8,
+    numbers={'rho': Number(0.3)},
+    plain_radius={'mask': no_leaf},  # a constant gradient has no direction
+    static_args=('mask', 'axis'),
   ),
   'unified_sam': Row(
     sam_optax.unified_sam,

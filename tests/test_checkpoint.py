@@ -12,6 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from tests.runs import Killed, Program, kill, terminate
 from tests.test_program import ROOT, make_dataset, npz, tiny  # noqa: F401
 from train import config as train_config
 from train import run, workdir
@@ -31,30 +32,6 @@ METHODS = {
 @pytest.fixture(autouse=True)
 def _standard_promotion(standard_promotion):
   yield
-
-
-class Killed(BaseException):
-  """In the place of SIGKILL, where the process has to live on."""
-
-
-def kill():
-  raise Killed
-
-
-def terminate():
-  signal.raise_signal(signal.SIGTERM)
-
-
-class Program(loop.Program):
-  """A program to which things happen before some steps."""
-
-  happening = {}
-
-  def train_step(self, state, ids, *arguments):
-    step = int(state.step)
-    if step in self.happening:
-      self.happening.pop(step)()
-    return super().train_step(state, ids, *arguments)
 
 
 class Checkpoints(checkpoint.Checkpoints):
@@ -339,8 +316,10 @@ def start(folder, name, cache, every):
 def test_processes_killed_at_random_end_as_one_that_was_not(npz, tmp_path):  # noqa: F811
   cache, draw = tmp_path / 'cache', random.Random(0)
   plain, killed = tmp_path / 'plain', tmp_path / 'killed'
-  whole = start(plain, npz, cache, every=LONG)
-  assert whole.communicate(timeout=300)[1] and whole.returncode == 0
+  config = tiny(steps=LONG, eval_every=9, log_every=10, mesh=(1,))
+  config.data.update(name=npz, dir=None)
+  config.checkpoint.every = LONG
+  run.run(config, plain, bar=False)
   said = []
   for end in (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM):
     process = start(killed, npz, cache, every=10)

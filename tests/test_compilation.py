@@ -23,11 +23,13 @@ class FakeDevices:
   def __init__(self, names):
     self.begun = {name: threading.Event() for name in names}
     self.go = {name: threading.Event() for name in names}
+    self.traced = {name: threading.Event() for name in names}
     self.lowered = []
 
   def lower(self, function, arguments, split, donated):
     del arguments, split, donated
     self.lowered.append(function)
+    self.traced[function].set()
     return self._Lowered(self, function)
 
   class _Lowered:
@@ -49,7 +51,7 @@ def devices():
 
 
 def test_the_first_kind_does_not_wait_for_the_others(devices):
-  compilation = Compilation(devices)
+  compilation = Compilation(devices, at_once=2)
   with futures.ThreadPoolExecutor(1) as thread:
     first = thread.submit(
       compilation.wait, STEP, 'one', (), beside={OTHER: 'two'}
@@ -66,12 +68,57 @@ def test_the_first_kind_does_not_wait_for_the_others(devices):
   assert devices.lowered == ['one', 'two']
 
 
-def test_what_was_not_begun_is_forgotten_and_compiled_on_demand(devices):
+def test_the_others_wait_for_the_first_kind_where_one_compiles_at_once(devices):
+  compilation = Compilation(devices, at_once=1)
+  with futures.ThreadPoolExecutor(1) as thread:
+    first = thread.submit(
+      compilation.wait, STEP, 'one', (), beside={OTHER: 'two'}
+    )
+    assert devices.begun['one'].wait(SECONDS)
+    assert devices.traced['two'].wait(SECONDS)
+    assert not devices.begun['two'].is_set()
+    devices.go['one'].set()
+    assert first.result(SECONDS) == 'one'
+    # Nobody asked for it yet.
+    assert devices.begun['two'].wait(SECONDS)
+  devices.go['two'].set()
+  assert set(compilation.compiled) == {STEP, OTHER}
+
+
+def test_the_first_kind_does_not_wait_for_the_tracing_of_the_others(devices):
   compilation = Compilation(devices)
-  devices.go['one'].set()
+  lower, ready = devices.lower, threading.Event()
+
+  def slowly(function, *arguments):
+    if function == 'two':
+      devices.go['one'].set()
+      assert ready.wait(SECONDS)
+    return lower(function, *arguments)
+
+  devices.lower = slowly
+  submit = compilation._threads.submit
+
+  def noted(function):
+    begun = submit(function)
+    if devices.lowered == ['one']:
+      begun.add_done_callback(lambda _: ready.set())
+    return begun
+
+  compilation._threads.submit = noted
   beside = {OTHER: 'two', THIRD: 'three', FOURTH: 'four'}
-  # `one` ends at once, and the two threads are at `two` and `three`.
-  compilation.wait(STEP, 'one', (), beside=beside)
+  assert compilation.wait(STEP, 'one', (), beside=beside) == 'one'
+  assert devices.lowered == ['one', 'two']
+
+
+def test_what_was_not_begun_is_forgotten_and_compiled_on_demand(devices):
+  compilation = Compilation(devices, at_once=2)
+  beside = {OTHER: 'two', THIRD: 'three', FOURTH: 'four'}
+  with futures.ThreadPoolExecutor(1) as thread:
+    first = thread.submit(compilation.wait, STEP, 'one', (), beside=beside)
+    assert devices.traced['four'].wait(SECONDS)
+    # `one` ends, and the two threads are at `two` and `three`.
+    devices.go['one'].set()
+    assert first.result(SECONDS) == 'one'
   assert devices.begun['three'].wait(SECONDS)
   compilation.forget_waiting()
   for name in ('two', 'three'):

@@ -63,15 +63,17 @@ SENSELESS = {('random', 'gradient_surge'), ('posterior', 'gradient_surge')}
 @functools.cache
 def digits():
   images, labels = datasets.load_digits(return_X_y=True)
-  return np.float32(images[:640] / 16), np.int32(labels[:640])
+  return np.float32(images[:640] / 16), np.float32(np.eye(10)[labels[:640]])
 
 
 def losses(params, batch):
+  """Squares, whose gradient compiles in half the time of a softmax's."""
   images, labels = batch
-  logits = images @ params['kernel'] + params['bias'][None]
-  return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+  outputs = images @ params['kernel'] + params['bias'][None]
+  return jnp.sum(jnp.square(outputs - labels), -1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('where', ASCENTS)
 @pytest.mark.parametrize('when', CADENCES)
 def test_every_descent_trains_the_digits(where, when):
@@ -85,7 +87,7 @@ def test_every_descent_trains_the_digits(where, when):
   ]
   params = {'kernel': jnp.full((64, 10), 0.01), 'bias': jnp.zeros(10)}
   images, labels = digits()
-  batches = (images.reshape(STEPS, 32, 64), labels.reshape(STEPS, 32))
+  batches = (images.reshape(STEPS, 32, 64), labels.reshape(STEPS, 32, 10))
 
   # One compilation for all descents of a pair.
   @jax.jit
@@ -100,7 +102,7 @@ def test_every_descent_trains_the_digits(where, when):
         grads, state = method.update(
           grads, state, params, grad_fn=jax.grad(loss)
         )
-        params = jax.tree.map(lambda w, g: w - 0.3 * g, params, grads)
+        params = jax.tree.map(lambda w, g: w - 0.03 * g, params, grads)
         return (params, state), value
 
       start = (params, method.init(params))

@@ -38,7 +38,7 @@ def test_the_state_counts_the_gradients_that_execute(name, entry):
 @both_entry_points
 @pytest.mark.parametrize('how', ['device', 'host'])
 def test_a_step_evaluates_as_many_examples_as_the_table_says(name, entry, how):
-  row = METHODS[name]
+  row, examples = METHODS[name], 0
   for number, step in enumerate(driving.run(name, entry, how)):
     gradients, forward = [1] * row.per_sam_step, 0
     if number >= row.settles:
@@ -48,6 +48,9 @@ def test_a_step_evaluates_as_many_examples_as_the_table_says(name, entry, how):
     forward += row.loss_costs and entry == 'value_and_grad'
     assert step.gradients == [share * BATCH_SIZE for share in gradients]
     assert step.forward == [BATCH_SIZE] * forward
+    # The method cannot know how much data a reference gradient is of.
+    examples += sum(min(size, BATCH_SIZE) for size in step.gradients)
+    assert read(step.state, 'batch_gradients') == [examples / BATCH_SIZE]
 
 
 def test_the_probe_records_only_what_executes():

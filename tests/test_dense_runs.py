@@ -7,16 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests import dense_networks, dense_sets, driving
-from tests.test_checkpoint import Program, terminate
+from tests import dense_networks, dense_sets, driving, runs
+from tests.runs import Program
 from train import config as train_config
 from train import models
 from train.augment import affine
 from train.engine import loop
-from train.engine.preemption import Stopped
 from train.report import __main__ as report
 from train.run import run
-from train.sweep import execute, plan
+from train.sweep import execute
 
 SETS = {'segmentation': dense_sets.scenes(24), 'pose': dense_sets.people(24)}
 MODELS = {'segmentation': 'pixelwise', 'pose': 'rough'}
@@ -83,17 +82,7 @@ def test_a_run_learns_and_says_its_scores(trained):
 
 
 def test_an_interrupted_run_ends_as_one_that_was_not(trained, tmp_path):
-  program, folder, result = trained
-  program.happening = {2: terminate, 5: terminate}
-  while program.happening:
-    with pytest.raises(Stopped):
-      run(program.config, tmp_path / 'run', program, bar=False)
-  again = run(program.config, tmp_path / 'run', program, bar=False)
-  assert again.scores == result.scores
-  for name in ('metrics.jsonl', 'model/model.safetensors'):
-    assert (tmp_path / 'run' / name).read_bytes() == (
-      folder / name
-    ).read_bytes(), name
+  runs.assert_resumes(*trained, tmp_path / 'run', stops=(2, 5))
 
 
 def test_a_sweep_has_a_report_in_the_unit_of_the_task(
@@ -102,18 +91,9 @@ def test_a_sweep_has_a_report_in_the_unit_of_the_task(
   config = trained[0].config.copy_and_resolve_references()
   config.steps = 2
   config.checkpoint.every = 0
-  module = {'get_config': lambda variant: config.copy_and_resolve_references()}
-  todo = plan.plan(module, ['sam'], 2, tmp_path)
-  execute.prepare(todo)
-  execute.run_all(todo)
-  assert execute.missing(todo) == 0
-  results = [
-    json.loads((run.folder / 'result.json').read_text()) for run in todo
-  ]
-  assert results[0]['compile_seconds'] > 0 == results[1]['compile_seconds']
-  assert results[0]['test_loss'] != results[1]['test_loss']
+  folders, results = runs.of_two_seeds(config, tmp_path)
   capsys.readouterr()
-  assert report.main([str(run.folder) for run in todo]) == 0
+  assert report.main(list(map(str, folders))) == 0
   said = capsys.readouterr().out
   assert f'test {MAIN[config.task]}' in said and 'accuracy' not in said
   scores = [100 * result[f'test_{MAIN[config.task]}'] for result in results]

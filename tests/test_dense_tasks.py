@@ -9,7 +9,7 @@ import pytest
 
 from tests import dense_sets
 from train.augment.pipeline import IMAGENET_MEAN, IMAGENET_STD
-from train.tasks import metrics, pose, segmentation
+from train.tasks import metrics, pose, segmentation, simcc
 
 
 class Maps(NamedTuple):
@@ -102,12 +102,12 @@ def test_pose_from_rows_to_scores(sigma, flip_test):
   assert test['image'].shape == ((10 if flip_test else 5), 32, 32, 3)
 
   def perfect(batch):
-    return pose.Axes(jnp.log(batch['x'] + 1e-9), jnp.log(batch['y'] + 1e-9))
+    return simcc.Axes(jnp.log(batch['x'] + 1e-9), jnp.log(batch['y'] + 1e-9))
 
   losses = task.losses(perfect(batch), batch)
   assert losses.shape == (5,)
   # As good as it can be: a Gaussian at the border does not sum to one.
-  uniform = pose.Axes(jnp.zeros((5, 16, 64)), jnp.zeros((5, 16, 64)))
+  uniform = simcc.Axes(jnp.zeros((5, 16, 64)), jnp.zeros((5, 16, 64)))
   assert np.all(losses < 0.3 * task.losses(uniform, batch))
   distance = task.scalars(perfect(batch), batch)['distance']
   np.testing.assert_allclose(distance, 0, atol=1e-6)
@@ -115,15 +115,15 @@ def test_pose_from_rows_to_scores(sigma, flip_test):
   logits = perfect(test)
   if flip_test:
     # What a network that is perfect says of the mirror images.
-    order = pose.swapped(16, pose.MPII_PAIRS)
+    order = simcc.swapped(16, simcc.MPII_PAIRS)
     mirrored = np.asarray(rows['joints'])[:, order]
     mirrored[..., 0] = 31 - mirrored[..., 0]
     spread = sigma or 1.0
     others = [
-      jnp.log(pose.simcc_targets(jnp.asarray(mirrored[..., i]), 32, 2, spread))
+      jnp.log(simcc.simcc_targets(jnp.asarray(mirrored[..., i]), 32, 2, spread))
       for i in (0, 1)
     ]
-    logits = pose.Axes(
+    logits = simcc.Axes(
       *(jnp.concatenate([a, b]) for a, b in zip(logits, others, strict=True))
     )
   valid = jnp.array([1.0, 1, 1, 0, 1])
@@ -142,7 +142,7 @@ def test_a_mirrored_person_has_other_lefts_and_rights():
   rows, batch, test = _checked(task, dataset)
   mirrored = np.asarray(batch['move'].mirrored)
   assert mirrored.any() and not mirrored.all()
-  order = pose.swapped(16, pose.MPII_PAIRS)
+  order = simcc.swapped(16, simcc.MPII_PAIRS)
   for number, flipped in enumerate(mirrored):
     visible = np.asarray(rows['visible'][number])
     expected = visible[order] if flipped else visible
@@ -151,7 +151,7 @@ def test_a_mirrored_person_has_other_lefts_and_rights():
       np.testing.assert_allclose(batch['x'][number], test['x'][number])
     else:
       # Down from the middle of the image: 32 - x, two bins a pixel.
-      place = pose.decode(pose.Axes(batch['x'], batch['y']), 2)[number]
+      place = simcc.decode(simcc.Axes(batch['x'], batch['y']), 2)[number]
       truth = np.asarray(rows['joints'][number])[order]
       np.testing.assert_allclose(place[:, 0], 32 - truth[:, 0], atol=0.26)
       np.testing.assert_allclose(place[:, 1], truth[:, 1], atol=0.26)

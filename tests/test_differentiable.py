@@ -1,5 +1,7 @@
 """Derivatives through a step, where a norm, a kernel or a weight is zero."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,13 +57,27 @@ def after_a_step(name, entry, params, **numbers):
   return height + 1e-3 * sum(jnp.sum(x) for x in wide)
 
 
+# Compiled once for all params and radii.
+
+
+@functools.cache
+def by_params(name, entry):
+  return jax.jit(jax.grad(lambda params: after_a_step(name, entry, params)))
+
+
+@functools.cache
+def by_rho(name):
+  value = lambda rho, params: after_a_step(
+    name, 'value_and_grad', params, rho=rho
+  )
+  return jax.jit(jax.grad(value))
+
+
 @pytest.mark.parametrize('name', METHODS)
 @pytest.mark.parametrize('entry', ['update', 'value_and_grad'])
 @pytest.mark.parametrize('params', [AT_REST, ONE_KERNEL])
 def test_a_step_has_a_derivative_by_the_params(name, entry, params):
-  value = lambda p: after_a_step(name, entry, p)
-  backward = jax.jit(jax.grad(value))(params)
-  assert driving.is_finite(backward)
+  assert driving.is_finite(by_params(name, entry)(params))
 
 
 @pytest.mark.parametrize(
@@ -69,9 +85,8 @@ def test_a_step_has_a_derivative_by_the_params(name, entry, params):
 )
 @pytest.mark.parametrize('params', [AT_REST, ONE_KERNEL])
 def test_a_step_has_a_derivative_by_rho(name, params):
-  value = lambda rho: after_a_step(name, 'value_and_grad', params, rho=rho)
   for rho in (0.0, 0.1):
-    assert np.isfinite(jax.jit(jax.grad(value))(rho))
+    assert np.isfinite(by_rho(name)(rho, params))
 
 
 @pytest.mark.usefixtures('x64')

@@ -125,13 +125,28 @@ def test_a_method_has_a_page_with_its_equation(built):
   for name in sam_optax.METHODS:
     page = (built / 'methods' / f'{name}.html').read_text()
     assert '<math' in page
-    # What a docstring says in reStructuredText is translated.
-    for left in (':math:', '.. math', '&gt;`_', ':class:', '<mi>\\'):
-      assert left not in page, (name, left)
     about = methods.summary(name)
     assert 'gradient' in about.cost
     if about.paper is not None:
       assert about.paper[1] in page
+
+
+def test_a_name_is_described_once(built):
+  """A function that has the name of its module is not shown as the module."""
+  for page in ('diagnostics', 'program'):
+    text = (built / 'reference' / f'{page}.html').read_text()
+    heads = re.findall(r'<h[234] id="([^"]+)" class="doc doc-heading"', text)
+    shorts = [head.rpartition('.')[2] for head in heads]
+    assert len(shorts) >= 8
+    assert len(set(shorts)) == len(shorts), page
+    assert 'codes' not in shorts
+
+
+def test_no_page_shows_restructuredtext(built):
+  for path in built.rglob('*.html'):
+    page = path.read_text()
+    for left in (':math:', '.. math', '&gt;`_', ':class:', '<mi>\\'):
+      assert left not in page, (path.name, left)
 
 
 def test_a_published_row_is_on_the_page_of_its_method(generated):
@@ -185,6 +200,15 @@ def test_nothing_in_the_site_comes_from_elsewhere(built):
     assert found is None, (path.name, found)
 
 
+def test_the_search_needs_no_server(built):
+  """A page that is opened as a file may load scripts, but no JSON."""
+  assert (built / 'search' / 'search_index.js').exists()
+  # Nor a worker, for which this script stands in.
+  page = (built / 'methods' / 'sam.html').read_text()
+  assert '<script src="../assets/iframe-worker.js">' in page
+  assert (built / 'assets' / 'iframe-worker.js').exists()
+
+
 # Links
 
 
@@ -229,6 +253,13 @@ def test_equations_and_roles_become_markdown():
   text = 'One.\n\n.. math::\n  a = b, \\quad\n    c\n\nThen :math:`d\ne`.'
   assert docstrings.to_markdown(text) == (
     'One.\n\n```math\na = b, \\quad\n  c\n```\n\nThen `#!math d e`.'
+  )
+
+
+def test_an_equation_may_begin_behind_its_directive():
+  text = '.. math:: a = b\nThen:\n\n  .. math:: c,\n    d\n'
+  assert docstrings.to_markdown(text) == (
+    '```math\na = b\n```\n\nThen:\n\n  ```math\n  c,\n  d\n  ```'
   )
 
 

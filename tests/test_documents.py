@@ -331,7 +331,7 @@ NOT_RUN = {'.', 'tail', 'tensorboard', 'tfds', 'cat', 'ls', 'cp', 'git', 'cd'}
 
 def run_command(line: str) -> None:
   words = shlex.split(line)
-  if words[:2] == ['python', '-m']:
+  if words[:2] in (['python', '-m'], ['python3', '-m']):
     OURS[words[2]](words[3:])
   elif words[0] in OTHERS:
     OTHERS[words[0]](words[1:])

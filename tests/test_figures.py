@@ -25,6 +25,7 @@ def write(root, place, accuracy=0.5, seed=0, records=(), **config):
   result = {
     **{'test_accuracy': accuracy, 'test_loss': 2.0, 'train_seconds': 1.0},
     **{'images_per_second': 1.0, 'gradient_evaluations_per_step': 1.0},
+    **{'batch_gradients_per_step': 1.0},
     **{'sam_fraction': 0.0, 'steps': 4},
   }
   texts = {

@@ -81,6 +81,7 @@ def program(entry):
   return functools.cache(lambda trap: compiled(jnp.int32(trap)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', METHODS)
 @pytest.mark.parametrize('trap', [HOME, ELSEWHERE])
 @pytest.mark.parametrize('entry', ['update', 'value_and_grad'])

@@ -26,7 +26,7 @@ SMALL = {
   ),
   'wrn': (models.WideResNet, {'depth': 10, 'width': 1, 'dropout': 0.3}),
 }
-# Those whose outputs are not one row of logits: see test_dense_models.py.
+# Those whose outputs are not one row of logits: see test_dense_heads.py.
 DENSE = ('deeplabv3plus', 'pspnet', 'simcc_hrnet')
 # One without statistics and one with them.
 VIEWED = ['mlp', 'resnet']
@@ -320,6 +320,7 @@ def test_the_seed_decides():
     ('vit', {'patch': 2, 'pool': 'map'}, "pool='map'.*Use one of token"),
     ('resnet', {'block': 'wide'}, 'Use one of basic, bottleneck'),
     ('resnet', {'stem': '7x7'}, 'Use one of cifar, tiny, patch, imagenet'),
+    ('resnet', {'hidden': -1}, 'hidden=-1.*Use 0 or more'),
     ('wrn', {'depth': 27}, 'Give depth=28'),
     ('pyramidnet', {'depth': 1}, 'Give depth=8'),
     ('vgg', {}, 'images of at least 32 pixels'),
@@ -330,6 +331,15 @@ def test_what_cannot_be_created(name, options, message):
   arguments = {'num_classes': 5, 'image_shape': SHAPE, 'seed': 0, **options}
   with pytest.raises(ValueError, match=message):
     models.create(name, **arguments)
+
+
+def test_a_hidden_layer_reads_where_the_features_are(monkeypatch):
+  features = jax.random.normal(jax.random.key(1), (2, 3, 4, 64))  # at stride 2
+  for hidden in (0, 6):
+    model = _create('resnet', hidden=hidden)
+    monkeypatch.setattr(model, 'features', lambda moved: (moved,))
+    same = model(features), model(features[:, ::-1])
+    assert np.allclose(*same, atol=1e-5) == (hidden == 0)
 
 
 def test_streams_draw_the_keys_of_flax():

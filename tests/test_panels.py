@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from train.report import curves, panels, sensitivity
+from train.report import cost, curves, panels, sensitivity
 from train.tasks import Score
 
 ACCURACY = Score('accuracy', '%', higher_is_better=True)
@@ -104,6 +104,35 @@ def test_a_grid_shows_means_and_standard_deviations(tmp_path, monkeypatch):
     'data.label_noise: share of the training labels'
   )
   assert sensitivity._named('method.rho') == 'method.rho'
+
+
+def test_the_cost_of_a_method_is_drawn_where_methods_differ(
+  tmp_path, monkeypatch
+):
+  points = []
+  row = lambda method, epochs, mean: {
+    'method': method,
+    'overrides': '',
+    'sgd_epochs': epochs,
+    'score': {'mean': mean, 'std': 0.5, 'values': [mean]},
+  }
+  axes = panels.pyplot().Axes
+  errorbar = axes.errorbar
+  monkeypatch.setattr(
+    axes,
+    'errorbar',
+    lambda self, x, y, yerr, **style: (
+      points.append((style['label'], x, y, yerr))
+      or errorbar(self, x, y, yerr, **style)
+    ),
+  )
+  path = tmp_path / 'cost.png'
+  rows = [row('sgd', 30.0, 70.0), row('sam', 60.0, 75.0), row('no', None, 1.0)]
+  assert cost.picture(rows, ACCURACY, 'title', path)
+  assert path.read_bytes().startswith(b'\x89PNG')
+  assert points == [('sgd', 30.0, 70.0, 0.5), ('sam', 60.0, 75.0, 0.5)]
+  equal = [row('sgd', 30.0, 70.0), row('other', 30.0, 75.0)]
+  assert not cost.picture(equal, ACCURACY, 'title', path)
 
 
 def test_curves_are_of_the_shares_and_their_range(monkeypatch, tmp_path):

@@ -8,27 +8,47 @@ import sam_optax
 from sam_optax import ascent, cadence, selection
 from tests import driving
 from tests.methods import METHODS, method
+from train.engine.decisions import Decisions
 
 ORDER = np.stack([driving.batch_at(step)[1] for step in range(12)])
 ARSAM = {'segment': 5, 'warmup_steps': 0}
+# For how many of the next 12 steps: from step 0, and from step 3.
 WHEN = {
-  'a period': (lambda: cadence.every(3), 12),
-  'a draw': (lambda: cadence.bernoulli(0.5), 12),
-  'a span': (lambda: cadence.between(cadence.every(3), 2, 7), 12),
+  'a period': (lambda: cadence.every(3), 12, 12),
+  'a draw': (lambda: cadence.bernoulli(0.5), 12, 12),
+  'a span': (lambda: cadence.between(cadence.every(3), 2, 7), 12, 12),
   # The probability is constant until the end of the segment.
-  'a probability': (lambda: cadence.autoregressive(**ARSAM), 5),
-  'a span of it': (lambda: cadence.between(cadence.autoregressive(**ARSAM)), 5),
+  'a probability': (lambda: cadence.autoregressive(**ARSAM), 5, 2),
+  'a span of it': (
+    lambda: cadence.between(cadence.autoregressive(**ARSAM)),
+    5,
+    2,
+  ),
+  # A warm-up does not ask for it.
+  'a warm-up': (
+    lambda: cadence.autoregressive(segment=5, warmup_steps=7),
+    7,
+    4,
+  ),
+  'a warm-up within a segment': (
+    lambda: cadence.autoregressive(segment=5, warmup_steps=4),
+    5,
+    2,
+  ),
   # A segment is drawn when it begins. The warm-up is one step here.
   'a quota': (
     lambda: cadence.quota(segment=5, blocks=2, warmup_steps=1),
     5,
+    2,
   ),
   'a scheduled warm-up': (
     lambda: cadence.quota(segment=5, blocks=2, warmup_steps=lambda step: 1),
     1,
+    1,
   ),
   'a scheduled segment': (
     lambda: cadence.autoregressive(segment=lambda step: 5, warmup_steps=0),
+    1,
     1,
   ),
 }
@@ -36,15 +56,56 @@ WHEN = {
 
 @pytest.mark.parametrize('when', WHEN)
 def test_a_cadence_is_known_for_so_many_steps(when):
-  make, length = WHEN[when]
+  make, at_first, later = WHEN[when]
   method = sam_optax.sharpness_aware(ascent.gradient(0.1), make())
   state = method.init(driving.start())
-  assert len(method.plan(state, ORDER)) == length
-  assert len(method.plan(state, ORDER[:3])) == min(length, 3)
-  later = state._replace(step=jnp.asarray(3, jnp.int32))
-  assert len(method.plan(later, ORDER)) == min(
-    length, 12, {5: 2}.get(length, 12)
+  assert len(method.plan(state, ORDER)) == at_first
+  assert len(method.plan(state, ORDER[:3])) == min(at_first, 3)
+  # No ids are read where no examples are chosen.
+  assert method.plan(state)[:at_first] == method.plan(state, ORDER)
+  state = state._replace(step=jnp.asarray(3, jnp.int32))
+  assert len(method.plan(state, ORDER)) == later
+
+
+def decided(method, epochs):
+  """The decisions of epochs of three steps, and how many plans they take."""
+  plans = []
+
+  def plan(*arguments):
+    plans.append(method.plan(*arguments))
+    return plans[-1]
+
+  decisions = Decisions(method._replace(plan=plan))
+  state, found = method.init(driving.start()), []
+  for epoch in np.split(ORDER[: 3 * epochs], epochs):
+    for position, ids in enumerate(epoch):
+      found.append(decisions.next(state, epoch[position:]))
+      assert found[-1] == method.decide(state, ids)
+      state = state._replace(step=state.step + 1)
+  return len(plans)
+
+
+def test_a_plan_lasts_beyond_an_epoch_unless_examples_are_chosen():
+  method = sam_optax.sharpness_aware(
+    ascent.gradient(0.1), cadence.autoregressive(**ARSAM)
   )
+  assert decided(method, epochs=4) == 3
+  method = sam_optax.sharpness_aware(
+    ascent.gradient(0.1),
+    cadence.bernoulli(0.5),
+    selection=selection.uniformly(0.5),
+  )
+  assert decided(method, epochs=4) == 4
+
+
+def test_nothing_is_decided_ahead_by_the_device_or_without_a_plan():
+  random = sam_optax.sharpness_aware(
+    ascent.gradient(0.1), cadence.bernoulli(0.5)
+  )
+  state = random.init(driving.start())
+  assert Decisions(random, on_host=False).next(state, ORDER) is None
+  always = sam_optax.sharpness_aware(ascent.gradient(0.1))
+  assert Decisions(always).next(always.init(driving.start()), ORDER) is None
 
 
 BRANCHES = {

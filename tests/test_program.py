@@ -144,6 +144,7 @@ def test_a_run_learns_and_writes_what_it_says(npz, tmp_path):
   assert last['gradient_evaluations'] == 60 + perturbs
   assert result['sam_fraction'] == pytest.approx(perturbs / 60)
   assert result['gradient_evaluations_per_step'] == 1 + perturbs / 60
+  assert result['batch_gradients_per_step'] == last['batch_gradients'] / 60
   saved = json.loads((tmp_path / 'run' / 'config.json').read_text())
   assert saved['method']['name'] == config.method.name
   assert result['jax'] == jax.__version__

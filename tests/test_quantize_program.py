@@ -1,7 +1,5 @@
 """Quantised runs of the program, from the folder of a float run to a result."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,20 +7,18 @@ import optax
 import pytest
 from flax import nnx
 
-from tests import driving
-from tests.test_checkpoint import Program, terminate
+from tests import driving, runs
+from tests.runs import Program
 from tests.test_program import make_dataset, records, tiny
 from train import config as train_config
 from train import models, predict
 from train.checks import ConfigError
 from train.data.open import open_set
 from train.engine import loop, network
-from train.engine.preemption import Stopped
 from train.models import quantize
 from train.models.quantize.network import step_mask
 from train.report import results
 from train.run import run
-from train.sweep import execute, plan
 from train.tools.demos import DEMOS
 
 STEPS = 8
@@ -106,17 +102,7 @@ def test_it_starts_from_the_float_run(started, trained):
 
 
 def test_an_interrupted_run_ends_as_one_that_was_not(trained, tmp_path):
-  program, folder, result = trained
-  program.happening = {3: terminate, 5: terminate}
-  while program.happening:
-    with pytest.raises(Stopped):
-      run(program.config, tmp_path / 'run', program, bar=False)
-  again = run(program.config, tmp_path / 'run', program, bar=False)
-  assert again.scores == result.scores
-  for name in ('metrics.jsonl', 'model/model.safetensors'):
-    assert (tmp_path / 'run' / name).read_bytes() == (
-      folder / name
-    ).read_bytes(), name
+  runs.assert_resumes(*trained, tmp_path / 'run', stops=(3, 5))
 
 
 def test_the_share_of_flipped_codes_is_logged_with_each_test(trained):
@@ -139,16 +125,7 @@ def test_a_quantised_model_predicts_what_was_tested(trained):
 def test_a_sweep_of_two_seeds_compiles_once(started, tmp_path):
   config = quantised(started, 'identity')
   config.checkpoint.every = 0
-  module = {'get_config': lambda variant: config.copy_and_resolve_references()}
-  todo = plan.plan(module, ['quantised'], 2, tmp_path)
-  execute.prepare(todo)
-  execute.run_all(todo)
-  assert execute.missing(todo) == 0
-  results = [
-    json.loads((run.folder / 'result.json').read_text()) for run in todo
-  ]
-  assert results[0]['compile_seconds'] > 0 == results[1]['compile_seconds']
-  assert results[0]['test_loss'] != results[1]['test_loss']
+  _, results = runs.of_two_seeds(config, tmp_path)
   assert results[0]['test_flipped_codes'] == 0  # it never perturbs
 
 

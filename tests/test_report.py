@@ -38,7 +38,7 @@ def write_run(folder, accuracy=None, speed=1.0, seed=0, share=0.5, config=None):
         'loss': 2 / step,
         'perturbed': perturbed,
         'sam_fraction': min(1, 4 * share / step),
-        'gradient_evaluations': step + min(step, int(4 * share)),
+        'batch_gradients': step + min(step, int(4 * share)),
       }
     )
     if step % 2 == 0:
@@ -50,7 +50,8 @@ def write_run(folder, accuracy=None, speed=1.0, seed=0, share=0.5, config=None):
       'test_accuracy': accuracy,
       'test_loss': 0.0,
       'images_per_second': speed,
-      'gradient_evaluations_per_step': 1 + share,
+      'gradient_evaluations_per_step': 2,
+      'batch_gradients_per_step': 1 + share,
       'sam_fraction': share,
       'steps': 4,
       'train_seconds': 1.0,
@@ -355,3 +356,14 @@ def test_a_damaged_result_is_one_that_is_not_there(folder, tmp_path):
   (copy / 'a' / '0' / 'result.json').write_text('')
   found = {(run.variant, run.seed): run.result for run in results.read(copy)}
   assert found['a', 0] is None
+
+
+def test_the_cost_of_a_run_is_its_gradients_in_epochs(tmp_path):
+  for seed, share in enumerate((0.5, 1.0)):
+    folder = tmp_path / 'a' / str(seed)
+    write_run(folder, 0.9, seed=seed, share=share, config={'epochs': 20})
+  (row,) = results.rows(results.read(tmp_path), results.Names())
+  assert row['sgd_epochs'] == 20 * 1.75
+  write_run(tmp_path / 'b' / '0', 0.9, config={'epochs': 20, 'steps': 3})
+  *_, row = results.rows(results.read(tmp_path), results.Names())
+  assert row['sgd_epochs'] is None

@@ -167,6 +167,7 @@ def test_a_signal_before_the_first_step_stops_too(
   assert not trained
 
 
+@pytest.mark.slow
 def test_processes_share_the_runs_and_stop_together(arguments, tmp_path):
   folder, whole = tmp_path / 'sweep', tmp_path / 'whole'
   longer = [
@@ -305,6 +306,22 @@ def test_a_grid_has_a_folder_for_each_combination(tmp_path):
   assert {run.config.epochs for run in todo} == {7}
   assert {run.config.data.name for run in todo} == {'a/b.npz'}
   assert todo[1].config.method.name == 'arsam'
+
+
+def test_equal_values_are_one_point_of_a_grid(tmp_path, capsys):
+  points = plan.combinations(['optimizer.learning_rate=0.1,0.10,1e-1,0.2'])
+  todo = plan.plan(MODULE, ['sgd', 'arsam'], 2, tmp_path, points)
+  names = [run.folder.relative_to(tmp_path).as_posix() for run in todo]
+  assert names == [
+    f'{variant}/optimizer.learning_rate={value}/{seed}'
+    for value in ('0.1', '0.2')
+    for seed in range(2)
+    for variant in ('sgd', 'arsam')
+  ]
+  said = capsys.readouterr().err
+  key = 'optimizer.learning_rate'
+  assert f'{key}=0.10 is {key}=0.1: it is trained once.' in said
+  assert said.count('trained once') == 2
 
 
 def test_methods_may_be_patterns():

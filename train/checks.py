@@ -3,6 +3,7 @@
 import difflib
 import errno
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -55,6 +56,11 @@ def nearest(given: str, known: Sequence[str]) -> str:
   match = difflib.get_close_matches(given, known, n=1)
   hint = f'Did you mean {match[0]!r}? ' if match else ''
   return f'{hint}Use one of {", ".join(known)}.'
+
+
+def warn(text: str) -> None:
+  """Says on stderr what is rarely meant, and what to do about it."""
+  print(f'warning: {text}', file=sys.stderr, flush=True)
 
 
 def shortage(error: BaseException | None) -> str | None:

@@ -14,6 +14,7 @@ from train import checks
 from train.checks import Config as Config
 from train.checks import ConfigError as ConfigError
 from train.optim.method import build_method as build_method
+from train.optim.method import late_starts as late_starts
 from train.optim.method import method as method
 from train.optim.optimizer import build_optimizer as build_optimizer
 from train.optim.optimizer import build_schedule as build_schedule

@@ -10,8 +10,9 @@ import jax
 import optax
 
 import sam_optax
-from train import workdir
+from train import checks, workdir
 from train.checks import Config
+from train.config import late_starts
 from train.data.open import open_set
 from train.engine import export, log, loop
 from train.engine.checkpoint import Checkpoints
@@ -52,6 +53,9 @@ def run(
     program = loop.Program(config, dataset)
     if processes.is_primary():
       program.seen.say()
+      epoch = program.num_examples // config.batch_size
+      for text in late_starts(config, program.total_steps, epoch):
+        checks.warn(text)
   with contextlib.ExitStack() as stack:
     lock = workdir.locked(folder, config)
     processes.on_primary(lambda: stack.enter_context(lock))
@@ -94,8 +98,7 @@ def summary(result: loop.Result, folder: pathlib.Path) -> str:
   lines = [
     f'{f"test {main.name}":29}  {main.text(result.scores[main.name])}',
     f'images/s                       {result.images_per_second:,.0f}',
-    'gradient evaluations per step  '
-    f'{result.gradient_evaluations_per_step:.3f}',
+    f'gradients of a batch per step  {result.batch_gradients_per_step:.3f}',
     f'SAM steps                      {result.sam_fraction:.1%}',
     *(
       f'{f"test {main.name}, {name}":29}  {main.text(scores[main.name])}'

@@ -17,7 +17,11 @@ from docs.generate import names
 
 # A line of the block is empty, or indented deeper than the directive.
 _BLOCK = r'((?:[ ]*\n|\1[ ]{2,}\S.*\n)+)'
-_EQUATION = re.compile(rf'^([ ]*)\.\. math::[ ]*\n{_BLOCK}', re.MULTILINE)
+# An equation may begin behind the directive, and even end there.
+_EQUATION = re.compile(
+  rf'^([ ]*)\.\. math::[ ]*(?:\n{_BLOCK}|(\S.*\n(?:\1[ ]{{2,}}\S.*\n)*))',
+  re.MULTILINE,
+)
 _LITERAL = re.compile(
   rf'^([ ]*)(?!\.\. )(\S.*):(?=:\n)::?\n[ ]*\n{_BLOCK}', re.MULTILINE
 )
@@ -62,7 +66,31 @@ class Markdown(griffe.Extension):
   def on_package(self, *, pkg: griffe.Module, **unused) -> None:
     """Translates the docstrings of a package, in place."""
     del unused
+    _unhide(pkg)
     _translate(pkg, names.identifiers())
+
+
+def _unhide(parent: griffe.Object) -> None:
+  """Puts a function before the module of its name, as an import does.
+
+  `diagnostics/__init__.py` imports `sharpness` from `diagnostics/sharpness.py`.
+  Griffe keeps the module under that name, and a page of the function would show
+  all of the module. What the package imports from it becomes the package's own.
+  """
+  imports = getattr(parent, 'imports', {})
+  for name, module in list(parent.members.items()):
+    if module.is_alias or not module.is_module:
+      continue
+    _unhide(module)
+    if imports.get(name) == f'{module.path}.{name}':
+      within = f'{module.path}.'
+      moved = {
+        short: module.members[path.removeprefix(within)]
+        for short, path in imports.items()
+        if path.startswith(within)
+      }
+      for short, member in moved.items():
+        parent.set_member(short, member)
 
 
 def _translate(parent: griffe.Object, identifiers: dict[str, str]) -> None:
@@ -94,7 +122,9 @@ def _brief(annotation: Any) -> Any:
 
 
 def _equation(match: re.Match[str]) -> str:
-  indent, body = match[1], textwrap.dedent(match[2]).strip('\n')
+  # The rest of an equation that begins behind the directive hangs.
+  body = match[2] or re.sub(r'\n[ ]+', r'\n', match[3])
+  indent, body = match[1], textwrap.dedent(body).strip('\n')
   # A backslash at the end of a line is a space, which the converter of LaTeX
   # reads otherwise; two of them end a row.
   body = re.sub(r'(?<!\\)\\\n\s*', r'\\; ', body)

@@ -16,14 +16,14 @@ def block(source: str, *unused: Any, **options: Any) -> str:
   them, and below each other on a narrow screen.
   """
   del unused, options
-  shown = [converter.convert(part, display='block') for part in parts(source)]
+  shown = [_convert(part, display='block') for part in parts(source)]
   return f'<div class="equation">{"".join(map(_cell, shown))}</div>'
 
 
 def inline(source: str, *unused: Any) -> str:
   """Code of the language `math`, for `pymdownx.inlinehilite`."""
   del unused
-  return converter.convert(source)
+  return _convert(source)
 
 
 def parts(source: str) -> list[str]:
@@ -38,6 +38,11 @@ def parts(source: str) -> list[str]:
     depth -= token in ('}', r'\end')
   found.append(source[start:])
   return [part.strip() for part in found if part.strip()]
+
+
+def _convert(source: str, **options: Any) -> str:
+  # The converter leaves an escaped underscore in text as it is.
+  return converter.convert(source, **options).replace(r'\_', '_')
 
 
 def _cell(equation: str) -> str:

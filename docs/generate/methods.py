@@ -296,7 +296,8 @@ def _percent(share: float | None) -> str:
 
 
 def _shown(run: Run) -> str:
-  return ', '.join(f'`{k}={_value(v)}`' for k, v in run.arguments.items())
+  shown = [f'`{k}={_value(v)}`{{ .whole }}' for k, v in run.arguments.items()]
+  return ', '.join(shown)
 
 
 def _value(value: Any) -> str:

@@ -23,7 +23,7 @@ PROGRAM = (
   'train.tasks.metrics.confusion_matrix',
   'train.tasks.metrics.iou',
   'train.tasks.metrics.pck',
-  'train.tasks.pose.simcc_targets',
+  'train.tasks.simcc.simcc_targets',
   'train.models.quantize.lsq',
 )
 
@@ -51,7 +51,7 @@ def public(module: str) -> tuple[str, ...]:
     Names without the module, and without those of other public modules.
   """
   found = dict.fromkeys(
-    name for node in ast.parse(_source(module)).body for name in _named(node)
+    name for node in ast.parse(source(module)).body for name in _named(node)
   )
   return tuple(
     name
@@ -85,7 +85,8 @@ def is_shared(module: str, name: str) -> bool:
   return getattr(here, name) is getattr(there, name)
 
 
-def _source(module: str) -> str:
+def source(module: str) -> str:
+  """The text of a module of the library."""
   place = ROOT.joinpath(*module.split('.'))
   path = place / '__init__.py' if place.is_dir() else place.with_suffix('.py')
   return path.read_text('utf-8')

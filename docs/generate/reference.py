@@ -1,5 +1,7 @@
 """The pages of the API reference: a page for each public module."""
 
+import ast
+
 import sam_optax
 from docs.generate import names
 
@@ -41,11 +43,27 @@ def _page(module: str) -> str:
     (shared if names.is_shared(module, name) else own).append(name)
   methods = sam_optax.METHODS if module == names.LIBRARY else ()
   parts = [f'# {module}\n', _module(module), _LEADS.get(module, '')]
+  if module == names.LIBRARY:
+    parts.append(_contents())
   parts += [_object(f'{module}.{name}') for name in own if name not in methods]
   if shared:
     links = [f'[`sam_optax.{name}`][sam_optax.{name}]' for name in shared]
     parts.append(f'Also here: {", ".join(links)}.\n')
   return '\n'.join(filter(None, parts))
+
+
+def _contents() -> str:
+  """A table of the other pages, with the first line of each module."""
+  lines = ['| page | what it has |', '|---|---|']
+  for module in names.modules()[1:]:
+    text = ast.get_docstring(ast.parse(names.source(module))) or ''
+    first = text.partition('\n')[0].rstrip('.')
+    page = _place(module).removeprefix('reference/')
+    lines.append(f'| [`{module}`]({page}) | {first} |')
+  lines.append(
+    '| [The program](program.md) | What code of your own may use of `train` |'
+  )
+  return '\n'.join([*lines, ''])
 
 
 def _program() -> str:

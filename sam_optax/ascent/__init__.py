@@ -5,7 +5,7 @@ gradient into another direction. Every ascent is an Optax transformation, and
 ascents chain with each other and with the transformations of Optax::
 
   chain(friendly(), adaptive(rho=2.0))  # F-ASAM
-  chain(optax.centralize(), gradient(rho=0.05))  # centred SAM
+  chain(centralized(), gradient(rho=0.05))  # GCSAM
   chain(optax.masked(optax.set_to_zero(), kernels), gradient(0.05))
 
 `noise` holds the ascents that draw: they may move the point of the first
@@ -18,6 +18,7 @@ from sam_optax._ascent import Perturbation as Perturbation
 from sam_optax._ascent import chain as chain
 from sam_optax.ascent.direction import AverageState as AverageState
 from sam_optax.ascent.direction import average as average
+from sam_optax.ascent.direction import centralized as centralized
 from sam_optax.ascent.direction import friendly as friendly
 from sam_optax.ascent.direction import normalization as normalization
 from sam_optax.ascent.direction import only as only

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sam_optax import _base, _check, _random, _tree
+from sam_optax import _base, _check, _given, _random, _tree, kernels
 from sam_optax._ascent import Ascent, Perturbation, stateless
 
 
@@ -239,6 +239,47 @@ def reference(part: str = 'whole', *, variant: str = 'code') -> Ascent:
     return Perturbation(_tree.subtract(gradient, along))
 
   return Ascent(stateless, perturb, reads_gradient=part != 'whole')
+
+
+def centralized(
+  mask: _base.Mask = kernels.mask, axis: kernels.Axes | None = None
+) -> Ascent:
+  r"""The gradient of each kernel minus its mean (GCSAM).
+
+  .. math:: d_k = g_k - \operatorname{mean}(g_k)
+
+  for each kernel k: the weights of one output channel. `optax.centralize`
+  numbers the kernels of a leaf by its first axis, as PyTorch does; the default
+  here numbers those of Flax by the last. Where :math:`\|d\| \le 10^{-7} \|g\|`
+  the direction is rounding noise and becomes zero (our choice).
+
+  Args:
+    mask: the leaves that are centered: a tree of bools with the params'
+      structure, or a function from the params to it.
+    axis: the axis or axes that number the kernels of each leaf with two or more
+      axes, or a function (path, leaf) -> axes. None for the rule of
+      `sam_optax.kernels`. A leaf that is centered without such axes is one
+      kernel.
+
+  Returns:
+    An ascent from gradient to direction.
+  """
+
+  def center(path, is_centered, leaf):
+    if not is_centered:
+      return leaf
+    numbered = kernels.axes_of(axis, path, leaf)
+    rest = tuple(i for i in range(leaf.ndim) if i not in numbered)
+    return leaf - jnp.mean(leaf, rest, keepdims=True)
+
+  def perturb(gradient, state, params, context):
+    del state, params, context
+    gradient = _tree.promote(gradient)
+    centered = _given.mask('mask', mask, gradient)
+    direction = jax.tree_util.tree_map_with_path(center, centered, gradient)
+    return Perturbation(_tree.above_rounding(direction, gradient, 1e-7))
+
+  return Ascent(stateless, perturb)
 
 
 def only(mask: _base.Mask) -> optax.GradientTransformation:

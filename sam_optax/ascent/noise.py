@@ -1,6 +1,7 @@
 """Perturbations with noise in them."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,15 +43,45 @@ def kernel_noise(
   Returns:
     The noise, shaped as the params, in float32 or wider; 0 where a kernel is.
   """
+  paths, structure = jax.tree_util.tree_flatten_with_path(params)
+  draws = structure.flatten_up_to(normal)
+  weights = [
+    weight.astype(draw.dtype)
+    for (_, weight), draw in zip(paths, draws, strict=True)
+  ]
+  axes = [kernels.axes_of(axis, path, weight) for path, weight in paths]
+  sizes = _kernel_norms(weights, axes)
+  if variant == 'paper':
+    sizes = [_tree.sqrt(size) for size in sizes]
+  noise = [
+    draw * size * jnp.asarray(gamma, draw.dtype)
+    for draw, size in zip(draws, sizes, strict=True)
+  ]
+  return jax.tree.unflatten(structure, noise)
 
-  def scaled(path, draw, weight):
-    axes = kernels.axes_of(axis, path, weight)
-    size = kernel_norm(weight.astype(draw.dtype), axes)
-    if variant == 'paper':
-      size = _tree.sqrt(size)
-    return draw * size * jnp.asarray(gamma, draw.dtype)
 
-  return jax.tree_util.tree_map_with_path(scaled, normal, params)
+def _kernel_norms(
+  leaves: Sequence[jax.Array], axes: Sequence[tuple[int, ...]]
+) -> list[jax.Array]:
+  """`kernel_norm` of each leaf; those of like vectors in one reduction.
+
+  Most leaves of a network are vectors of a few lengths, each of which is one
+  kernel, and compiling a reduction takes as long however short it is.
+  """
+  groups = {}
+  for number, leaf in enumerate(leaves):
+    alike = jax.typeof(leaf) if leaf.ndim < 2 and not axes[number] else number
+    groups.setdefault(alike, []).append(number)
+  found: list[Any] = [None] * len(leaves)
+  for numbers in groups.values():
+    if len(numbers) == 1:
+      (number,) = numbers
+      found[number] = kernel_norm(leaves[number], axes[number])
+      continue
+    rows = kernel_norm(jnp.stack([leaves[number] for number in numbers]), (0,))
+    for row, number in enumerate(numbers):
+      found[number] = rows[row]
+  return found
 
 
 class RandomState(NamedTuple):

@@ -40,7 +40,7 @@ def autoregressive(
   p_max: _base.ScalarOrSchedule = 1.0,
   norm_mask: _base.Mask | None = None,
 ) -> _base.Cadence:
-  r"""Look with a probability that follows the PSF's growth (ARSAM).
+  r"""Perturb with a probability that follows the PSF's growth (ARSAM).
 
   With the PSF :math:`h = g_p - g` of a SAM step and
   :math:`c = \|h\| / \|g\|`, on SAM steps only:
@@ -135,10 +135,14 @@ def autoregressive(
     return end_segment(state, step)
 
   def foresight(state, step):
-    # The probability stands until the end of the segment.
+    # The probability stands until the end of the segment, and the warm-up does
+    # not ask for it.
     del state
     length = jnp.asarray(segment, step.dtype)
-    return length - step % length
+    left = length - step % length
+    if callable(warmup_steps):
+      return left
+    return jnp.maximum(left, jnp.asarray(warmup_steps, step.dtype) - step)
 
   return _base.Cadence(
     init,
@@ -166,7 +170,7 @@ def gradient_surge(
   lambda2: _base.ScalarOrSchedule = 1.0,
   decay: _base.ScalarOrSchedule = 0.9,
 ) -> _base.Cadence:
-  r"""Look when the gradient's squared norm is high for its time (AE-SAM).
+  r"""Perturb when the gradient's squared norm is high for its time (AE-SAM).
 
   With :math:`q_t = \|g_t\|^2`, before the decision:
 

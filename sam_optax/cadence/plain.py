@@ -29,7 +29,7 @@ def never() -> _base.Cadence:
 
 
 def every(k: _base.ScalarOrSchedule = 1) -> _base.Cadence:
-  """Look on every k-th step, the first included (SAM at 1, SAM-k).
+  """Perturb on every k-th step, the first included (SAM at 1, SAM-k).
 
   Args:
     k: period in steps, at least 1. With the Python int 1 the branch is gone
@@ -59,7 +59,7 @@ class BernoulliState(NamedTuple):
 def bernoulli(
   p: _base.ScalarOrSchedule = 0.5, key: _base.Key = 0
 ) -> _base.Cadence:
-  """Look with probability p, drawn anew on each step (SS-SAM).
+  """Perturb with probability p, drawn anew on each step (SS-SAM).
 
   Args:
     p: probability in [0, 1].

@@ -71,20 +71,13 @@ class DenseStream(NamedTuple):
   workers: int = 0
   notes: Sequence[str] = ()
 
+  num_examples = stream.Streamed.num_examples
+  num_tested = stream.Streamed.num_tested
+
   @property
   def fields(self) -> tuple[str, ...]:
     """The names of an example's values beside its image."""
     return self.train.fields
-
-  @property
-  def num_examples(self) -> int:
-    """Size of the training set."""
-    return len(self.train)
-
-  @property
-  def num_tested(self) -> int:
-    """Size of the test set."""
-    return len(self.test)
 
   def values(self, field: str) -> np.ndarray | None:
     """A field of all training examples, None where it must be read first."""

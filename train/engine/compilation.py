@@ -1,18 +1,27 @@
-"""The compiled functions of a run; the kinds of its steps compile together.
+"""The compiled functions of a run, each kind of its steps among them.
 
 A method whose host decides takes steps of two or four kinds, each of which is a
 program of its own. When the first of them is needed, the others are compiled
-beside it, so that a run waits once and not once for each kind.
+too: beside it where there are cores for both, else behind it, while the first
+steps run. So the first step waits for its own kind alone, and a later kind is
+often ready when its turn comes.
 """
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent import futures
 from typing import Any, NamedTuple
 
 from train.parallel.devices import Devices
 
-# XLA uses several threads for one program as well.
-_AT_ONCE = 2
+
+def _at_once() -> int:
+  """How many programs to compile at the same time.
+
+  XLA uses about two threads for one program. On two cores a second program
+  would take from the one that the first step waits for.
+  """
+  return min(2, max(1, (os.cpu_count() or 1) // 2))
 
 
 class Kind(NamedTuple):
@@ -28,13 +37,15 @@ class Compilation:
 
   Args:
     devices: of the run.
+    at_once: how many programs to compile at the same time; by default as many
+      as the cores are good for.
   """
 
-  def __init__(self, devices: Devices):
+  def __init__(self, devices: Devices, at_once: int | None = None):
     self._devices = devices
     self._compiled: dict[Kind, Callable[..., Any]] = {}
     self._started: dict[Kind, futures.Future] = {}
-    self._threads = futures.ThreadPoolExecutor(_AT_ONCE)
+    self._threads = futures.ThreadPoolExecutor(at_once or _at_once())
 
   def ready(self, kind: Kind) -> Callable[..., Any] | None:
     """The compiled function of a kind, None if a caller would have to wait."""
@@ -60,8 +71,8 @@ class Compilation:
       arguments: placed as it will get them; see `Devices.lower`.
       split: see `Devices.lower`.
       donated: see `Devices.lower`.
-      beside: functions of the same arguments, by their kinds, that are to be
-        compiled meanwhile.
+      beside: functions of the same arguments, by their kinds, that will be
+        needed too; those that can be traced meanwhile are compiled next.
 
     Returns:
       The compiled function, as soon as it is ready; the others may not be.
@@ -84,6 +95,8 @@ class Compilation:
         return self._compiled[kind]
       self._started[kind] = self._threads.submit(lowered.compile)
     for other, function in others.items():
+      if self._started[kind].done():
+        break  # the first step would wait for the tracing of the others
       self._started[other] = self._threads.submit(lower(function).compile)
     self._compiled[kind] = self._started.pop(kind).result()
     return self._compiled[kind]

@@ -21,6 +21,7 @@ from train.engine import feed, gallery, seen
 from train.engine.batchwise import Batchwise
 from train.engine.checkpoint import Checkpoints, Progress
 from train.engine.compilation import Compilation, Kind
+from train.engine.decisions import Decisions
 from train.engine.feed import Batch
 from train.engine.log import Log
 from train.engine.measure import Measure
@@ -37,6 +38,7 @@ class Result(NamedTuple):
   main: Score  # which of them is shown
   images_per_second: float  # training and logging: no compilation, no test
   gradient_evaluations_per_step: float
+  batch_gradients_per_step: float  # each counted as its share of the batch
   sam_fraction: float
   steps: int
   train_seconds: float
@@ -139,8 +141,12 @@ class Program:
     records = Records(
       log or Log.nowhere(), batch_size, training, logged=progress.step
     )
+    decisions = Decisions(self.method, self.on_host)
     while progress.step < self.total_steps:
       if progress.position == len(progress.order):
+        if self.method.start_epoch is not None:
+          # It changes the state that the rest of a plan was made from.
+          decisions = Decisions(self.method, self.on_host)
         state, order = self.start_epoch(state, seed, progress.epoch)
         progress = progress._replace(
           epoch=progress.epoch + 1, order=order, position=0
@@ -148,7 +154,7 @@ class Program:
       left = progress.order[progress.position :]
       left = left[: self.total_steps - progress.step]
       for after, record in self.steps(
-        state, left, seed, progress.epoch - 1, progress.step
+        state, left, seed, progress.epoch - 1, progress.step, decisions
       ):
         state, step = after, progress.step + 1
         progress = progress._replace(step=step, position=progress.position + 1)
@@ -173,13 +179,16 @@ class Program:
     self._compilation.forget_waiting()
     if finished is not None:
       finished(state)
-    evaluations = int(optax.tree.get(state.method, 'gradient_evaluations'))
+    total = lambda name: optax.tree.get(state.method, name).item()
     return Result(
       scores=progress.scores,
       main=self.step.task.main,
       images_per_second=self.total_steps * batch_size / progress.seconds,
-      gradient_evaluations_per_step=evaluations / self.total_steps,
-      sam_fraction=float(optax.tree.get(state.method, 'sam_fraction')),
+      gradient_evaluations_per_step=(
+        total('gradient_evaluations') / self.total_steps
+      ),
+      batch_gradients_per_step=total('batch_gradients') / self.total_steps,
+      sam_fraction=total('sam_fraction'),
       steps=self.total_steps,
       train_seconds=progress.seconds,
       compile_seconds=progress.compile_seconds,
@@ -229,6 +238,7 @@ class Program:
     seed: int = 0,
     epoch: int = 0,
     first: int = 0,
+    decisions: Decisions | None = None,
   ) -> Iterator[tuple[TrainState, dict[str, jax.Array]]]:
     """Takes a step on each of some batches.
 
@@ -241,22 +251,20 @@ class Program:
       seed: of the run, for what is random in reading the examples.
       epoch: the order's, likewise.
       first: the number of the first of these steps, from 0.
+      decisions: of the run, if these are not all of its steps.
 
     Yields:
       After each step, the new state and the step's scalars by name, with the
       measurements if they are due.
     """
-    plan = self.method.plan if self.on_host else None
-    planned = []
+    decisions = decisions or Decisions(self.method, self.on_host)
     fed = self.feed.train(order, seed, epoch)
     for position, (ids, examples) in enumerate(zip(order, fed, strict=True)):
-      if plan is not None and not planned:
-        planned = plan(state.method, order[position:])
-      decisions = planned.pop(0) if planned else None
+      decided = decisions.next(state.method, order[position:])
       found = {}
       if self._measure.is_due(first + position):
         found = self._measure(state, ids, self._batch(ids, examples))
-      state, record = self.train_step(state, ids, decisions, examples)
+      state, record = self.train_step(state, ids, decided, examples)
       yield state, {**record, **found}
 
   def train_step(

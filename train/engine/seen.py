@@ -1,9 +1,9 @@
 """Tells what of a data set the program sees, before it trains on it."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from train import checks
 from train.tasks import Task
 
 
@@ -30,7 +30,7 @@ class Seen(NamedTuple):
     """Prints the line, and each note as a warning on stderr."""
     print(f'data: {self.line}', flush=True)
     for note in self.notes:
-      print(f'warning: {note}', file=sys.stderr, flush=True)
+      checks.warn(note)
 
 
 def see(task: Task, dataset: Any, further: Sequence[Any] = ()) -> Seen:

@@ -2,7 +2,7 @@
 
 import inspect
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ml_collections
@@ -101,6 +101,43 @@ def build_method(
     return sam_optax.METHODS[name](**options)
   except ValueError as error:
     raise ConfigError(f'In method ({name}): {error}') from error
+
+
+# Arguments that say when a method begins to be what it is: from one, and the
+# steps of an epoch, to the first such step.
+_BEGINNINGS: Mapping[str, Callable[[float, int], float]] = {
+  'warmup_steps': lambda steps, epoch: steps,
+  'start': lambda step, epoch: step,
+  'start_epoch': lambda last, epoch: (last + 1) * epoch,
+}
+
+
+def late_starts(
+  config: Config, total_steps: int, steps_per_epoch: int
+) -> list[str]:
+  """Says which argument makes the method begin only after the run has ended.
+
+  Args:
+    config: the config of the run.
+    total_steps: the steps of the run.
+    steps_per_epoch: the steps of an epoch.
+
+  Returns:
+    A text for each such argument, for a warning.
+  """
+  texts = []
+  for argument, first_step in _BEGINNINGS.items():
+    value = config.method.get(argument)
+    if not isinstance(value, int | float):
+      continue
+    first = first_step(value, steps_per_epoch)
+    if first >= total_steps:
+      texts.append(
+        f'Given method.{argument}={value} in a run of {total_steps} steps. '
+        f'What begins at step {first:.0f} is not a part of this run, so its '
+        'result is of another method. Use a smaller number, or more steps.'
+      )
+  return texts
 
 
 # Arguments that a method gets from the outputs of the task.

@@ -5,7 +5,8 @@ Examples:
   python -m train.report runs/digits runs/fsam --workdir=runs/both
 
 It reads what runs have written, finished or not, and trains nothing. It writes
-table.md, table.json and curves.png, and for a grid sensitivity.png.
+table.md, table.json and curves.png, cost.png where the methods evaluate
+different numbers of gradients, and for a grid sensitivity.png.
 """
 
 import argparse

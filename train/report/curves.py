@@ -71,7 +71,7 @@ def picture(
 
   The main score, the training loss, and the SAM steps of those methods for
   which they are neither none nor all. More methods than colors are drawn as
-  points instead: the score of each, and its gradients per step.
+  points instead: the score of each, and its gradients of a batch per step.
 
   Args:
     groups: for each label its runs; the others are drawn relative to the first.
@@ -307,11 +307,9 @@ def _draw_points(plt, groups, main) -> Any:
     values = scores[name]
     left.plot(values, [row] * len(values), 'o', color='C0', alpha=0.35)
     left.plot(statistics.mean(values), row, '|', color='C0', markersize=12)
-    evaluations = last(groups[name], 'steps', 'gradient_evaluations')
+    gradients = last(groups[name], 'steps', 'batch_gradients')
     steps = last(groups[name], 'steps', 'step')
-    right.plot(
-      sum(evaluations) / sum(steps), row, 'o', color='C1', clip_on=False
-    )
+    right.plot(sum(gradients) / sum(steps), row, 'o', color='C1', clip_on=False)
   first = next(iter(groups))
   left.axvline(statistics.mean(scores[first]), color='0.3', linestyle='--')
   left.set_yticks(range(len(labels)), labels)
@@ -321,7 +319,7 @@ def _draw_points(plt, groups, main) -> Any:
     f'where the seeds overlap (dashed: {first})',
   )
   right.set(
-    xlabel='gradient evaluations\nper step', title='Cost', xlim=(0, None)
+    xlabel='gradients of a batch\nper step', title='Cost', xlim=(0, None)
   )
   for axis in (left, right):
     axis.grid(alpha=0.3)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from train import workdir
-from train.report import curves, further, sensitivity, table
+from train.report import cost, curves, further, sensitivity, table
 from train.report.results import Names, SavedRun, main_of, rows
 
 _VERSIONS = ('sam_optax', 'jax', 'optax', 'flax')
@@ -66,8 +66,10 @@ def write(
   workdir.write(folder / 'table.json', json.dumps(record, indent=2))
   title = names.title or _title(found[0].config)
   files = [folder / 'table.md', folder / 'table.json']
-  if sensitivity.picture(made, main, title, folder / 'sensitivity.png'):
-    files.append(folder / 'sensitivity.png')
+  for module in (sensitivity, cost):
+    path = folder / f'{module.__name__.rpartition(".")[2]}.png'
+    if module.picture(made, main, title, path):
+      files.append(path)
   for overrides in dict.fromkeys(row['overrides'] for row in made):
     groups = {
       row['method']: _curves(found, (overrides, row['variant']))

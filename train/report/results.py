@@ -15,8 +15,8 @@ from train.tasks import Score
 
 # What a table reads of a result besides the scores.
 _NUMBERS = (
-  *('images_per_second', 'gradient_evaluations_per_step', 'sam_fraction'),
-  *('train_seconds', 'steps'),
+  *('images_per_second', 'sam_fraction', 'train_seconds', 'steps'),
+  *('gradient_evaluations_per_step', 'batch_gradients_per_step'),
 )
 
 
@@ -217,7 +217,8 @@ def _row(
     'score': score,
     'published': number,
     'difference': published.difference(score, number),
-    'gradients_per_step': mean('gradient_evaluations_per_step'),
+    'gradients_per_step': mean('batch_gradients_per_step'),
+    'sgd_epochs': _sgd_epochs(group),
     'sam_fraction': mean('sam_fraction'),
     'images_per_second': (
       statistics.median(values('images_per_second')) if results else None
@@ -226,6 +227,16 @@ def _row(
     'train_seconds': mean('train_seconds'),
     'steps': mean('steps'),
   }
+
+
+def _sgd_epochs(group: Sequence[SavedRun]) -> float | None:
+  """The gradients of a batch that runs took, in epochs of SGD: the mean."""
+  epochs = [
+    run.result['batch_gradients_per_step'] * run.config['epochs']
+    for run in group
+    if run.result and run.config.get('epochs') and not run.config.get('steps')
+  ]
+  return statistics.mean(epochs) if epochs else None
 
 
 def _score(main: Score, results: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -32,14 +32,18 @@ def prepare(todo: Sequence[PlannedRun]) -> None:
     ConfigError, DataError: if a folder holds a run of another config, or a
       config cannot be run.
   """
-  seen_by_kind = {}
+  seen_by_kind, late = {}, {}
   for run in todo:
     # What failed before its first step is no run of another config.
     if _is_over(run) and workdir.is_begun(run.folder):
       workdir.check_same(run.folder, run.config)
     elif not workdir.is_busy(run.folder):
       workdir.check(run.folder, run.config)
-      train_config.check(run.config, dataset(run).num_examples)
+      number = dataset(run).num_examples
+      steps = train_config.check(run.config, number)
+      epoch = number // run.config.batch_size
+      # The seeds of a variant have the same to say.
+      late |= dict.fromkeys(train_config.late_starts(run.config, steps, epoch))
       task = tasks.create(run.config, dataset(run))
       kind = run.config.task, run.config.data.to_json()
       further = _tests(run.config.data.to_json())
@@ -47,6 +51,8 @@ def prepare(todo: Sequence[PlannedRun]) -> None:
       seen_by_kind[kind] = seen
   for seen in seen_by_kind.values():
     seen.say()
+  for text in late:
+    checks.warn(text)
   for run in todo:
     # Beside runs on data of the same name, finished ones too.
     seen = seen_by_kind.get((run.config.task, run.config.data.to_json()))

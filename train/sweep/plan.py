@@ -1,6 +1,7 @@
 """The runs of a sweep: their configs and their folders."""
 
 import itertools
+import json
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -85,7 +86,8 @@ def plan(
     common: ``--config.KEY=VALUE``, of every run.
 
   Returns:
-    The runs, one combination of the grid after another.
+    The runs, one combination of the grid after another. Values that are equal
+    once they are read, such as 0.1 and 0.10, are one.
 
   Raises:
     ConfigError: if a key cannot be set, or has two values.
@@ -102,7 +104,7 @@ def plan(
         'all values of it.',
         file=sys.stderr,
       )
-  runs = []
+  runs, places, merged = [], {}, {}
   for overrides in grid:
     for seed in range(seeds):
       for variant in variants:
@@ -119,8 +121,15 @@ def plan(
         parts = [value.replace('/', '_') for value in own]
         place = folder.joinpath(variant, *parts, str(seed))
         run = PlannedRun(variant, '/'.join(parts), seed, place, config)
-        if not lacks[variant] or place not in {run.folder for run in runs}:
+        # Of the same config: '0.1' and '0.10', or keys that it lacks.
+        same = variant, json.dumps(workdir.as_json(config), sort_keys=True)
+        first = places.setdefault(same, run)
+        if first is run:
           runs.append(run)
+        elif first.overrides != run.overrides:
+          merged[run.overrides] = first.overrides
+  for overrides, first in merged.items():
+    print(f'{overrides} is {first}: it is trained once.', file=sys.stderr)
   return runs
 
 

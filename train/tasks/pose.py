@@ -3,9 +3,10 @@
 How it is predicted, as a column and a row, is in `train/tasks/simcc.py`.
 """
 
+import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,16 +16,7 @@ from train.augment import affine, pipeline
 from train.augment.pipeline import IMAGENET_MEAN, IMAGENET_STD
 from train.checks import Config
 from train.tasks import metrics, simcc, skeletons, task
-from train.tasks.simcc import MPII_PAIRS as MPII_PAIRS
-from train.tasks.simcc import Axes as Axes
-from train.tasks.simcc import bins_inside as bins_inside
-from train.tasks.simcc import decode as decode
-from train.tasks.simcc import flip_average as flip_average
-from train.tasks.simcc import simcc_losses as simcc_losses
-from train.tasks.simcc import simcc_targets as simcc_targets
-from train.tasks.simcc import smoothed_bins as smoothed_bins
-from train.tasks.simcc import swapped as swapped
-from train.tasks.simcc import window_reaches as window_reaches
+from train.tasks.simcc import Axes
 from train.tasks.task import Field, Rows, Score, Task
 
 # The last is what HRNet's code prints as "@0.1".
@@ -59,7 +51,7 @@ def row(
   flip_test: bool = True,
   mean: Sequence[float] = IMAGENET_MEAN,
   std: Sequence[float] = IMAGENET_STD,
-  pairs: Sequence[Sequence[int]] = MPII_PAIRS,
+  pairs: Sequence[Sequence[int]] = simcc.MPII_PAIRS,
 ) -> Task:
   """The place of each joint of a person; scored by PCKh.
 
@@ -87,111 +79,31 @@ def row(
   if sigma is not None:
     simcc.check_sigma(sigma)
   height, width = dataset.image_shape[:2]
-  size = (width, height)
   joints = task.fact(dataset, 'joints')
-  average = 'probabilities' if sigma is None else 'logits'
-  highest = simcc.highest(sigma, smoothing)
   names = task.names(dataset, 'joint_names', joints)
-
-  def target(places: jax.Array, side: int) -> jax.Array:
-    if sigma is None:
-      return smoothed_bins(places, side, split, smoothing)
-    return simcc_targets(places, side, split, sigma)
-
-  def targets(places: jax.Array) -> Axes:
-    return Axes(target(places[..., 0], width), target(places[..., 1], height))
+  bins = _Bins((width, height), split, sigma, smoothing)
+  test = _Test(bins, flip_test, pairs)
+  draw_move = functools.partial(
+    affine.draw_boxes,
+    size=(width, height),
+    scale=scale,
+    rotation=rotation,
+    flip=0.5 if flip else 0.0,
+  )
 
   def prepare(key: jax.Array | None, rows: Rows) -> Rows:
     center, side = rows['center'], rows['side']
     if key is None:
-      move = affine.crop_box(center, side, size)
+      move = affine.crop_box(center, side, (width, height))
     else:
-      move = affine.draw_boxes(
-        key,
-        center,
-        side,
-        size,
-        scale=scale,
-        rotation=rotation,
-        flip=0.5 if flip else 0.0,
-      )
-    images = affine.move_images(move, rows['image'], size)
+      move = draw_move(key, center, side)
+    images = affine.move_images(move, rows['image'], (width, height))
     images = pipeline.normalise(images, mean, std)
     if key is None and flip_test:
       images = jnp.concatenate([images, images[:, :, ::-1]])
-    order = swapped(joints, pairs)
-    places = affine.move_points(move, rows['joints'])
-    places = affine.swap(move, places, order)
-    visible = affine.swap(move, rows['visible'], order)
-    near = (
-      bins_inside(places, size, split)
-      if sigma is None
-      else window_reaches(places, size, sigma)
-    )
-    both = targets(places)
-    return {
-      'image': images,
-      'x': both.x,
-      'y': both.y,
-      'weight': (visible & near).astype(jnp.float32),
-      'move': move,
-      'joints': rows['joints'],
-      'visible': rows['visible'],
-      'head_size': rows['head_size'],
-    }
-
-  def losses(logits: Any, batch: Rows) -> jax.Array:
-    return simcc_losses(logits, Axes(batch['x'], batch['y']), batch['weight'])
-
-  def scalars(logits: Any, batch: Rows) -> dict[str, jax.Array]:
-    found = decode(logits, split)
-    truth = decode(Axes(batch['x'], batch['y']), split)
-    distance = jnp.linalg.norm(found - truth, axis=-1)
-    total = jnp.maximum(jnp.sum(batch['weight']), 1)
-    return {'distance': jnp.sum(distance * batch['weight']) / total}
-
-  def probabilities(logits: Any, batch: Rows) -> Axes:
-    people = len(batch['weight'])
-    straight = Axes(logits.x[:people], logits.y[:people])
-    if not flip_test:
-      return Axes(*map(jax.nn.softmax, straight))
-    mirrored = Axes(logits.x[people:], logits.y[people:])
-    return flip_average(straight, mirrored, pairs, average)
-
-  def predict(logits: Any, batch: Rows) -> dict[str, jax.Array]:
-    best = probabilities(logits, batch)
-    found = affine.restore_points(batch['move'], decode(best, split))
-    return {'joints': found, 'confidence': simcc.confidences(best, highest)}
-
-  def sums(logits: Any, batch: Rows, valid: jax.Array) -> Any:
-    people = len(valid)
-    straight = Axes(logits.x[:people], logits.y[:people])
-    found = predict(logits, batch)['joints']
-    counted = batch['visible'] & (valid[:, None] > 0)
-    return {
-      'loss': jnp.sum(losses(straight, batch) * valid),
-      'count': jnp.sum(valid),
-      **{
-        name: metrics.pck(
-          found, batch['joints'], counted, batch['head_size'], threshold
-        )
-        for name, threshold in _THRESHOLDS.items()
-      },
-    }
-
-  def scores(sums: Any) -> dict[str, float]:
-    means = {
-      name: metrics.joint_means(metrics.Hits(*sums[name]))
-      for name in _THRESHOLDS
-    }
-    parts = dict(means['pckh_0.5'])
-    parts.pop('mean')
-    return {
-      'loss': float(sums['loss'] / sums['count']),
-      **{name: each['mean'] for name, each in means.items()},
-      # A part without labels has no score.
-      **{part: value for part, value in parts.items() if not math.isnan(value)},
-    }
+    moved = _moved_joints(bins, move, rows, simcc.swapped(joints, pairs))
+    kept = {name: rows[name] for name in ('joints', 'visible', 'head_size')}
+    return {'image': images, 'move': move, **moved, **kept}
 
   points = (joints, 2)
   return Task(
@@ -204,17 +116,125 @@ def row(
     },
     outputs=lambda dataset: {'joints': joints, 'split': split},
     prepare=prepare,
-    losses=losses,
-    scalars=scalars,
-    sums=sums,
-    scores=scores,
+    losses=_losses,
+    scalars=functools.partial(_scalars, split),
+    sums=functools.partial(_sums, test),
+    scores=_scores,
     main=Score('pckh_0.5', '%', higher_is_better=True),
     normalisation=(mean, std),
     seen=lambda dataset: (
       f'{joints} joints, {np.mean(dataset.values("visible")):.0%} of which'
       ' count'
     ),
-    predict=predict,
+    predict=functools.partial(_predict, test),
     draw=skeletons.draw,
     files=skeletons.files(names),
   )
+
+
+class _Bins(NamedTuple):
+  """How places become bins."""
+
+  size: tuple[int, int]  # (width, height) in pixels
+  split: int
+  sigma: float | None
+  smoothing: float
+
+  def targets(self, places: jax.Array) -> Axes:
+    """The targets of places ``[..., 2]`` in pixels."""
+    return Axes(*(self._of(places[..., n], self.size[n]) for n in range(2)))
+
+  def reached(self, places: jax.Array) -> jax.Array:
+    """Whether the bins say anything of a place, bool ``[...]``."""
+    if self.sigma is None:
+      return simcc.bins_inside(places, self.size, self.split)
+    return simcc.window_reaches(places, self.size, self.sigma)
+
+  def _of(self, coordinates: jax.Array, side: int) -> jax.Array:
+    if self.sigma is None:
+      return simcc.smoothed_bins(coordinates, side, self.split, self.smoothing)
+    return simcc.simcc_targets(coordinates, side, self.split, self.sigma)
+
+
+class _Test(NamedTuple):
+  """How people are found in the outputs of a test batch."""
+
+  bins: _Bins
+  flip: bool  # the second half of the outputs is of the mirror images
+  pairs: Sequence[Sequence[int]]
+
+
+def _moved_joints(
+  bins: _Bins, move: affine.Move, rows: Rows, order: jax.Array
+) -> Rows:
+  """The targets of the moved joints, and which of them count."""
+  places = affine.move_points(move, rows['joints'])
+  places = affine.swap(move, places, order)
+  visible = affine.swap(move, rows['visible'], order)
+  both = bins.targets(places)
+  counts = visible & bins.reached(places)
+  return {'x': both.x, 'y': both.y, 'weight': counts.astype(jnp.float32)}
+
+
+def _losses(logits: Any, batch: Rows) -> jax.Array:
+  targets = Axes(batch['x'], batch['y'])
+  return simcc.simcc_losses(logits, targets, batch['weight'])
+
+
+def _scalars(split: int, logits: Any, batch: Rows) -> dict[str, jax.Array]:
+  found = simcc.decode(logits, split)
+  truth = simcc.decode(Axes(batch['x'], batch['y']), split)
+  distance = jnp.linalg.norm(found - truth, axis=-1)
+  total = jnp.maximum(jnp.sum(batch['weight']), 1)
+  return {'distance': jnp.sum(distance * batch['weight']) / total}
+
+
+def _straight(logits: Any, people: int) -> Axes:
+  """The outputs of the images that are not mirrored."""
+  return Axes(logits.x[:people], logits.y[:people])
+
+
+def _predict(test: _Test, logits: Any, batch: Rows) -> dict[str, jax.Array]:
+  sigma, people = test.bins.sigma, len(batch['weight'])
+  straight = _straight(logits, people)
+  if test.flip:
+    mirrored = Axes(logits.x[people:], logits.y[people:])
+    over = 'probabilities' if sigma is None else 'logits'
+    best = simcc.flip_average(straight, mirrored, test.pairs, over)
+  else:
+    best = Axes(*map(jax.nn.softmax, straight))
+  found = simcc.decode(best, test.bins.split)
+  highest = simcc.highest(sigma, test.bins.smoothing)
+  return {
+    'joints': affine.restore_points(batch['move'], found),
+    'confidence': simcc.confidences(best, highest),
+  }
+
+
+def _sums(test: _Test, logits: Any, batch: Rows, valid: jax.Array) -> Any:
+  found = _predict(test, logits, batch)['joints']
+  counted = batch['visible'] & (valid[:, None] > 0)
+  return {
+    'loss': jnp.sum(_losses(_straight(logits, len(valid)), batch) * valid),
+    'count': jnp.sum(valid),
+    **{
+      name: metrics.pck(
+        found, batch['joints'], counted, batch['head_size'], threshold
+      )
+      for name, threshold in _THRESHOLDS.items()
+    },
+  }
+
+
+def _scores(sums: Any) -> dict[str, float]:
+  means = {
+    name: metrics.joint_means(metrics.Hits(*sums[name])) for name in _THRESHOLDS
+  }
+  parts = dict(means['pckh_0.5'])
+  parts.pop('mean')
+  return {
+    'loss': float(sums['loss'] / sums['count']),
+    **{name: each['mean'] for name, each in means.items()},
+    # A part without labels has no score.
+    **{part: value for part, value in parts.items() if not math.isnan(value)},
+  }

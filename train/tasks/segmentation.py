@@ -17,6 +17,7 @@ from train.tasks import metrics, task, windows
 from train.tasks.task import Field, Rows, Score, Task
 
 _OVER = ('batch', 'image')
+_IGNORED = 255  # in the mask of a pixel that does not count
 
 
 def pixel_losses(
@@ -24,7 +25,7 @@ def pixel_losses(
   labels: jax.Array,
   *,
   over: str = 'batch',
-  ignore: int = 255,
+  ignore: int = _IGNORED,
 ) -> jax.Array:
   """Computes the cross entropy of each image.
 
@@ -63,7 +64,7 @@ def segmentation_losses(
   *,
   auxiliary_weight: float = 0.4,
   over: str = 'batch',
-  ignore: int = 255,
+  ignore: int = _IGNORED,
 ) -> jax.Array:
   """Computes the loss of each image, with the auxiliary head's.
 
@@ -155,8 +156,8 @@ def row(
   crop = crop or min(dataset.image_shape[:2])
   size = (crop, crop)
   fill = tuple(255 * value for value in mean)
-  tested = windows.plan(dataset.image_shape, window, window_share, flip_test)
-  by_windows = window is not None or flip_test
+  plan = windows.plan(dataset.image_shape, window, window_share, flip_test)
+  test = plan if window is not None or flip_test else None
   names = task.names(dataset, 'class_names', num_classes)
 
   def prepare(key: jax.Array | None, rows: Rows) -> Rows:
@@ -168,84 +169,103 @@ def row(
       images = affine.move_images(move, images, size, fill)
       masks = affine.move_masks(move, masks, size)
     images = pipeline.normalise(images, mean, std)
-    if key is None and by_windows:
-      images = windows.cut(tested, images)
+    if key is None and test is not None:
+      images = windows.cut(test, images)
     return {'image': images, 'mask': masks}
 
-  def losses(maps: Any, batch: Rows, over: str) -> jax.Array:
-    return segmentation_losses(
-      maps.logits,
-      maps.auxiliary,
-      batch['mask'],
-      auxiliary_weight=auxiliary_weight,
-      over=over,
-    )
-
-  def scalars(maps: Any, batch: Rows) -> dict[str, jax.Array]:
-    counts = batch['mask'] != 255
-    right = jnp.argmax(maps.logits, axis=-1) == batch['mask'].astype(jnp.int32)
-    found = jnp.sum(right & counts, dtype=jnp.float32)
-    pixels = jnp.sum(counts, dtype=jnp.float32)
-    return {'pixel_accuracy': found / jnp.maximum(pixels, 1)}
-
-  def test_logits(maps: Any) -> jax.Array:
-    if not by_windows:
-      return maps.logits
-    # As logits again, where no probability is 0.
-    mean = windows.merge(tested, maps.logits)
-    return jnp.log(jnp.maximum(mean, jnp.finfo(mean.dtype).tiny))
-
-  def predict(maps: Any, batch: Rows) -> dict[str, jax.Array]:
-    del batch
-    classes = jnp.argmax(test_logits(maps), axis=-1)
-    return {'mask': classes.astype(jnp.uint8)}
-
-  def sums(maps: Any, batch: Rows, valid: jax.Array) -> Any:
-    kept = valid[:, None, None] > 0
-    labels = jnp.where(kept, batch['mask'], jnp.asarray(255, jnp.uint8))
-    logits = test_logits(maps)
-    predictions = jnp.argmax(logits, axis=-1)
-    image_losses = pixel_losses(logits, batch['mask'], over='image')
-    return {
-      'loss': jnp.sum(image_losses * valid),
-      'count': jnp.sum(valid),
-      'matrix': metrics.confusion_matrix(labels, predictions, num_classes),
-    }
-
-  def scores(sums: Any) -> dict[str, float]:
-    each = metrics.iou(sums['matrix'])
-    chosen = each if classes is None else each[list(classes)]
-    return {
-      'loss': float(sums['loss'] / sums['count']),
-      'miou': float(np.nanmean(chosen)),
-      # A class that does not occur has no score.
-      **{
-        f'iou_{number}': float(value)
-        for number, value in enumerate(each)
-        if not np.isnan(value)
-      },
-    }
+  losses = functools.partial(_losses, auxiliary_weight)
 
   return Task(
     fields={
-      'mask': Field(dataset.image_shape[:2], 'uint8', 255),
+      'mask': Field(dataset.image_shape[:2], 'uint8', _IGNORED),
       'extent': Field((2,), 'int32', 0),
     },
     outputs=lambda dataset: {'num_classes': num_classes},
     prepare=prepare,
     losses=functools.partial(losses, over=over or 'batch'),
-    scalars=scalars,
-    sums=sums,
-    scores=scores,
+    scalars=_scalars,
+    sums=functools.partial(_sums, num_classes, test),
+    scores=functools.partial(_scores, classes),
     main=Score('miou', '%', higher_is_better=True),
     normalisation=(mean, std),
     seen=functools.partial(_seen, num_classes),
     losses_alone=functools.partial(losses, over='image'),
     comparable=over != 'batch',
-    predict=predict,
+    predict=functools.partial(_predict, test),
     draw=functools.partial(shown_masks.draw, names),
     files=shown_masks.files(names, fill),
   )
+
+
+def _losses(
+  auxiliary_weight: float, maps: Any, batch: Rows, over: str
+) -> jax.Array:
+  return segmentation_losses(
+    maps.logits,
+    maps.auxiliary,
+    batch['mask'],
+    auxiliary_weight=auxiliary_weight,
+    over=over,
+  )
+
+
+def _scalars(maps: Any, batch: Rows) -> dict[str, jax.Array]:
+  counts = batch['mask'] != _IGNORED
+  right = jnp.argmax(maps.logits, axis=-1) == batch['mask'].astype(jnp.int32)
+  found = jnp.sum(right & counts, dtype=jnp.float32)
+  pixels = jnp.sum(counts, dtype=jnp.float32)
+  return {'pixel_accuracy': found / jnp.maximum(pixels, 1)}
+
+
+def _test_logits(test: windows.Windows | None, maps: Any) -> jax.Array:
+  """Of whole images, by whose windows the network may have seen them."""
+  if test is None:
+    return maps.logits
+  # As logits again, where no probability is 0.
+  mean = windows.merge(test, maps.logits)
+  return jnp.log(jnp.maximum(mean, jnp.finfo(mean.dtype).tiny))
+
+
+def _predict(
+  test: windows.Windows | None, maps: Any, batch: Rows
+) -> dict[str, jax.Array]:
+  del batch
+  classes = jnp.argmax(_test_logits(test, maps), axis=-1)
+  return {'mask': classes.astype(jnp.uint8)}
+
+
+def _sums(
+  num_classes: int,
+  test: windows.Windows | None,
+  maps: Any,
+  batch: Rows,
+  valid: jax.Array,
+) -> Any:
+  kept = valid[:, None, None] > 0
+  labels = jnp.where(kept, batch['mask'], jnp.asarray(_IGNORED, jnp.uint8))
+  logits = _test_logits(test, maps)
+  predictions = jnp.argmax(logits, axis=-1)
+  image_losses = pixel_losses(logits, batch['mask'], over='image')
+  return {
+    'loss': jnp.sum(image_losses * valid),
+    'count': jnp.sum(valid),
+    'matrix': metrics.confusion_matrix(labels, predictions, num_classes),
+  }
+
+
+def _scores(classes: Sequence[int] | None, sums: Any) -> dict[str, float]:
+  each = metrics.iou(sums['matrix'])
+  chosen = each if classes is None else each[list(classes)]
+  return {
+    'loss': float(sums['loss'] / sums['count']),
+    'miou': float(np.nanmean(chosen)),
+    # A class that does not occur has no score.
+    **{
+      f'iou_{number}': float(value)
+      for number, value in enumerate(each)
+      if not np.isnan(value)
+    },
+  }
 
 
 def _seen(num_classes: int, dataset: Any) -> str:

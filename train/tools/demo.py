@@ -12,6 +12,7 @@ and a picture of the runs into the workdir.
 import argparse
 import functools
 import pathlib
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -112,6 +113,12 @@ def _what(run: plan.PlannedRun, demo: demos.Demo, how_often: str) -> str:
 
 def _next(command: str, good_for: str) -> str:
   """Two lines: a command to run next, and what it is good for."""
+  # By hand, in a shell where another Python may come first on the path.
+  python = pathlib.Path(sys.executable)
+  here = pathlib.Path.cwd()
+  if here in python.parents:
+    name = python.relative_to(here).as_posix()
+    command = re.sub(r'^python\b', name, command)
   return f'\nNext, {good_for}:\n  {command}'
 
 

@@ -189,6 +189,9 @@ class ResNet(nnx.Module):
       torchvision.
     dtype: dtype of the convolutions and of the head (``None``: float32);
       BatchNorm, the sums and the logits are float32.
+    hidden: units of a dense layer with BatchNorm and ReLU before the head. It
+      takes the features of all places; with 0 their mean goes to the head, as
+      published. Our choice: a cheap network that can learn labels by heart.
     rngs: the ``params`` stream initialises the kernels.
 
   References:
@@ -207,10 +210,12 @@ class ResNet(nnx.Module):
     output_stride: int | None = None,
     first_dilation: str = 'stage',
     dtype: DTypeLike | None = None,
+    hidden: int = 0,
     *,
     rngs: nnx.Rngs,
   ):
     layers.check_stages('ResNet', widths, blocks)
+    checks.at_least('hidden', hidden, 0)
     kind = checks.pick('block', block, _BLOCKS)
     conv, stride, self.pools, deep = checks.pick('stem', stem, _STEMS)
     at_once = checks.pick(
@@ -255,6 +260,16 @@ class ResNet(nnx.Module):
       for stage in range(len(widths))
     )
     self.has_head = num_classes > 0
+    self.has_hidden = hidden > 0
+    if self.has_hidden:
+      places = math.prod(
+        math.ceil(side / self.feature_strides[-1]) for side in image_shape[:2]
+      )
+      self.hidden = nnx.Linear(
+        places * in_width, hidden, use_bias=False, dtype=dtype, rngs=rngs
+      )
+      self.hidden_norm = layers.norm(hidden, rngs=rngs)
+      in_width = hidden
     if self.has_head:
       self.head = nnx.Linear(in_width, num_classes, dtype=dtype, rngs=rngs)
 
@@ -281,7 +296,12 @@ class ResNet(nnx.Module):
   def __call__(self, images: jax.Array) -> jax.Array:
     """Maps ``[batch, h, w, c]`` to float32 logits ``[batch, classes]``."""
     x = self.features(images)[-1]
-    return self.head(x.mean(axis=(1, 2))).astype(jnp.float32)
+    if self.has_hidden:
+      x = self.hidden(x.reshape(len(x), -1))
+      x = nnx.relu(self.hidden_norm(x))
+    else:
+      x = x.mean(axis=(1, 2))
+    return self.head(x).astype(jnp.float32)
 
 
 def _dilated(

@@ -1,0 +1,62 @@
+"""A method that begins only after the run has ended is warned about."""
+
+import pytest
+
+from tests.test_program import npz, tiny  # noqa: F401
+from train import config as train_config
+from train import run as one_run
+from train import variants
+from train.engine import loop
+from train.sweep import execute, plan
+
+
+@pytest.mark.parametrize(
+  ('name', 'options', 'first'),
+  [
+    ('late_sam', {'start': 8}, 8),
+    ('arsam', {'warmup_steps': 8}, 8),
+    ('mesa', {'start_epoch': 1}, 8),  # active after it, in epochs of 4 steps
+    ('mesa', {'start_epoch': 0}, 4),
+  ],
+)
+def test_it_is_the_first_step_that_counts(name, options, first):
+  config = tiny()
+  config.method = train_config.method(name, **options)
+  said = [train_config.late_starts(config, n, 4) for n in (first, first + 1)]
+  (text,), nothing = said
+  ((key, value),) = options.items()
+  assert text.startswith(f'Given method.{key}={value} in a run of {first} step')
+  assert f'begins at step {first} ' in text and nothing == []
+
+
+def test_a_schedule_or_nothing_is_passed_over():
+  config = tiny()
+  for value in ({'follows': 'steps', 'first': 9.0, 'last': 9.0}, None):
+    config.method = {'name': 'arsam', 'warmup_steps': value}
+    assert train_config.late_starts(config, 2, 4) == []
+
+
+def test_a_sweep_and_a_run_warn_once(npz, tmp_path, capsys, monkeypatch):  # noqa: F811
+  module = variants.read('tests/tiny_config.py')
+  changes = [f'data.name={npz}', 'batch_size=8', 'steps=3']
+  todo = plan.plan(
+    module,
+    ['arsam'],
+    2,
+    tmp_path,
+    common=[f'--config.{x}' for x in (*changes, 'method.warmup_steps=3')],
+  )
+  warning = 'warning: Given method.warmup_steps=3 in a run of 3 steps. '
+  execute.prepare(todo)
+  assert capsys.readouterr().err.count(warning) == 1
+
+  class Begun(Exception):
+    pass
+
+  def begin(*arguments, **options):
+    raise Begun
+
+  monkeypatch.setattr(loop.Program, 'run', begin)
+  with pytest.raises(Begun):
+    one_run.run(todo[0].config, todo[0].folder, bar=False)
+  assert capsys.readouterr().err.count(warning) == 1
