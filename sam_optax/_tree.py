@@ -157,34 +157,6 @@ def _none_lost(lost: Iterable[jax.Array]) -> jax.Array:
   return jnp.sqrt(jnp.asarray(total, jnp.float32)) == 0
 
 
-def stays_finite(
-  new: _base.PyTree, old: _base.PyTree, *gradients: _base.PyTree
-) -> jax.Array:
-  """Whether no entry that was finite in the old tree is lost in the new one.
-
-  Args:
-    new: the new tree.
-    old: the old one, which has the same structure.
-    *gradients: the trees that the new one is made from, where no entry of it
-      can overflow unless the square of one of their norms does. Then the norms
-      decide, which a step has mostly computed already. To look at an array and
-      then choose it or another, XLA writes it, reads it, and writes it again;
-      with a condition known beforehand it writes it once, in the place of the
-      old one. Single numbers and leaves of a narrow dtype are looked at anyway.
-  """
-  pairs = zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True)
-  pairs = [
-    (x, y)
-    for x, y in pairs
-    if x is not y and jnp.issubdtype(x.dtype, jnp.inexact)
-  ]
-  looked_at = [xy for xy in pairs if not gradients or _is_narrow(xy[0])]
-  lost = [~jnp.isfinite(x) & jnp.isfinite(y) for x, y in looked_at]
-  if len(looked_at) < len(pairs):
-    lost += [~jnp.isfinite(norm(tree)) for tree in gradients]
-  return _none_lost(lost)
-
-
 def _is_narrow(leaf: jax.Array) -> bool:
   """Whether a leaf is one number, or may overflow where a gradient does not."""
   largest = jnp.finfo(leaf.dtype).max
@@ -202,13 +174,27 @@ def kept(
 
   Args:
     new: the new state.
-    old: the old one.
-    *gradients: see `stays_finite`.
+    old: the old one, which has the same structure.
+    *gradients: the trees that the new one is made from, where no entry of it
+      can overflow unless the square of one of their norms does. Then the norms
+      decide, which a step has mostly computed already. To look at an array and
+      then choose it or another, XLA writes it, reads it, and writes it again;
+      with a condition known beforehand it writes it once, in the place of the
+      old one. Single numbers and leaves of a narrow dtype are looked at anyway.
   """
   pairs = zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True)
-  if all(x is y or not jnp.issubdtype(x.dtype, jnp.inexact) for x, y in pairs):
+  pairs = [
+    (x, y)
+    for x, y in pairs
+    if x is not y and jnp.issubdtype(x.dtype, jnp.inexact)
+  ]
+  if not pairs:
     return new
-  finite = stays_finite(new, old, *gradients)
+  looked_at = [xy for xy in pairs if not gradients or _is_narrow(xy[0])]
+  lost = [~jnp.isfinite(x) & jnp.isfinite(y) for x, y in looked_at]
+  if len(looked_at) < len(pairs):
+    lost += [~jnp.isfinite(norm(tree)) for tree in gradients]
+  finite = _none_lost(lost)
   return jax.tree.map(
     lambda x, y: x if x is y else jnp.where(finite, x, y), new, old
   )

@@ -327,8 +327,7 @@ def decoupled(weight: _base.ScalarOrSchedule) -> _base.Descent:
     psf = _tree.subtract(perturbed_gradient, gradient)
     correction = _tree.scale(_base.value_at(weight, step), psf)
     correction = optax.tree.cast_like(correction, state.correction)
-    seen = gradient, perturbed_gradient
-    finite = _tree.stays_finite(correction, zero, *seen)
+    finite = _tree.is_finite(correction)
     return DecoupledState(optax.tree.where(finite, correction, zero), finite)
 
   return _base.Descent(init, on_perturbed, on_plain, update, keeps_finite=True)

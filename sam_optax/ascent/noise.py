@@ -313,6 +313,6 @@ def posterior(
     precision = _tree.promote(state.precision)
     precision = jax.tree.map(grown, precision, _tree.promote(gradient))
     precision = optax.tree.cast_like(precision, state.precision)
-    return _tree.kept(state._replace(precision=precision), state, gradient)
+    return state._replace(precision=precision)
 
-  return Ascent(init, perturb, remember, offset, keeps_finite=True)
+  return Ascent(init, perturb, remember, offset)

@@ -149,7 +149,7 @@ def mesa(
       weight = 1 - _base.value_at(decay, step)
       average = _tree.add(state.average, _tree.scale(weight, change))
       average = optax.tree.cast_like(average, state.average)
-      average = _tree.kept(average, state.average, params)
+      average = _tree.kept(average, state.average)
       averaged = optax.tree.cast_like(average, params)
       per_epoch = 1 if steps_per_epoch is None else steps_per_epoch
       epoch = step // _base.value_at(per_epoch, step, step.dtype)
