@@ -55,6 +55,7 @@ from sam_optax._alias.selection.epoch import infobatch as infobatch
 from sam_optax._alias.selection.epoch import sam_infobatch as sam_infobatch
 from sam_optax._arrays import from_arrays as from_arrays
 from sam_optax._arrays import to_arrays as to_arrays
+from sam_optax._calls import Decisions as Decisions
 from sam_optax._chain import chain as chain
 from sam_optax._check_chain import check_chain as check_chain
 from sam_optax._if_finite import IfFiniteState as IfFiniteState

@@ -55,7 +55,24 @@ class Perturbation(NamedTuple):
   length: jax.Array | None = None
 
 
-def _forget(gradient, state, params, step):
+# (gradient, state, params, context) -> perturbation
+Perturb = Callable[
+  [_base.PyTree, _base.State, _base.PyTree, Context], Perturbation
+]
+# (gradient, state, params, step) -> state
+Remember = Callable[
+  [_base.PyTree, _base.State, _base.PyTree, jax.Array | None], _base.State
+]
+# (state, params, step) -> offset
+Offset = Callable[[_base.State, _base.PyTree, jax.Array | None], _base.PyTree]
+
+
+def _forget(
+  gradient: _base.PyTree,
+  state: _base.State,
+  params: _base.PyTree,
+  step: jax.Array | None,
+) -> _base.State:
   """The memory of an ascent that has none."""
   del gradient, params, step
   return state
@@ -84,9 +101,9 @@ class Ascent(optax.GradientTransformationExtraArgs):
       new state, which costs a pass over it.
   """
 
-  perturb: Callable[..., Perturbation]
-  remember: Callable[..., _base.State]
-  offset: Callable[..., _base.PyTree] | None
+  perturb: Perturb
+  remember: Remember
+  offset: Offset | None
   draws: int
   reads_gradient: bool
   has_norm: bool
@@ -94,10 +111,10 @@ class Ascent(optax.GradientTransformationExtraArgs):
 
   def __new__(
     cls,
-    init: Any,
-    perturb: Callable[..., Perturbation],
-    remember: Callable[..., _base.State] = _forget,
-    offset: Callable[..., _base.PyTree] | None = None,
+    init: _base.Init,
+    perturb: Perturb,
+    remember: Remember = _forget,
+    offset: Offset | None = None,
     draws: int = 1,
     reads_gradient: bool = True,
     has_norm: bool = False,

@@ -28,6 +28,12 @@ Key = int | jax.Array
 Mask = PyTree | Callable[[PyTree], PyTree]
 
 
+class Init(Protocol):
+  """The state before the first step."""
+
+  def __call__(self, params: PyTree) -> State: ...
+
+
 class GradFn(Protocol):
   """The gradient of the loss on this step's batch: params -> gradient."""
 
@@ -127,7 +133,7 @@ class Selection(NamedTuple):
 
 
 def value_at(
-  number: ScalarOrSchedule, step: jax.Array | None, dtype: Any = None
+  number: ScalarOrSchedule, step: jax.typing.ArrayLike | None, dtype: Any = None
 ) -> Any:
   """The value of a number or schedule at a step (from 0), in a dtype."""
   value: Any = number

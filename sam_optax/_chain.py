@@ -1,7 +1,10 @@
 """A method followed by transformations that refuse unknown keywords."""
 
+from typing import Any
+
 import optax
 
+from sam_optax import _base
 from sam_optax._method import SharpnessAware
 
 # The keywords that a method's `update` takes for itself.
@@ -83,7 +86,12 @@ def _without_own(
   """`member`, without the keywords of the method."""
   member = optax.with_extra_args_support(member)
 
-  def update(updates, state, params=None, **extra_args):
+  def update(
+    updates: _base.PyTree,
+    state: _base.State,
+    params: _base.PyTree = None,
+    **extra_args: Any,
+  ) -> tuple[_base.PyTree, _base.State]:
     others_args = {k: v for k, v in extra_args.items() if k not in _OWN}
     return member.update(updates, state, params, **others_args)
 

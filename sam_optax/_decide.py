@@ -6,14 +6,13 @@ plan covers many steps in one call.
 
 import functools
 import itertools
-from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_optax import _base, _given, _step, _tree
+from sam_optax import _base, _calls, _given, _step, _tree
 
 # The most steps that a plan covers.
 _LENGTH = 64
@@ -21,7 +20,7 @@ _LENGTH = 64
 
 def make_decide(
   cadence: _base.Cadence, selection: _base.Selection
-) -> Callable[..., dict[str, bool]]:
+) -> _calls.Decide:
   """`SharpnessAware.decide` of a method with these parts."""
   choice = selection.choice
 
@@ -38,7 +37,7 @@ def make_decide(
 
   def decide(state, example_ids=None, first=None):
     _given.state(state, _step.SharpnessAwareState)
-    decisions = {}
+    decisions: dict[str, bool] = {}
     if isinstance(cadence.decide, bool):
       decisions['perturb'] = cadence.decide
     if choice is not None:
@@ -52,14 +51,14 @@ def make_decide(
         None if first is None else _tree.promote(first.gradient),
       )
       decisions |= {name: bool(answer) for name, answer in answers.items()}
-    return decisions
+    return cast(_calls.Decisions, decisions)
 
   return decide
 
 
 def make_branches(
   cadence: _base.Cadence, selection: _base.Selection
-) -> tuple[dict[str, bool], ...]:
+) -> tuple[_calls.Decisions, ...]:
   """`SharpnessAware.branches` of a method with these parts."""
   decide = cadence.decide
   known = (decide,) if isinstance(decide, bool) else (True, False)
@@ -68,7 +67,7 @@ def make_branches(
   if choice is not None:
     answers['full_batch'] = (True, False) if choice.may_be_full else (False,)
   return tuple(
-    dict(zip(answers, values, strict=True))
+    cast(_calls.Decisions, dict(zip(answers, values, strict=True)))
     for values in itertools.product(*answers.values())
   )
 
@@ -88,7 +87,7 @@ def _ids(selection: _base.Selection, example_ids: Any) -> jax.Array:
 
 def make_plan(
   cadence: _base.Cadence, selection: _base.Selection
-) -> Callable[..., list[dict[str, bool]]] | None:
+) -> _calls.Plan | None:
   """`SharpnessAware.plan` of a method with these parts."""
   choice = selection.choice
   is_known = isinstance(cadence.decide, bool) and choice is None
@@ -129,9 +128,10 @@ def make_plan(
     )
     if isinstance(cadence.decide, bool):
       answers['perturb'] = np.full(_LENGTH, cadence.decide)
-    return [
+    steps = [
       {name: bool(answer[i]) for name, answer in answers.items()}
       for i in range(min(count, int(known)))
     ]
+    return cast(list[_calls.Decisions], steps)
 
   return plan

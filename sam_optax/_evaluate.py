@@ -23,8 +23,8 @@ class Evaluation(NamedTuple):
   """
 
   gradient: _base.PyTree
-  losses: Any = None
-  loss: Any = None
+  losses: jax.Array | None = None
+  loss: jax.Array | None = None
   aux: Any = None
   share: float = 1.0
 

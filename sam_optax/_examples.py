@@ -37,7 +37,7 @@ class ExampleLosses(NamedTuple):
 class _Outcome(NamedTuple):
   """All that a step on some examples returns."""
 
-  value: tuple[jax.Array, Any]  # (loss, aux)
+  value: tuple[jax.Array | None, Any]  # (loss, aux)
   direction: _base.PyTree
   state: _step.SharpnessAwareState
   recorded: ExampleLosses | None

@@ -19,7 +19,7 @@ class IfFiniteState(NamedTuple):
     skipped: int32, steps skipped so far.
   """
 
-  method: Any
+  method: _base.State
   finite: jax.Array
   skipped: jax.Array
 
@@ -101,9 +101,9 @@ def if_finite(method: SharpnessAware) -> SharpnessAware:
     )
     return value, *judged(direction, new, state)
 
-  def decide(state, *arguments):
+  def decide(state, *arguments, **options):
     _given.state(state, IfFiniteState)
-    return method.decide(state.method, *arguments)
+    return method.decide(state.method, *arguments, **options)
 
   def first_pass(loss_fn, params, batch, inner: Any = method.first_pass):
     return inner(_watched_loss(loss_fn), params, batch)
@@ -118,7 +118,7 @@ def if_finite(method: SharpnessAware) -> SharpnessAware:
       grad_fn, params, state.method, *arguments, **options
     )
 
-  return method._replace(
+  return method._replace(  # pyright: ignore[reportPrivateUsage]
     init=init,
     update=update,
     value_and_grad=value_and_grad,

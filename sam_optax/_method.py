@@ -4,11 +4,13 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import optax
 
 from sam_optax import (
   _ascent,
   _base,
+  _calls,
   _check,
   _collectives,
   _decide,
@@ -66,74 +68,81 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
     is_parallel: whether `parallel` made it.
   """
 
-  decide: Callable[..., dict[str, bool]]
-  plan: Callable[..., list[dict[str, bool]]] | None
-  branches: tuple[dict[str, bool], ...]
-  first_pass: Callable[..., Any] | None
-  start_epoch: Callable[[Any], tuple[Any, Any]] | None
-  perturbed_params: Callable[..., Any]
-  for_collectives: Callable[..., 'SharpnessAware']
+  decide: _calls.Decide
+  plan: _calls.Plan | None
+  branches: tuple[_calls.Decisions, ...]
+  first_pass: _calls.FirstPass | None
+  start_epoch: _calls.StartEpoch | None
+  perturbed_params: _calls.PerturbedParams
+  for_collectives: '_ForCollectives'
   reads_logits: bool
   reads_losses: bool
   is_optimizer: bool
   is_parallel: bool
-  _value_and_grad: Any
+  _value_and_grad: _calls.ValueAndGrad
 
   # Only for copies, which rebuild a named tuple as cls(init, update):
   # `copy.deepcopy` then restores the rest, and `jax.tree.map` gives a plain
   # transformation.
   def __new__(
     cls,
-    init: Callable[..., Any],
-    update: Callable[..., tuple[_base.PyTree, Any]],
-    value_and_grad: Any = None,
-    decide: Any = None,
-    plan: Callable[..., list[dict[str, bool]]] | None = None,
-    branches: tuple[dict[str, bool], ...] = (),
-    first_pass: Callable[..., Any] | None = None,
-    start_epoch: Callable[[Any], tuple[Any, Any]] | None = None,
-    perturbed_params: Any = None,
-    for_collectives: Any = None,
+    init: _base.Init,
+    update: _calls.Update,
+    value_and_grad: _calls.ValueAndGrad | None = None,
+    decide: _calls.Decide | None = None,
+    plan: _calls.Plan | None = None,
+    branches: tuple[_calls.Decisions, ...] = (),
+    first_pass: _calls.FirstPass | None = None,
+    start_epoch: _calls.StartEpoch | None = None,
+    perturbed_params: _calls.PerturbedParams | None = None,
+    for_collectives: '_ForCollectives | None' = None,
     reads_logits: bool = False,
     reads_losses: bool = False,
     is_optimizer: bool = False,
     is_parallel: bool = False,
   ) -> 'SharpnessAware':
     self = super().__new__(cls, init, update)
-    self._value_and_grad = value_and_grad
-    self.decide = decide
-    self.plan = plan
-    self.branches = branches
-    self.first_pass = first_pass
-    self.start_epoch = start_epoch
-    self.perturbed_params = perturbed_params
-    self.for_collectives = for_collectives
-    self.reads_logits = reads_logits
-    self.reads_losses = reads_losses
-    self.is_optimizer = is_optimizer
-    self.is_parallel = is_parallel
+    # In one call, since None stands for a function in such a copy alone.
+    vars(self).update(
+      _value_and_grad=value_and_grad,
+      decide=decide,
+      plan=plan,
+      branches=branches,
+      first_pass=first_pass,
+      start_epoch=start_epoch,
+      perturbed_params=perturbed_params,
+      for_collectives=for_collectives,
+      reads_logits=reads_logits,
+      reads_losses=reads_losses,
+      is_optimizer=is_optimizer,
+      is_parallel=is_parallel,
+    )
     return self
 
-  def _replace(self, **changes):
+  # Python calls it final because a new field would be lost; here none is.
+  def _replace(  # pyright: ignore[reportIncompatibleMethodOverride]
+    self, **changes: Any
+  ) -> 'SharpnessAware':
     own = {k.removeprefix('_'): v for k, v in vars(self).items()}
-    pair = {'init': self[0], 'update': self[1]}
+    pair: dict[str, Any] = {'init': self[0], 'update': self[1]}
     return type(self)(**(pair | own | changes))
 
-  def update(
+  # A field for Optax, and here a method, so that an editor shows its arguments.
+  def update(  # pyright: ignore[reportIncompatibleVariableOverride]
     self,
     updates: _base.PyTree,
-    state: Any,
+    state: _base.State,
     params: _base.PyTree = None,
     *,
     grad_fn: _base.GradFn | None = None,
     loss_fn: _base.LossFn | None = None,
     batch: _base.PyTree = None,
-    example_ids: Any = None,
+    example_ids: _calls.Ids | None = None,
     reference_grad_fn: _base.GradFn | None = None,
     perturb: bool | None = None,
     full_batch: bool | None = None,
     **extra_args: Any,
-  ) -> tuple[_base.PyTree, Any]:
+  ) -> tuple[_base.PyTree, _base.State]:
     """Turns a gradient into a sharpness-aware gradient.
 
     Args:
@@ -183,16 +192,16 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
     self,
     loss_fn: _base.LossFn,
     params: _base.PyTree,
-    state: Any,
+    state: _base.State,
     batch: _base.PyTree,
-    example_ids: Any = None,
+    example_ids: _calls.Ids | None = None,
     *,
     reference_grad_fn: _base.GradFn | None = None,
     prepare: Callable[[_base.PyTree], _base.PyTree] | None = None,
     perturb: bool | None = None,
     full_batch: bool | None = None,
-    first: Any = None,
-  ) -> tuple[tuple[Any, Any], _base.PyTree, Any]:
+    first: _evaluate.Evaluation | None = None,
+  ) -> tuple[tuple[jax.Array, Any], _base.PyTree, _base.State]:
     """Evaluates the loss and a sharpness-aware gradient.
 
     Args:
@@ -230,6 +239,9 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
       full_batch=full_batch,
       first=first,
     )
+
+
+_ForCollectives = Callable[[_collectives.Collectives], SharpnessAware]
 
 
 def sharpness_aware(

@@ -14,7 +14,7 @@ def check() -> None:
   of the wrapper is its frame on the call stack, so that is read, once, when the
   state is made.
   """
-  frame = sys._getframe(1)
+  frame = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
   while frame is not None:
     if isinstance(frame.f_locals.get('self'), optax.MultiSteps):
       raise ValueError(

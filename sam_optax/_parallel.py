@@ -174,7 +174,7 @@ def parallel(
       jnp.arange(groups), batch, example_ids
     )
 
-  return method._replace(
+  return method._replace(  # pyright: ignore[reportPrivateUsage]
     update=update,
     value_and_grad=value_and_grad,
     first_pass=None,

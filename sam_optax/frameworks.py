@@ -14,7 +14,7 @@ Importing this module imports no framework.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +22,12 @@ import numpy as np
 
 from sam_optax import _base, _given, _tree
 
+_Model = TypeVar('_Model')
+
 
 def nnx(
-  model: Any,
-  losses: Callable[[Any, _base.PyTree], tuple[jax.Array, Any]],
+  model: _Model,
+  losses: Callable[[_Model, _base.PyTree], tuple[jax.Array, Any]],
   wrt: Any = None,
 ) -> tuple[_base.PyTree, _base.LossFn]:
   """The parameters and the loss function of a Flax NNX model.
@@ -95,7 +97,7 @@ def linen(
   apply_fn: Callable[..., Any],
   variables: Mapping[str, Any],
   losses: Callable[[Callable[..., Any], _base.PyTree], tuple[jax.Array, Any]],
-  rngs: Any = None,
+  rngs: jax.Array | Mapping[str, jax.Array] | None = None,
 ) -> tuple[_base.PyTree, _base.LossFn]:
   """The parameters and the loss function of a Flax Linen model.
 
@@ -170,8 +172,8 @@ def linen(
 
 
 def equinox(
-  model: _base.PyTree,
-  losses: Callable[..., tuple[jax.Array, Any]],
+  model: _Model,
+  losses: Callable[[_Model, _base.PyTree, _base.PyTree], tuple[jax.Array, Any]],
   rest: _base.PyTree = None,
 ) -> tuple[_base.PyTree, _base.LossFn]:
   """The parameters and the loss function of an Equinox model.

@@ -28,8 +28,13 @@ import jax
 
 from sam_optax import _base
 
+# As `jax.tree_util.tree_map_with_path` passes it.
+_Path = tuple[Any, ...]
+
 # (path, leaf) -> the axes that number the kernels of the leaf; () for one.
-Axes = int | tuple[int, ...] | Callable[[tuple[Any, ...], jax.Array], Any]
+Axes = (
+  int | tuple[int, ...] | Callable[[_Path, jax.Array], int | tuple[int, ...]]
+)
 
 _BIASES = {'bias', 'b', 'beta', 'offset'}
 _OTHERS = {'scale', 'gamma', 'pos', 'cls', 'posembed', 'positions'}
@@ -38,7 +43,7 @@ _NORM = re.compile(r'(^|_|batch|layer|group|rms|instance)norm|^bn(_?\d|$)')
 _HEADS = {'query', 'key', 'value'}
 
 
-def names(path: tuple[Any, ...]) -> list[str]:
+def names(path: _Path) -> list[str]:
   """The names on a path of JAX, in order; without the `.value` of a Variable.
 
   Args:
@@ -47,7 +52,7 @@ def names(path: tuple[Any, ...]) -> list[str]:
   Returns:
     Keys, attributes and positions, as strings.
   """
-  found = []
+  found: list[str] = []
   for entry in path:
     for attribute in ('key', 'name', 'idx'):
       if hasattr(entry, attribute):
@@ -59,7 +64,7 @@ def names(path: tuple[Any, ...]) -> list[str]:
   return found
 
 
-def is_kernel(path: tuple[Any, ...], leaf: jax.Array) -> bool:
+def is_kernel(path: _Path, leaf: jax.Array) -> bool:
   """Whether a leaf holds kernels: the rule of this module.
 
   Args:
@@ -114,7 +119,7 @@ def weights(params: _base.PyTree) -> _base.PyTree:
     {'norm': {'bias': False, 'scale': True}}
   """
 
-  def is_weight(path, leaf):
+  def is_weight(path: _Path, leaf: jax.Array) -> bool:
     del leaf
     on_path = names(path)
     return not on_path or on_path[-1].lower() not in _BIASES
@@ -122,7 +127,7 @@ def weights(params: _base.PyTree) -> _base.PyTree:
   return jax.tree_util.tree_map_with_path(is_weight, params)
 
 
-def axes(path: tuple[Any, ...], leaf: jax.Array) -> tuple[int, ...]:
+def axes(path: _Path, leaf: jax.Array) -> tuple[int, ...]:
   """The axes that number the kernels of a leaf: the rule of this module.
 
   Args:
@@ -146,7 +151,7 @@ def axes(path: tuple[Any, ...], leaf: jax.Array) -> tuple[int, ...]:
 
 
 def axes_of(
-  given: Axes | None, path: tuple[Any, ...], leaf: jax.Array
+  given: Axes | None, path: _Path, leaf: jax.Array
 ) -> tuple[int, ...]:
   """The axes that number the kernels of a leaf, by an argument `axis`.
 

@@ -25,14 +25,17 @@ class OptimizerState(NamedTuple):
     base: state of the optimizer that follows it inside.
   """
 
-  method: Any  # a SharpnessAwareState
+  method: _base.State  # a SharpnessAwareState
   base: _base.State
 
 
 def _optimizer(
   method: SharpnessAware,
   init_base: Callable[[_base.PyTree], _base.State],
-  finish: Callable[..., tuple[_base.PyTree, _base.State]],
+  finish: Callable[
+    [_base.PyTree, OptimizerState, _base.State, _base.PyTree],
+    tuple[_base.PyTree, _base.State],
+  ],
 ) -> SharpnessAware:
   """A method followed by an optimizer, with the interface of a method.
 
@@ -68,9 +71,9 @@ def _optimizer(
     )
     return value, *finished(direction, state, method_state, params)
 
-  def decide(state, *arguments):
+  def decide(state, *arguments, **options):
     _given.state(state, OptimizerState)
-    return method.decide(state.method, *arguments)
+    return method.decide(state.method, *arguments, **options)
 
   def perturbed_params(grad_fn, params, state, *arguments, **options):
     _given.state(state, OptimizerState)
@@ -78,7 +81,7 @@ def _optimizer(
       grad_fn, params, state.method, *arguments, **options
     )
 
-  return method._replace(
+  return method._replace(  # pyright: ignore[reportPrivateUsage]
     init=init,
     update=update,
     value_and_grad=value_and_grad,

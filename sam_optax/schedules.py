@@ -1,5 +1,6 @@
 """Schedules that the papers tie to the learning rate or to the step."""
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -49,7 +50,7 @@ def rho_schedule(
   _check.number('lr_min', lr_min, why='lr_min is a learning rate')
   _check.number('lr_max', lr_max, lr_min, why='it is the greatest rate')
 
-  def schedule(step):
+  def schedule(step: jax.typing.ArrayLike) -> jax.Array:
     rate = jnp.asarray(_base.value_at(learning_rate, step))
     span = jnp.asarray(lr_max - lr_min, rate.dtype)
     share = (rate - lr_min) / jnp.where(span > 0, span, 1)
@@ -89,7 +90,7 @@ def noise_schedule(
   _check.number('initial', initial, why='initial scales the noise')
   _check.number('factor', factor, why='factor scales the noise')
 
-  def schedule(step):
+  def schedule(step: jax.typing.ArrayLike) -> jax.Array:
     progress = jnp.clip(jnp.asarray(step) / total_steps, 0, 1)
     rise = (1 - jnp.cos(jnp.pi * progress)) / 2
     return initial * (1 + (factor - 1) * rise)

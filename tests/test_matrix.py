@@ -15,7 +15,7 @@ import pytest
 
 import sam_optax
 from tests import driving, probe, routes
-from tests.methods import BATCH_SIZE, METHODS, PERTURBING, method
+from tests.methods import METHODS, PERTURBING, method
 
 # The last micro-batch is smaller than the others, both for a whole batch and
 # for the chosen half.
@@ -58,12 +58,14 @@ class Route(NamedTuple):
     entry: 'update' or 'value_and_grad'.
     synced: whether the methods are wrapped by `parallel`.
     micro_batch: examples that the loss processes at a time; None for all.
+    narrow: the same in a narrow precision.
   """
 
   run: Callable[..., Any]
   entry: str
   synced: bool = False
   micro_batch: int | None = None
+  narrow: int | None = None
 
 
 ROUTES = {
@@ -72,7 +74,7 @@ ROUTES = {
   'jit': Route(routes.in_jit, 'value_and_grad'),
   'shard_map': Route(routes.in_shard_map, 'update', True),
   'shard_map, unchecked': Route(routes.unchecked, 'update', True),
-  'pmap': Route(routes.in_pmap, 'value_and_grad', True),
+  'pmap': Route(routes.in_pmap, 'value_and_grad', True, narrow=1),
 }
 
 
@@ -126,9 +128,10 @@ def reference(stored):
 @functools.lru_cache(maxsize=1)
 def program(route, dtype):
   """The compiled program of a route: scale of the loss -> results."""
-  run, entry, synced, micro_batch = ROUTES[route]
-  if micro_batch is not None and dtype != jnp.float32:
-    micro_batch = BATCH_SIZE // 2  # equal parts compile twice as fast
+  run, entry, synced, micro_batch, narrow = ROUTES[route]
+  counts = micro_batch is not None
+  if dtype != jnp.float32:
+    micro_batch = narrow
   made = {name: method(name) for name in METHODS}
   scaled = dtype == jnp.float16
   if scaled:
@@ -137,7 +140,7 @@ def program(route, dtype):
     made = routes.wrapped(made, perturbation='synced')
 
   def wrap(name, loss_fn, scale):
-    if micro_batch is not None:
+    if counts:
       loss_fn = counted(name, loss_fn)
     if scaled:
       loss_fn = sam_optax.scale_loss(loss_fn, scale)
@@ -163,9 +166,9 @@ def distance(x, y):
   )
 
 
-# In the narrow precisions one column is enough for two: `jax.pmap` is itself an
-# unchecked `jax.shard_map`, and micro-batches are on one device.
-NARROW = [r for r in ROUTES if r not in ('shard_map, unchecked', 'one device')]
+# In the narrow precisions one column is enough for several: `jax.pmap` is an
+# unchecked `jax.shard_map` itself, and there each device takes micro-batches.
+NARROW = ('jit', 'shard_map', 'pmap')
 CELLS = [
   (route, precision)
   for precision in PRECISIONS

@@ -127,7 +127,7 @@ def test_the_host_decides_for_one_of_the_branches(name):
   assert len(made.branches) == len({str(one) for one in made.branches})
   if made.first_pass is None:
     state = made.init(driving.start())
-    assert made.decide(state, ORDER[0]) in made.branches
+    assert made.decide(state, example_ids=ORDER[0]) in made.branches
 
 
 def test_no_plan_without_a_state_or_if_the_gradient_decides():

@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 import pathlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any
 
 from train.checks import Config, ConfigError
@@ -176,7 +176,7 @@ def is_busy(folder: pathlib.Path) -> bool:
 
 
 @contextlib.contextmanager
-def locked(folder: pathlib.Path, config: Config) -> Iterator[None]:
+def locked(folder: pathlib.Path, config: Config) -> Generator[None, None, None]:
   """Makes the folder, and locks it against a second run.
 
   Args:

@@ -22,7 +22,7 @@ def norms(
     Two scalars in float32 or wider.
   """
 
-  def norm(tree):
+  def norm(tree: _base.PyTree) -> jax.Array:
     if norm_mask is None:
       return _tree.norm(tree)
     mask = _given.mask('norm_mask', norm_mask, tree)

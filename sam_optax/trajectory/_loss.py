@@ -7,7 +7,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sam_optax import _base, _check, _check_chain, _given, _tree
+from sam_optax import (
+  _base,
+  _calls,
+  _check,
+  _check_chain,
+  _collectives,
+  _given,
+  _tree,
+)
 from sam_optax._method import SharpnessAware
 
 CALL = (
@@ -111,9 +119,9 @@ def logits_of(aux: Any, number: int | None = None) -> jax.Array:
 
 def as_method(
   method: SharpnessAware,
-  init: Callable[[_base.PyTree], Any],
-  value_and_grad: Callable[..., Any],
-  for_collectives: Callable[..., SharpnessAware],
+  init: _base.Init,
+  value_and_grad: _calls.ValueAndGrad,
+  for_collectives: Callable[[_collectives.Collectives], SharpnessAware],
   kind: type,
 ) -> SharpnessAware:
   """A `SharpnessAware` from value_and_grad; `decide` is the one of `method`."""
@@ -151,9 +159,9 @@ def as_method(
 
     return value_and_grad(pair_fn, params, state, batch, *arguments, **options)
 
-  def decide(state, *arguments):
+  def decide(state, *arguments, **options):
     _given.state(state, kind)
-    return method.decide(state.method, *arguments)
+    return method.decide(state.method, *arguments, **options)
 
   def perturbed_params(grad_fn, params, state, *arguments, **options):
     _given.state(state, kind)
@@ -161,7 +169,7 @@ def as_method(
       grad_fn, params, state.method, *arguments, **options
     )
 
-  return method._replace(
+  return method._replace(  # pyright: ignore[reportPrivateUsage]
     init=init,
     update=update,
     value_and_grad=checked,

@@ -1,7 +1,7 @@
 """MESA: the divergence from the logits of averaged parameters."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ class MesaState(NamedTuple):
       lost in anything narrower.
   """
 
-  method: Any  # a SharpnessAwareState
+  method: _base.State  # a SharpnessAwareState
   average: _base.PyTree
 
 
@@ -39,7 +39,7 @@ def mesa(
   start_epoch: _base.ScalarOrSchedule = 5,
   stop_epoch: _base.ScalarOrSchedule | None = None,
   steps_per_epoch: _base.ScalarOrSchedule | None = None,
-  teacher: Callable[[_base.PyTree, Any], jax.Array] | None = None,
+  teacher: Callable[[_base.PyTree, _base.PyTree], jax.Array] | None = None,
 ) -> SharpnessAware:
   r"""Memory-efficient SAF: stays close to the outputs of averaged parameters.
 

@@ -1,6 +1,6 @@
 """SAF: the divergence from logits recorded some epochs ago."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,11 +27,11 @@ class SafState(NamedTuple):
       and epoch.
   """
 
-  method: Any  # a SharpnessAwareState
+  method: _base.State  # a SharpnessAwareState
   bank: jax.Array
 
 
-def slots(epoch: Any, epochs_ago: int) -> tuple[Any, Any]:
+def slots(epoch: jax.Array, epochs_ago: int) -> tuple[jax.Array, jax.Array]:
   """The slots of the bank that an epoch writes to and reads from."""
   size = epochs_ago + 1
   return epoch % size, (epoch - epochs_ago) % size

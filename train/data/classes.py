@@ -25,7 +25,8 @@ def number_of(what: str, label: str | int, facts: Mapping[str, Any]) -> int:
   Raises:
     DataError: if there is no such class.
   """
-  names, count = list(facts.get('class_names') or ()), facts['num_classes']
+  names: Sequence[str] = list(facts.get('class_names') or ())
+  count = facts['num_classes']
   if label in names:
     return names.index(label)
   if str(label).isdecimal() and int(label) < count:

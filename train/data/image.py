@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -37,7 +37,7 @@ class Encoded(NamedTuple):
 @contextlib.contextmanager
 def opened(
   encoded: str | bytes | np.ndarray, name: str
-) -> Iterator['Image.Image']:
+) -> Generator['Image.Image', None, None]:
   """Opens an image; its pixels are not decoded before they are asked for.
 
   Args:

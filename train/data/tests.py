@@ -207,7 +207,7 @@ def _open(
 def _checked(what: str, given: Mapping[str, Any]) -> dict[str, Any]:
   for key in given:
     checks.pick(f'the key of {what}', key, DEFAULTS)
-  section = {**DEFAULTS, **given}
+  section: dict[str, Any] = {**DEFAULTS, **given}
   if not section['name']:
     raise DataError(
       f'Cannot use {what}. It has no name, which says where its images are.'

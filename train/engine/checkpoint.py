@@ -14,7 +14,7 @@ import pathlib
 import signal
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import jax
@@ -287,7 +287,7 @@ class Checkpoints:
       )
 
   @contextlib.contextmanager
-  def _writing(self) -> Iterator[None]:
+  def _writing(self) -> Generator[None, None, None]:
     """Says what to do when the writing fails, now or in the background."""
     try:
       yield

@@ -44,7 +44,7 @@ class Compilation:
   def __init__(self, devices: Devices, at_once: int | None = None):
     self._devices = devices
     self._compiled: dict[Kind, Callable[..., Any]] = {}
-    self._started: dict[Kind, futures.Future] = {}
+    self._started: dict[Kind, futures.Future[Any]] = {}
     self._threads = futures.ThreadPoolExecutor(at_once or _at_once())
 
   def ready(self, kind: Kind) -> Callable[..., Any] | None:

@@ -23,9 +23,9 @@ class Decisions:
     self._plan = method.plan if on_host else None
     # Only those of this epoch are known.
     self._by_ids = any('full_batch' in answer for answer in method.branches)
-    self._planned: list[dict[str, bool]] = []
+    self._planned: list[sam_optax.Decisions] = []
 
-  def next(self, state: Any, order: np.ndarray) -> dict[str, bool] | None:
+  def next(self, state: Any, order: np.ndarray) -> sam_optax.Decisions | None:
     """Decides for the next step; call it once for each.
 
     Args:

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import optax
 
+import sam_optax
 from train import config as train_config
 from train.data.open import AnySet
 from train.data.tests import open_tests
@@ -271,7 +272,7 @@ class Program:
     self,
     state: TrainState,
     ids: np.ndarray,
-    decisions: dict[str, bool] | None = None,
+    decisions: sam_optax.Decisions | None = None,
     examples: Any = None,
   ) -> tuple[TrainState, dict[str, jax.Array]]:
     """Takes one step; compiles it when it is the first of its kind.
@@ -301,7 +302,7 @@ class Program:
     )
 
   def _steps_beside(
-    self, decisions: dict[str, bool]
+    self, decisions: sam_optax.Decisions
   ) -> dict[Kind, Callable[..., Any]]:
     """The steps of the other kinds that the host can choose."""
     return {
@@ -312,7 +313,7 @@ class Program:
 
   def _decide(
     self, state: TrainState, ids: np.ndarray, batch: Batch
-  ) -> tuple[dict[str, bool], Batch]:
+  ) -> tuple[sam_optax.Decisions, Batch]:
     """The branches that the host chooses; without any the step chooses."""
     if not self.on_host:
       return {}, batch

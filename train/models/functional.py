@@ -83,5 +83,5 @@ def _view(model: nnx.Module, train: bool) -> nnx.Module:
   )
 
 
-def _arrays(state: nnx.State) -> Any:
+def _arrays(state: nnx.State[Any, Any]) -> Any:
   return nnx.to_pure_dict(state)

@@ -23,7 +23,9 @@ class _Draws(nnx.RngStream):
     self.drawn += 1
     return key
 
-  def fork(self, *, split: None = None) -> nnx.RngStream:
+  def fork(
+    self, *, split: int | tuple[int, ...] | None = None
+  ) -> nnx.RngStream:
     """A stream of its own, for a layer that draws while it is used."""
     del split
     return nnx.RngStream(self(), tag=self.tag)

@@ -39,8 +39,11 @@ class Devices(NamedTuple):
   perturbation: str = 'local'
   group: int | None = None
 
+  # Of a tuple's own count nobody makes use.
   @property
-  def count(self) -> int:
+  def count(  # pyright: ignore[reportIncompatibleMethodOverride]
+    self,
+  ) -> int:
     """The number of devices."""
     return 1 if self.mesh is None else self.mesh.size
 

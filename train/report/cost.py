@@ -83,7 +83,9 @@ def _draw(
   axis.grid(alpha=0.3)
 
 
-def _first_handles(axes: Any, methods: Sequence[str]) -> tuple[list, list]:
+def _first_handles(
+  axes: Any, methods: Sequence[str]
+) -> tuple[list[Any], list[Any]]:
   """A handle for each method, from the first axis that has it."""
   handles = {}
   for axis in axes.flat:

@@ -1,6 +1,6 @@
 """Methods whose new part is a selection within a batch: AUSAM, ESAM."""
 
-import optax
+import optax  # pyright: ignore[reportMissingTypeStubs]
 
 from sam_optax import _base, ascent, selection
 from sam_optax._method import SharpnessAware, sharpness_aware

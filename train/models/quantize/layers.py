@@ -29,11 +29,11 @@ _LAYERS = (nnx.Conv, nnx.Linear, nnx.LinearGeneral)
 Path: TypeAlias = tuple[Any, ...]
 
 
-class StepSize(nnx.Param):
+class StepSize(nnx.Param[jax.Array]):
   """The step of a quantiser."""
 
 
-class Signed(nnx.Variable):
+class Signed(nnx.Variable[jax.Array]):
   """Whether a quantiser's inputs may be negative: int32, 0 or 1."""
 
 

@@ -136,7 +136,8 @@ def _resnet(model: Any, place: tuple[Any, ...]) -> str:
       return f'layer{stage + 1}.{index}.{_in_block(name)}'
     case ('head',):
       return 'fc'
-  raise AssertionError(place)
+    case _:
+      raise AssertionError(place)
 
 
 def _hrnet(model: Any, place: tuple[Any, ...]) -> str:
@@ -159,7 +160,8 @@ def _hrnet(model: Any, place: tuple[Any, ...]) -> str:
       inner = f'{step}.' if source < target else ''
       path = f'{target}.{source}.{inner}{_in_pair(kind)}'
       return f'stage{stage + 2}.{module}.fuse_layers.{path}'
-  raise AssertionError(place)
+    case _:
+      raise AssertionError(place)
 
 
 def _in_block(name: str) -> str:
@@ -170,7 +172,10 @@ def _in_pair(kind: str) -> str:
   return '0' if kind == 'conv' else '1'
 
 
-_NAMES = {ResNet: _resnet, HRNet: _hrnet}
+_NAMES: dict[type[nnx.Module], Callable[[Any, tuple[Any, ...]], str]] = {
+  ResNet: _resnet,
+  HRNet: _hrnet,
+}
 
 
 def _fits_head(
