@@ -25,6 +25,8 @@ class Context(NamedTuple):
     gradient_at: point -> gradient on this step's examples. Each call is one
       more gradient evaluation, and is counted while tracing (once in a loop).
     reference: point -> gradient on the caller's other data; counted too.
+    length: the norm of the gradient that the ascent is given, where an earlier
+      member of a chain computed it; None elsewhere.
     perturbed: False if only the memory of a later member of a chain needs the
       result. No gradient may then be evaluated.
   """
@@ -35,14 +37,22 @@ class Context(NamedTuple):
   draw: int = 0
   gradient_at: Callable[[_base.PyTree], _base.PyTree] | None = None
   reference: Callable[[_base.PyTree], _base.PyTree] | None = None
+  length: jax.Array | None = None
   perturbed: bool = True
 
 
 class Perturbation(NamedTuple):
-  """A perturbation, and the norm that scaled it if there was one."""
+  """A perturbation, or the direction that the next member of a chain gets.
+
+  Attributes:
+    value: shaped as the params.
+    norm: the norm that scaled it, if there was one.
+    length: the norm of `value`, if it is known.
+  """
 
   value: _base.PyTree
   norm: jax.Array | None = None
+  length: jax.Array | None = None
 
 
 # (gradient, state, params, context) -> perturbation
@@ -86,6 +96,9 @@ class Ascent(optax.GradientTransformationExtraArgs):
     draws: perturbations per SAM step, whose gradients are averaged.
     reads_gradient: whether the perturbation depends on the first gradient.
     has_norm: whether `perturb` returns a norm.
+    keeps_finite: whether `remember` leaves the state as it was where a number
+      in it would not be finite. If not, the spine looks at every number of a
+      new state, which costs a pass over it.
   """
 
   perturb: Perturb
@@ -94,6 +107,7 @@ class Ascent(optax.GradientTransformationExtraArgs):
   draws: int
   reads_gradient: bool
   has_norm: bool
+  keeps_finite: bool
 
   def __new__(
     cls,
@@ -104,11 +118,13 @@ class Ascent(optax.GradientTransformationExtraArgs):
     draws: int = 1,
     reads_gradient: bool = True,
     has_norm: bool = False,
+    keeps_finite: bool = False,
   ) -> 'Ascent':
     def update(updates, state, params=None, **extra_args) -> Any:
       # `optax.chain` passes all extra arguments to all of its members.
       known = {k: v for k, v in extra_args.items() if k in Context._fields}
-      context = Context(**known)
+      # Another member of that chain may change the direction.
+      context = Context(**known)._replace(length=None)
       perturbation = perturb(updates, state, params, context)
       new_state = remember(updates, state, params, context.step)
       return perturbation.value, new_state
@@ -117,6 +133,7 @@ class Ascent(optax.GradientTransformationExtraArgs):
     self.perturb, self.remember = perturb, remember
     self.offset, self.draws = offset, draws
     self.reads_gradient, self.has_norm = reads_gradient, has_norm
+    self.keeps_finite = keeps_finite or remember is _forget
     return self
 
 
@@ -132,16 +149,18 @@ def as_ascent(transformation: optax.GradientTransformation) -> Ascent:
     return transformation
   tx = optax.with_extra_args_support(transformation)
 
+  def seen(context):
+    # The members of a chain inside may get other directions than it.
+    return context._replace(length=None)._asdict()
+
   def perturb(gradient, state, params, context):
-    return Perturbation(
-      tx.update(gradient, state, params, **context._asdict())[0]
-    )
+    return Perturbation(tx.update(gradient, state, params, **seen(context))[0])
 
   def remember(gradient, state, params, step):
     if not jax.tree.leaves(state):
       return state
     context = Context(step, perturbed=False)
-    return tx.update(gradient, state, params, **context._asdict())[1]
+    return tx.update(gradient, state, params, **seen(context))[1]
 
   return Ascent(tx.init, perturb, remember)
 
@@ -194,11 +213,13 @@ def chain(*members: optax.GradientTransformation) -> Ascent:
     return tuple(part.init(params) for part in parts)
 
   def perturb(gradient, state, params, context):
-    norm = None
+    norm, length = None, context.length
     for part, part_state in zip(parts, state, strict=True):
-      gradient, own_norm = part.perturb(gradient, part_state, params, context)
+      gradient, own_norm, length = part.perturb(
+        gradient, part_state, params, context._replace(length=length)
+      )
       norm = norm if own_norm is None else own_norm
-    return Perturbation(gradient, norm)
+    return Perturbation(gradient, norm, length)
 
   def remember(gradient, state, params, step):
     new_state = []
@@ -219,4 +240,5 @@ def chain(*members: optax.GradientTransformation) -> Ascent:
     draws=first.draws,
     reads_gradient=first.reads_gradient,
     has_norm=any(part.has_norm for part in parts),
+    keeps_finite=all(part.keeps_finite for part in parts),
   )

@@ -79,6 +79,9 @@ class Descent(NamedTuple):
   update: Callable[[PyTree, PyTree | None, State, jax.Array], State]
   # whether `on_perturbed` or `update` uses the gradient on a SAM step
   reads_gradient: bool = True
+  # whether `update` leaves the state as it was where a number in it would not
+  # be finite; if not, the spine looks at every number of a new state
+  keeps_finite: bool = False
 
 
 class Choice(NamedTuple):

@@ -166,16 +166,21 @@ def take_step(
     return optax.tree.cast_like(direction, dtypes_of), new_state, losses
 
   def updated(mean_perturbed, evaluations, batch_gradients):
-    # A number that is not finite would stay in a state for ever.
-    kept = lambda new, name: _tree.kept(new, getattr(state, name))
     both = mean, mean_perturbed
-    return state._replace(
+    new = state._replace(
       gradient_evaluations=state.gradient_evaluations + evaluations,
       batch_gradients=state.batch_gradients + batch_gradients,
-      ascent=kept(ascent.remember(mean, state.ascent, params, step), 'ascent'),
-      cadence=kept(cadence.update(*both, state.cadence, step), 'cadence'),
-      descent=kept(descent.update(*both, state.descent, step), 'descent'),
+      ascent=ascent.remember(mean, state.ascent, params, step),
+      cadence=cadence.update(*both, state.cadence, step),
+      descent=descent.update(*both, state.descent, step),
     )
+    # A number that is not finite would stay in a state for ever.
+    kept = {'cadence': _tree.kept(new.cadence, state.cadence)}
+    if not ascent.keeps_finite:
+      kept['ascent'] = _tree.kept(new.ascent, state.ascent)
+    if not descent.keeps_finite:
+      kept['descent'] = _tree.kept(new.descent, state.descent)
+    return new._replace(**kept)
 
   direction, new_state, losses = branch(perturb, on_perturbed, on_plain)
   return StepResult(first, direction, _advance(new_state, perturb), losses)
@@ -297,10 +302,11 @@ def _evaluate_perturbed(
   )
   gradients, shares, norm, losses = [], [], None, None
   for draw in range(ascent.draws):
-    perturbation, norm = ascent.perturb(
+    perturbation = ascent.perturb(
       first.gradient, ascent_state, params, context._replace(draw=draw)
     )
-    evaluation = evaluator.at_perturbed(_tree.add(params, perturbation), first)
+    norm, point = perturbation.norm, _tree.add(params, perturbation.value)
+    evaluation = evaluator.at_perturbed(point, first)
     gradients.append(evaluation.gradient)
     shares.append(evaluation.share)
     losses = evaluation.losses

@@ -1,6 +1,6 @@
 """The few tree operations Optax lacks: all accumulate in float32 or wider."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -120,50 +120,81 @@ def remove_component(tree: _base.PyTree, along: _base.PyTree) -> _base.PyTree:
 
 def above_rounding(
   difference: _base.PyTree, of: _base.PyTree, share: float
-) -> _base.PyTree:
+) -> tuple[_base.PyTree, jax.Array]:
   """A difference; zero where its norm is at most `share` of ‖of‖.
 
   There it is the rounding error of what was subtracted. NaN stays: as a zero it
   would pass for one.
+
+  Returns:
+    (the difference or zeros, its norm). Take the norm from here: to compute it
+    anew, XLA would write all of the zeros or differences first.
   """
   # A quotient, not a product: XLA repeats a scalar without a division or a
   # root, sums over all leaves included, in the update of every leaf, and what
   # it compiles would grow with the square of their number.
   length = norm(difference)
   # Two norms beyond the dtype would give NaN too.
-  length = jnp.minimum(length, jnp.finfo(length.dtype).max)
-  kept = ~(length / (norm(of) + EPS) <= share)
-  return optax.tree.where(kept, difference, optax.tree.zeros_like(difference))
+  known = jnp.minimum(length, jnp.finfo(length.dtype).max)
+  kept = ~(known / (norm(of) + EPS) <= share)
+  zeros = optax.tree.zeros_like(difference)
+  return optax.tree.where(kept, difference, zeros), jnp.where(kept, length, 0)
 
 
 def is_finite(tree: _base.PyTree) -> jax.Array:
   """Whether every number in the tree is finite."""
-  lost = [
-    jnp.sum(~jnp.isfinite(x), dtype=jnp.float32)
+  return _none_lost(
+    ~jnp.isfinite(x)
     for x in jax.tree.leaves(tree)
     if jnp.issubdtype(x.dtype, jnp.inexact)
-  ]
+  )
+
+
+def _none_lost(lost: Iterable[jax.Array]) -> jax.Array:
+  """Whether all of the arrays of bools are False everywhere."""
+  total = sum(jnp.sum(x, dtype=jnp.float32) for x in lost)
   # The root is for XLA, as the quotient in `above_rounding` is.
-  return jnp.sqrt(jnp.asarray(sum(lost), jnp.float32)) == 0
+  return jnp.sqrt(jnp.asarray(total, jnp.float32)) == 0
 
 
-def kept(new: _base.PyTree, old: _base.PyTree) -> _base.PyTree:
+def _is_narrow(leaf: jax.Array) -> bool:
+  """Whether a leaf is one number, or may overflow where a gradient does not."""
+  largest = jnp.finfo(leaf.dtype).max
+  return leaf.ndim == 0 or largest < jnp.finfo(jnp.bfloat16).max
+
+
+def kept(
+  new: _base.PyTree, old: _base.PyTree, *gradients: _base.PyTree
+) -> _base.PyTree:
   """The new state; the old one if an entry of the new is no longer finite.
 
   Any average would keep such a number for ever. An entry that was not finite
   before does not count: some states of Optax begin with an infinity. Leaves
   that are the old ones cost nothing.
+
+  Args:
+    new: the new state.
+    old: the old one, which has the same structure.
+    *gradients: the trees that the new one is made from, where no entry of it
+      can overflow unless the square of one of their norms does. Then the norms
+      decide, which a step has mostly computed already. To look at an array and
+      then choose it or another, XLA writes it, reads it, and writes it again;
+      with a condition known beforehand it writes it once, in the place of the
+      old one. Single numbers and leaves of a narrow dtype are looked at anyway.
   """
-  pairs = list(zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True))
-  lost = [
-    jnp.sum(~jnp.isfinite(x) & jnp.isfinite(y), dtype=jnp.float32)
+  pairs = zip(jax.tree.leaves(new), jax.tree.leaves(old), strict=True)
+  pairs = [
+    (x, y)
     for x, y in pairs
     if x is not y and jnp.issubdtype(x.dtype, jnp.inexact)
   ]
-  if not lost:
+  if not pairs:
     return new
-  # The root is for XLA, as the quotient in `above_rounding` is.
-  finite = jnp.sqrt(sum(lost)) == 0
+  looked_at = [xy for xy in pairs if not gradients or _is_narrow(xy[0])]
+  lost = [~jnp.isfinite(x) & jnp.isfinite(y) for x, y in looked_at]
+  if len(looked_at) < len(pairs):
+    lost += [~jnp.isfinite(norm(tree)) for tree in gradients]
+  finite = _none_lost(lost)
   return jax.tree.map(
     lambda x, y: x if x is y else jnp.where(finite, x, y), new, old
   )

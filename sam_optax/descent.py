@@ -33,6 +33,7 @@ def _stateless(
     on_plain,
     update,
     reads_gradient,
+    keeps_finite=True,
   )
 
 
@@ -123,9 +124,10 @@ def reuse_psf(
     direction = on_perturbed(gradient, perturbed_gradient, state, step)
     psf = _tree.subtract(direction, gradient)
     psf = optax.tree.cast_like(psf, state.psf)
-    return ReusePsfState(psf, jnp.zeros([], jnp.int32))
+    new = ReusePsfState(psf, jnp.zeros([], jnp.int32))
+    return _tree.kept(new, state, gradient, direction)
 
-  return _base.Descent(init, on_perturbed, on_plain, update)
+  return _base.Descent(init, on_perturbed, on_plain, update, keeps_finite=True)
 
 
 def surrogate_gap(
@@ -204,7 +206,7 @@ def look_direction(
 
   def orthogonal(perturbed_gradient, gradient):
     direction = _tree.remove_component(perturbed_gradient, gradient)
-    return _tree.above_rounding(direction, perturbed_gradient, 1e-6)
+    return _tree.above_rounding(direction, perturbed_gradient, 1e-6)[0]
 
   def on_perturbed(gradient, perturbed_gradient, state, step):
     del gradient, state, step
@@ -227,9 +229,10 @@ def look_direction(
       return state
     direction = over(orthogonal, perturbed_gradient, gradient)
     direction = optax.tree.cast_like(direction, state.look_direction)
-    return LookDirectionState(direction)
+    new = LookDirectionState(direction)
+    return _tree.kept(new, state, gradient, perturbed_gradient)
 
-  return _base.Descent(init, on_perturbed, on_plain, update)
+  return _base.Descent(init, on_perturbed, on_plain, update, keeps_finite=True)
 
 
 def blend(
@@ -327,4 +330,4 @@ def decoupled(weight: _base.ScalarOrSchedule) -> _base.Descent:
     finite = _tree.is_finite(correction)
     return DecoupledState(optax.tree.where(finite, correction, zero), finite)
 
-  return _base.Descent(init, on_perturbed, on_plain, update)
+  return _base.Descent(init, on_perturbed, on_plain, update, keeps_finite=True)

@@ -38,10 +38,12 @@ def _move(
   return _tree.add(average, change)
 
 
-def _stored(average: _base.PyTree, state: AverageState) -> AverageState:
-  # Where the average is not finite, the spine keeps the old state.
+def _stored(
+  average: _base.PyTree, state: AverageState, gradient: _base.PyTree
+) -> AverageState:
   average = optax.tree.cast_like(average, state.ema)
-  return AverageState(average, jnp.ones([], jnp.bool_))
+  new = AverageState(average, jnp.ones([], jnp.bool_))
+  return _tree.kept(new, state, gradient)
 
 
 def friendly(
@@ -97,13 +99,15 @@ def friendly(
     else:
       share = _base.value_at(sigma, context.step)
     direction = _tree.subtract(gradient, _tree.scale(share, average))
-    return Perturbation(_tree.above_rounding(direction, gradient, 1e-7))
+    direction, length = _tree.above_rounding(direction, gradient, 1e-7)
+    return Perturbation(direction, length=length)
 
   def remember(gradient, state, params, step):
     del params
-    return _stored(moved(state, _tree.promote(gradient), step), state)
+    gradient = _tree.promote(gradient)
+    return _stored(moved(state, gradient, step), state, gradient)
 
-  return Ascent(_init_average, perturb, remember)
+  return Ascent(_init_average, perturb, remember, keeps_finite=True)
 
 
 def _all_at_first(weight: jax.Array, state: AverageState) -> jax.Array:
@@ -137,9 +141,9 @@ def average(theta: _base.ScalarOrSchedule = 0.9) -> Ascent:
 
   def remember(gradient, state, params, step):
     del params
-    return _stored(moved(gradient, state, step), state)
+    return _stored(moved(gradient, state, step), state, gradient)
 
-  return Ascent(_init_average, perturb, remember)
+  return Ascent(_init_average, perturb, remember, keeps_finite=True)
 
 
 class RandomMaskState(NamedTuple):

@@ -154,16 +154,26 @@ def random(
       pull = _tree.unit(gradient) if normalize else gradient
       weight = _base.value_at(lam, context.step)
       direction = _tree.add(noise, _tree.scale(weight, pull))
-    perturbation = wrapped.perturb(direction, state.inner, params, context)
+    perturbation = wrapped.perturb(
+      direction, state.inner, params, context._replace(length=None)
+    )
     if noise is None or project:
       return perturbation
-    return perturbation._replace(value=_tree.add(noise, perturbation.value))
+    value = _tree.add(noise, perturbation.value)
+    return Perturbation(value, perturbation.norm)
 
   def remember(gradient, state, params, step):
     inner_state = wrapped.remember(gradient, state.inner, params, step)
     return state._replace(inner=inner_state)
 
-  return Ascent(init, perturb, remember, offset, has_norm=wrapped.has_norm)
+  return Ascent(
+    init,
+    perturb,
+    remember,
+    offset,
+    has_norm=wrapped.has_norm,
+    keeps_finite=wrapped.keeps_finite,
+  )
 
 
 class GaussianState(NamedTuple):

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from sam_optax import _base, _check, _given, _tree, kernels
-from sam_optax._ascent import Ascent, Perturbation, stateless
+from sam_optax._ascent import Ascent, Context, Perturbation, stateless
 
 
 def _check_rho(rho: _base.ScalarOrSchedule) -> None:
@@ -21,6 +21,11 @@ def _scaled(
   """Rho * direction / (norm + eps)."""
   radius = jnp.asarray(_base.value_at(rho, step), norm.dtype)
   return Perturbation(_tree.scale(radius / (norm + eps), direction), norm)
+
+
+def _norm(direction: _base.PyTree, context: Context) -> jax.Array:
+  """The norm of the direction that an ascent is given."""
+  return _tree.norm(direction) if context.length is None else context.length
 
 
 def gradient(rho: _base.ScalarOrSchedule, *, eps: float = _tree.EPS) -> Ascent:
@@ -45,7 +50,7 @@ def gradient(rho: _base.ScalarOrSchedule, *, eps: float = _tree.EPS) -> Ascent:
   def perturb(gradient, state, params, context):
     del state, params
     direction = _tree.promote(gradient)
-    return _scaled(rho, context.step, direction, _tree.norm(direction), eps)
+    return _scaled(rho, context.step, direction, _norm(direction, context), eps)
 
   return Ascent(stateless, perturb, has_norm=True)
 
@@ -172,7 +177,7 @@ def unified(
   def perturb(gradient, state, params, context):
     del state, params
     direction = _tree.promote(gradient)
-    norm = _tree.norm(direction)
+    norm = _norm(direction, context)
     radius = jnp.asarray(_base.value_at(rho, context.step), norm.dtype)
     share = jnp.asarray(_base.value_at(lam, context.step), norm.dtype)
     factor = radius * (1 - share + share / (norm + _tree.EPS))

@@ -29,5 +29,7 @@ def norms(
     pairs = zip(jax.tree.leaves(tree), jax.tree.leaves(mask), strict=True)
     return _tree.norm([leaf for leaf, keep in pairs if keep])
 
-  psf = _tree.subtract(perturbed_gradient, gradient)
-  return norm(psf), norm(gradient)
+  # Of the other sign than the PSF that a descent stores: XLA would write a
+  # difference that two others read to memory, and read it again.
+  difference = _tree.subtract(gradient, perturbed_gradient)
+  return norm(difference), norm(gradient)
