@@ -160,7 +160,7 @@ def _none_lost(lost: Iterable[jax.Array]) -> jax.Array:
 def _is_narrow(leaf: jax.Array) -> bool:
   """Whether a leaf is one number, or may overflow where a gradient does not."""
   largest = jnp.finfo(leaf.dtype).max
-  return leaf.ndim == 0 or largest < jnp.finfo(jnp.bfloat16).max
+  return leaf.ndim == 0 or bool(largest < jnp.finfo(jnp.bfloat16).max)
 
 
 def kept(

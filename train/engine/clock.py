@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 
 
 class Clock:
@@ -21,7 +21,7 @@ class Clock:
     return time.perf_counter() - self._start
 
   @contextlib.contextmanager
-  def stopped(self) -> Iterator[None]:
+  def stopped(self) -> Generator[None, None, None]:
     """Stops it for the time of a `with` statement."""
     begun = time.perf_counter()
     held = begun - self._start
