@@ -1,5 +1,8 @@
 """How often a step goes over the parameters, and the memory that it needs."""
 
+import pytest
+
+from benchmarks import rows
 from benchmarks.hlo import passes
 
 # A matrix of 6 x 4 is multiplied, moved, summed, and copied in a branch.
@@ -53,3 +56,26 @@ def test_passes_are_read_from_a_program():
   # The fused addition, the sum, and a copy in either branch.
   assert passes.count(PROGRAM, 24) == passes.Passes(reads=4, writes=3)
   assert passes.count(PROGRAM, 30) == passes.Passes(reads=0, writes=0)
+
+
+# Beside the gradients, per kind of step: arrays of parameters that are read and
+# written, and the greatest temporary memory in copies of the parameters. A norm
+# reads, a perturbation reads twice and writes, SGD reads and writes.
+LIMITS = {
+  'sgd': {'plain': (1, 1, 1.1)},
+  'sam': {'perturbed': (3, 2, 1.3)},
+  'fsam': {'perturbed': (6, 4, 2.0)},
+  'arsam': {'perturbed': (6, 3, 2.3), 'plain': (1, 1, 1.1)},
+  'ausam': {'perturbed': (3, 2, 1.3)},
+  'rsam': {'perturbed': (6, 5, 2.3)},
+}
+
+
+@pytest.mark.parametrize('name', LIMITS)
+def test_a_step_goes_over_the_parameters_as_often_as_it_must(name):
+  found = passes.counted(rows.chosen(name)[name])
+  assert set(found) == set(LIMITS[name])
+  for kind, (reads, writes, temporary) in LIMITS[name].items():
+    assert found[kind].passes.reads <= reads
+    assert found[kind].passes.writes <= writes
+    assert found[kind].temporary <= temporary
