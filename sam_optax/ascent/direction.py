@@ -277,7 +277,8 @@ def centralized(
     gradient = _tree.promote(gradient)
     centered = _given.mask('mask', mask, gradient)
     direction = jax.tree_util.tree_map_with_path(center, centered, gradient)
-    return Perturbation(_tree.above_rounding(direction, gradient, 1e-7))
+    direction, length = _tree.above_rounding(direction, gradient, 1e-7)
+    return Perturbation(direction, length=length)
 
   return Ascent(stateless, perturb)
 
