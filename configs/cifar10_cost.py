@@ -22,7 +22,6 @@ RHO = 0.05
 DECAY = {'ausam': 2e-3, 'arsam_ausam': 1e-3}  # the others: 5e-3
 ARSAM = {'rho': RHO, 'segment': 3, 'warmup_steps': 3 * STEPS_PER_EPOCH}
 
-TABLE = '5,000 images of CIFAR-10'
 VARIANTS = {
   'sgd': ('identity', {}),
   'sgd_twice': ('identity', {}),

@@ -13,7 +13,6 @@ from train import config as train_config
 DECAY = {'ausam': 2e-3, 'arsam_ausam': 5e-3}
 
 METHODS = ('sam', 'fsam', 'rsam', 'arsam', 'ausam', 'arsam_ausam')
-TABLE = 'Digits, 60 % of the labels replaced'
 VARIANTS = {
   'sgd': digits_noise.VARIANTS['sgd'],
   'sgd_twice': digits_noise.VARIANTS['sgd'],
