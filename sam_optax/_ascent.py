@@ -42,17 +42,21 @@ class Context(NamedTuple):
 
 
 class Perturbation(NamedTuple):
-  """A perturbation, or the direction that the next member of a chain gets.
-
-  Attributes:
-    value: shaped as the params.
-    norm: the norm that scaled it, if there was one.
-    length: the norm of `value`, if it is known.
-  """
+  """A perturbation, and the norm that scaled it if there was one."""
 
   value: _base.PyTree
   norm: jax.Array | None = None
-  length: jax.Array | None = None
+
+
+class Measured(Perturbation):
+  """A direction whose norm the next member of a chain need not compute."""
+
+  length: jax.Array
+
+  def __new__(cls, value: _base.PyTree, length: jax.Array) -> 'Measured':
+    self = super().__new__(cls, value)
+    self.length = length
+    return self
 
 
 # (gradient, state, params, context) -> perturbation
@@ -215,11 +219,13 @@ def chain(*members: optax.GradientTransformation) -> Ascent:
   def perturb(gradient, state, params, context):
     norm, length = None, context.length
     for part, part_state in zip(parts, state, strict=True):
-      gradient, own_norm, length = part.perturb(
+      found = part.perturb(
         gradient, part_state, params, context._replace(length=length)
       )
-      norm = norm if own_norm is None else own_norm
-    return Perturbation(gradient, norm, length)
+      gradient = found.value
+      norm = norm if found.norm is None else found.norm
+      length = found.length if isinstance(found, Measured) else None
+    return Perturbation(gradient, norm)
 
   def remember(gradient, state, params, step):
     new_state = []

@@ -148,6 +148,7 @@ SMALL = [
   '--config.data.name=digits',
   '--config.data.first=(256,100)',
   '--config.augment.cutout=2',
+  '--config.optimizer.warmup_steps=0',
 ]
 # Likewise, of tasks that need a network of their own.
 NETWORKS = {

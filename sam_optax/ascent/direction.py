@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from sam_optax import _base, _check, _given, _random, _tree, kernels
-from sam_optax._ascent import Ascent, Perturbation, stateless
+from sam_optax._ascent import Ascent, Measured, Perturbation, stateless
 
 
 class AverageState(NamedTuple):
@@ -99,8 +99,7 @@ def friendly(
     else:
       share = _base.value_at(sigma, context.step)
     direction = _tree.subtract(gradient, _tree.scale(share, average))
-    direction, length = _tree.above_rounding(direction, gradient, 1e-7)
-    return Perturbation(direction, length=length)
+    return Measured(*_tree.above_rounding(direction, gradient, 1e-7))
 
   def remember(gradient, state, params, step):
     del params
@@ -277,8 +276,7 @@ def centralized(
     gradient = _tree.promote(gradient)
     centered = _given.mask('mask', mask, gradient)
     direction = jax.tree_util.tree_map_with_path(center, centered, gradient)
-    direction, length = _tree.above_rounding(direction, gradient, 1e-7)
-    return Perturbation(direction, length=length)
+    return Measured(*_tree.above_rounding(direction, gradient, 1e-7))
 
   return Ascent(stateless, perturb)
 
