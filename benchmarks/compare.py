@@ -247,8 +247,7 @@ def _program_speed(row, config, dataset, runs: int) -> measure.Ratio:
       seconds = row.turn(config.steps)
       bare.append((row.gradients - before) / seconds)
       steps = result.images_per_second / config.batch_size
-      share = row.share * result.gradient_evaluations_per_step
-      full.append(share * steps)
+      full.append(result.batch_gradients_per_step * steps)
   return measure.ratio(full, bare)
 
 

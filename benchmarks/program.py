@@ -92,7 +92,6 @@ class ProgramRow:
     self.forwards = spec.forwards
     self.program = make_program(spec, config, dataset, kind)
     self.state = self.program.init(seed=0)
-    self.share = _share(spec, config)
     self._ids = draw_ids(self.program.num_examples, config.batch_size)
 
   def warm_up(self, steps: int = 2) -> None:
@@ -134,8 +133,7 @@ class ProgramRow:
   @property
   def gradients(self) -> float:
     """Gradients so far in units of the whole batch, as the state counts."""
-    count = optax.tree.get(self.state.method, 'gradient_evaluations')
-    return self.share * int(count)
+    return float(optax.tree.get(self.state.method, 'batch_gradients'))
 
   @property
   def compile_seconds(self) -> float:
@@ -198,14 +196,6 @@ class ForwardRow:
       result = self._call()
     jax.block_until_ready(result)
     return time.perf_counter() - start
-
-
-def _share(spec: Spec, config: Any) -> float:
-  """The fraction of the batch that a counted gradient is taken on."""
-  if spec.share is not None:
-    return spec.share
-  batch = config.batch_size
-  return max(1, int(config.method.get('keep', 1.0) * batch + 1e-6)) / batch
 
 
 def draw_ids(num_examples: int, batch: int) -> Iterator[np.ndarray]:

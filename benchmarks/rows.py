@@ -64,8 +64,6 @@ class Spec(NamedTuple):
     changes: arguments that differ from their defaults.
     settled: numbers to write into fields of the state, by name, if the method
       would reach its steady state only after more steps than are measured.
-    share: the mean fraction of the batch that a counted gradient is taken on;
-      None for the argument `keep` of the method, or 1.
     forwards: forward passes per step in addition to those of the gradients.
     reference: whether the method has a second gradient source.
     build: config -> the method, if it is not one of `sam_optax`.
@@ -74,7 +72,6 @@ class Spec(NamedTuple):
   method: str = 'identity'
   changes: Mapping[str, Any] = {}
   settled: Mapping[str, float] = {}
-  share: float | None = None
   forwards: float = 0.0
   reference: bool = False
   build: Callable[[Any], sam_optax.SharpnessAware] | None = None
@@ -150,7 +147,7 @@ _SPECIAL = {
   ),
   'ausam': Spec(settled=_SEEN),
   # The second gradient is of half of the batch, chosen by a forward pass.
-  'esam': Spec(changes={'gamma': 0.5}, share=0.75, forwards=1.0),
+  'esam': Spec(changes={'gamma': 0.5}, forwards=1.0),
   # The reported loss needs a forward pass at the unperturbed parameters.
   'lpfsgd': Spec(forwards=1.0),
   # With epochs of one step it is active from the second step on.

@@ -5,7 +5,7 @@ python -m train.sweep --config=configs/cifar10_cost.py --workdir=runs/cost \
   --config.data.label_noise=0.4
 
 All numbers are our choice. So few images are trained on, and the last layers of
-the network have so many parameters, that it learns wrong labels by heart in 100
+the network have so many parameters, that it can learn wrong labels in 100
 epochs. It is a small ResNet that reads the image in patches of 4x4 pixels.
 """
 
