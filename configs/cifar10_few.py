@@ -1,8 +1,8 @@
 """Accuracy against cost on 5,000 images of CIFAR-10, for a CPU.
 
 python -m train.prepare cifar10 --from=FOLDER
-python -m train.sweep --config=configs/cifar10_few.py --workdir=runs/cifar10_few \
-  --config.data.label_noise=0.4
+python -m train.sweep --config=configs/cifar10_few.py \
+  --config.data.label_noise=0.4 --workdir=runs/cifar10_few
 
 All numbers are our choice. So few images are trained on, and the last layers of
 the network have so many parameters, that it can learn wrong labels in 100
