@@ -2,8 +2,9 @@
 
 python -m train.prepare cifar10 --from=FOLDER
 python -m train.sweep --config=configs/cifar10_cost.py --workdir=runs/cost
-python -m train.sweep --config=configs/cifar10_cost.py --workdir=runs/cost_noise \
-  --config.data.label_noise=0.4 --config.optimizer.learning_rate=0.2
+python -m train.sweep --config=configs/cifar10_cost.py \
+  --config.data.label_noise=0.4 --config.optimizer.learning_rate=0.2 \
+  --workdir=runs/cost_noise
 
 All numbers are our choice. The network is a small ResNet that reads the image
 in patches of 4x4 pixels.
