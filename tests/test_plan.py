@@ -7,8 +7,11 @@ import pytest
 
 import sam_optax
 from sam_optax import ascent, cadence, selection
-from tests import driving
+from tests import compilations, driving, tiny_config
 from tests.methods import METHODS, method
+from tests.test_program import make_dataset
+from train import config as train_config
+from train.engine import loop
 from train.engine.decisions import Decisions
 
 ORDER = np.stack([driving.batch_at(step)[1] for step in range(12)])
@@ -164,21 +167,42 @@ def test_a_plan_is_compiled_once(name):
   made = method(name)
   state = made.init(driving.start())
   made.plan(state, ORDER)
-  compiled = []
-
-  def listener(event, seconds, **details):
-    del seconds, details
-    compiled.extend([event] * ('backend_compile' in event))
-
-  jax.monitoring.register_event_duration_secs_listener(listener)
-  try:
+  with compilations.counted() as compiled:
     for rows in (11, 5, 1):
       made.plan(state, ORDER[:rows])
     assert not compiled
     jax.jit(lambda x: x + len(name))(jnp.ones(3)).block_until_ready()
-    assert compiled  # the listener hears
-  finally:
-    jax.monitoring.unregister_event_duration_listener(listener)
+  assert compiled  # it counts
+
+
+# By where a step's branches come from.
+RUNS = {
+  'a plan': 'arsam',
+  'a plan by the examples': 'ausam',
+  'a plan of both': 'arsam_ausam',
+  'the gradient': 'aesam',
+  'an epoch of its own': 'infobatch',
+}
+
+
+@pytest.mark.parametrize('decided_by', RUNS)
+@pytest.mark.usefixtures('standard_promotion')
+def test_a_run_compiles_nothing_after_its_first_epoch(decided_by):
+  config = tiny_config.get_config()
+  config.update({'batch_size': 8, 'epochs': 3, 'branch': 'host'})
+  config.method = train_config.method(RUNS[decided_by])
+  program = loop.Program(config, make_dataset(train=160))
+  state = program.init(seed=0)
+  decisions = Decisions(program.method)
+  for epoch in range(3):
+    with compilations.counted() as compiled:
+      state, order = program.start_epoch(state, 0, epoch)
+      if program.method.start_epoch is not None:
+        decisions = Decisions(program.method)
+      for after, _ in program.steps(state, order, 0, epoch, 0, decisions):
+        state = after
+    assert program.compiled  # waits for the kinds that the epoch did not need
+    assert bool(compiled) == (epoch == 0)
 
 
 def test_selection_and_cadence_are_planned_together():
