@@ -1,5 +1,6 @@
 """The host decides ahead as far as the state determines the steps."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -140,12 +141,12 @@ def test_a_plan_ends_at_an_example_that_was_not_seen():
   method = sam_optax.sharpness_aware(ascent.gradient(0.1), selection=part)
   state = method.init(driving.start())
 
-  def plan(unseen):
+  def plan(unseen, order=ORDER):
     count = jnp.ones(driving.NUM_EXAMPLES).at[jnp.asarray(unseen, int)].set(0)
     selected = state.selection._replace(rise_count=count)
     return [
       decisions['full_batch']
-      for decisions in method.plan(state._replace(selection=selected), ORDER)
+      for decisions in method.plan(state._replace(selection=selected), order)
     ]
 
   assert plan([]) == [False] * 12
@@ -153,6 +154,31 @@ def test_a_plan_ends_at_an_example_that_was_not_seen():
   assert plan([20]) == [False, False]
   assert plan([0]) == [True, False, False]
   assert plan([0, 8]) == [True]
+  # In the steps of one epoch, no step sees an example of another.
+  assert plan([0, 8], ORDER[:3]) == [True, True, False]
+  assert plan([0, 8], ORDER[[0, 1, 1]]) == [True]
+
+
+@pytest.mark.parametrize('name', [n for n in METHODS if method(n).plan])
+def test_a_plan_is_compiled_once(name):
+  made = method(name)
+  state = made.init(driving.start())
+  made.plan(state, ORDER)
+  compiled = []
+
+  def listener(event, seconds, **details):
+    del seconds, details
+    compiled.extend([event] * ('backend_compile' in event))
+
+  jax.monitoring.register_event_duration_secs_listener(listener)
+  try:
+    for rows in (11, 5, 1):
+      made.plan(state, ORDER[:rows])
+    assert not compiled
+    jax.jit(lambda x: x + len(name))(jnp.ones(3)).block_until_ready()
+    assert compiled  # the listener hears
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listener)
 
 
 def test_selection_and_cadence_are_planned_together():
