@@ -192,7 +192,8 @@ def _in_short(text: str) -> str:
 
 def _page(name: str, runs: list[Run]) -> str:
   parts = [
-    f'---\ntitle: {name}\n---\n',
+    # Who searches for a method wants its page, not one that mentions it.
+    f'---\ntitle: {name}\nsearch:\n  boost: 3\n---\n',
     f'::: sam_optax.{name}\n'
     '    options:\n'
     '      heading_level: 1\n'
