@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.test_program import npz, tiny  # noqa: F401
+from tests.tiny_runs import npz_file, tiny  # noqa: F401
 from train import config as train_config
 from train import run as one_run
 from train import variants
@@ -36,7 +36,7 @@ def test_a_schedule_or_nothing_is_passed_over():
     assert train_config.late_starts(config, 2, 4) == []
 
 
-def test_a_sweep_and_a_run_warn_once(npz, tmp_path, capsys, monkeypatch):  # noqa: F811
+def test_a_sweep_and_a_run_warn_once(npz, tmp_path, capsys, monkeypatch):
   module = variants.read('tests/tiny_config.py')
   changes = [f'data.name={npz}', 'batch_size=8', 'steps=3']
   todo = plan.plan(
