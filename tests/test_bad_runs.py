@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.tiny_runs import make_dataset, npz_file, run_command, tiny  # noqa: F401
+from train import __main__ as train_command
 from train import config as train_config
 from train import run
 from train.checks import DataError
@@ -112,28 +113,40 @@ def test_the_steps_before_a_loss_that_is_no_number_are_logged(tmp_path):
   ]
 
 
-@pytest.mark.parametrize(
-  ('arguments', 'expected'),
-  [
-    (['--config.method.rhoo=1'], 'Did you mean "rho"'),
-    (['--config.optimizr.clip=1'], 'Did you mean "optimizer"'),
-    (['--config.method.segment=0'], 'Given segment=0'),
-    (['--config=tests/tiny_config.py:arsm'], "Did you mean 'arsam'"),
-  ],
-)
-def test_the_command_says_what_is_wrong_and_fails(
-  arguments, expected, npz, tmp_path
-):
-  folder = tmp_path / 'run'
-  done = run_command(
+WRONG = [
+  (['--config.method.rhoo=1'], 'Did you mean "rho"'),
+  (['--config.optimizr.clip=1'], 'Did you mean "optimizer"'),
+  (['--config.method.segment=0'], 'Given segment=0'),
+  (['--config=tests/tiny_config.py:arsm'], "Did you mean 'arsam'"),
+]
+
+
+def command_line(npz, folder, *arguments):
+  return [
     '--config=tests/tiny_config.py:arsam',
     f'--config.data.name={npz}',
     '--config.batch_size=8',
     f'--workdir={folder}',
     *arguments,
-  )
+  ]
+
+
+@pytest.mark.parametrize(('arguments', 'expected'), WRONG)
+def test_the_command_says_what_is_wrong_and_fails(
+  arguments, expected, npz, tmp_path, capsys
+):
+  folder = tmp_path / 'run'
+  assert train_command.main(command_line(npz, folder, *arguments)) == 1
+  said = capsys.readouterr().err
+  assert said.startswith('error: ')
+  assert expected in said
+  assert not folder.exists()
+
+
+def test_its_process_ends_with_a_status_and_without_a_traceback(npz, tmp_path):
+  arguments, expected = WRONG[0]
+  done = run_command(*command_line(npz, tmp_path / 'run', *arguments))
   assert done.returncode == 1
   assert 'Traceback' not in done.stderr
   assert done.stderr.strip().startswith('error: ')
   assert expected in done.stderr
-  assert not folder.exists()

@@ -1,12 +1,17 @@
 """A method that begins only after the run has ended is warned about."""
 
+import inspect
+import re
+
 import pytest
 
+import sam_optax
 from tests.tiny_runs import npz_file, tiny  # noqa: F401
 from train import config as train_config
 from train import run as one_run
 from train import variants
 from train.engine import loop
+from train.optim import method
 from train.sweep import execute, plan
 
 
@@ -27,6 +32,16 @@ def test_it_is_the_first_step_that_counts(name, options, first):
   ((key, value),) = options.items()
   assert text.startswith(f'Given method.{key}={value} in a run of {first} step')
   assert f'begins at step {first} ' in text and nothing == []
+
+
+def test_every_argument_that_names_a_beginning_is_known():
+  named = {
+    argument
+    for make in sam_optax.METHODS.values()
+    for argument in inspect.signature(make).parameters
+    if re.search('start|begin|warm|after|first', argument)
+  }
+  assert named == set(method._BEGINNINGS)
 
 
 def test_a_schedule_or_nothing_is_passed_over():
