@@ -95,7 +95,7 @@ def make_plan(
     return None
 
   @jax.jit
-  def ask(step, cadence_state, selection_state, ids):
+  def ask(step, cadence_state, selection_state, ids, distinct):
     answers = {}
     known = jnp.full_like(step, _LENGTH)
     if callable(cadence.decide):
@@ -110,21 +110,26 @@ def make_plan(
     if choice is not None:
       full_batch = functools.partial(choice.full_batch, selection_state)
       answers['full_batch'] = jax.vmap(full_batch)(ids)
-      # A later step that needs the full batch now may no longer need it then.
+      # A later step that needs the full batch now may no longer need it then,
+      # if a step before it has one of its examples.
       unsure = answers['full_batch'].at[0].set(False).at[-1].set(True)
-      known = jnp.minimum(known, jnp.argmax(unsure).astype(known.dtype))
+      sight = jnp.where(distinct, _LENGTH, jnp.argmax(unsure))
+      known = jnp.minimum(known, sight.astype(known.dtype))
     return answers, known
 
   def plan(state, example_ids=None):
     _given.state(state, _step.SharpnessAwareState)
-    count = _LENGTH if example_ids is None else len(example_ids)
-    ids = None
-    if choice is not None:
-      example_ids = _ids(selection, example_ids)
-      # Always of one shape, so that one compiled program serves.
-      ids = np.resize(example_ids, (_LENGTH, *np.shape(example_ids)[1:]))
+    count, distinct = _LENGTH, True
+    if example_ids is not None:
+      example_ids = np.asarray(example_ids)[:_LENGTH]
+      count = len(example_ids)
+      distinct = np.unique(example_ids).size == example_ids.size
+      # Always of one shape, before anything of JAX sees it: each other shape
+      # would be compiled for.
+      example_ids = np.resize(example_ids, (_LENGTH, *example_ids.shape[1:]))
+    ids = None if choice is None else _ids(selection, example_ids)
     answers, known = jax.device_get(
-      ask(state.step, state.cadence, state.selection, ids)
+      ask(state.step, state.cadence, state.selection, ids, distinct)
     )
     if isinstance(cadence.decide, bool):
       answers['perturb'] = np.full(_LENGTH, cadence.decide)

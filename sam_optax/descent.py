@@ -125,7 +125,8 @@ def reuse_psf(
     psf = _tree.subtract(direction, gradient)
     psf = optax.tree.cast_like(psf, state.psf)
     new = ReusePsfState(psf, jnp.zeros([], jnp.int32))
-    return _tree.kept(new, state, gradient, direction)
+    # In the form that `_psf.norms` measures: one norm then serves both.
+    return _tree.kept(new, state, _tree.subtract(gradient, direction))
 
   return _base.Descent(init, on_perturbed, on_plain, update, keeps_finite=True)
 

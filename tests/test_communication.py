@@ -2,6 +2,8 @@
 
 import functools
 import json
+import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ from tests.methods import METHODS, NUM_CLASSES, method
 from tests.routes import mesh
 
 P = PartitionSpec
+ROOT = pathlib.Path(__file__).parent.parent
 
 # One program steps all methods. The parameters of each have a size of their
 # own, by which its traffic is found; no array of examples has any such size.
@@ -135,6 +138,19 @@ def test_chosen_examples_are_spread_over_devices_under_plain_jit(name):
 @pytest.mark.parametrize('route', ['local', 'synced'])
 def test_a_plain_step_sends_one_gradient(name, route):
   assert sent(route, tuple(SOMETIMES_PLAIN), perturb=False)[name] == 1
+
+
+def test_the_table_in_the_documents_has_every_method_and_its_traffic():
+  text = (ROOT / 'docs' / 'scaling.md').read_text()
+  table = text.partition('## Traffic')[2].partition('## ')[0]
+  found = {}
+  for line in re.findall(r'^\| .*`.* \|$', table, re.MULTILINE)[1:]:
+    names, _, local, _ = line.strip('| ').split(' | ')
+    for name in re.findall(r'`(\w+)`', names.replace('SGD', '`identity`')):
+      assert name not in found
+      # Of a perturbed step; a plain one sends its gradient.
+      found[name] = int(local.removesuffix(', 1'))
+  assert found == {name: row.sends for name, row in METHODS.items()}
 
 
 # Lines as the compilers of CPU, GPU and TPU write them.

@@ -15,7 +15,15 @@ import yaml
 
 import sam_optax
 from configs import index
-from docs.generate import docstrings, hooks, links, mathml, methods, names
+from docs.generate import (
+  docstrings,
+  hooks,
+  links,
+  markup,
+  mathml,
+  methods,
+  names,
+)
 
 ROOT = pathlib.Path(__file__).parent.parent
 DOCS = ROOT / 'docs'
@@ -251,6 +259,40 @@ def test_links_in_blocks_of_code_are_left_alone():
   page = '```md\n[a](../results/digits.md)\n```\n'
   assert links.rewrite(page, 'parts.md') == page
   assert links.targets(page) == []
+
+
+# Markup
+
+
+def test_numbers_are_kept_with_their_units():
+  page = '| 94.07 % ± 1.31 | a % b |\n```\n60 % 3\n```\n'
+  assert markup.unbroken_numbers(page) == (
+    '| 94.07\xa0% ±\xa01.31 | a % b |\n```\n60 % 3\n```\n'
+  )
+
+
+def test_arguments_of_commands_are_kept_whole(built):
+  page = (built / 'program.html').read_text()
+  (sweep, *_) = re.findall('train.sweep.*', page)
+  shown = re.findall(
+    r'<span class="argument">(.*?)</span>(?=<span class="w"|$)', sweep
+  )
+  words = [re.sub('<[^>]*>', '', argument) for argument in shown]
+  assert words[:2] == ['--config=configs/digits.py', '--methods=sgd,sam,arsam']
+  # Nothing else of the page is marked.
+  assert 'class="argument"' not in (built / 'parts.html').read_text()
+
+
+def test_a_picture_is_a_link_to_itself(built):
+  page = (built / 'index.html').read_text()
+  (target,) = re.findall('<a href="([^"]+)" class="picture"><img', page)
+  assert (built / target).exists()
+  assert page.count(f'src="{target}"') == 1
+
+
+def test_a_config_in_a_table_may_break_behind_its_file(built):
+  page = (built / 'methods' / 'fsam.html').read_text()
+  assert '<td><code>fsam_table2.py:<wbr>resnet18-cifar100-fsam</code>' in page
 
 
 # Docstrings

@@ -65,7 +65,7 @@ LIMITS = {
   'sgd': {'plain': (1, 1, 1.1)},
   'sam': {'perturbed': (3, 2, 1.3)},
   'fsam': {'perturbed': (6, 4, 2.0)},
-  'arsam': {'perturbed': (6, 3, 2.3), 'plain': (1, 1, 1.1)},
+  'arsam': {'perturbed': (5, 3, 2.3), 'plain': (1, 1, 1.1)},
   'ausam': {'perturbed': (3, 2, 1.3)},
   'rsam': {'perturbed': (6, 5, 2.3)},
 }

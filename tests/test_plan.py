@@ -1,13 +1,17 @@
 """The host decides ahead as far as the state determines the steps."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import sam_optax
 from sam_optax import ascent, cadence, selection
-from tests import driving
+from tests import compilations, driving, tiny_config
 from tests.methods import METHODS, method
+from tests.test_program import make_dataset
+from train import config as train_config
+from train.engine import loop
 from train.engine.decisions import Decisions
 
 ORDER = np.stack([driving.batch_at(step)[1] for step in range(12)])
@@ -140,12 +144,12 @@ def test_a_plan_ends_at_an_example_that_was_not_seen():
   method = sam_optax.sharpness_aware(ascent.gradient(0.1), selection=part)
   state = method.init(driving.start())
 
-  def plan(unseen):
+  def plan(unseen, order=ORDER):
     count = jnp.ones(driving.NUM_EXAMPLES).at[jnp.asarray(unseen, int)].set(0)
     selected = state.selection._replace(rise_count=count)
     return [
       decisions['full_batch']
-      for decisions in method.plan(state._replace(selection=selected), ORDER)
+      for decisions in method.plan(state._replace(selection=selected), order)
     ]
 
   assert plan([]) == [False] * 12
@@ -153,6 +157,52 @@ def test_a_plan_ends_at_an_example_that_was_not_seen():
   assert plan([20]) == [False, False]
   assert plan([0]) == [True, False, False]
   assert plan([0, 8]) == [True]
+  # In the steps of one epoch, no step sees an example of another.
+  assert plan([0, 8], ORDER[:3]) == [True, True, False]
+  assert plan([0, 8], ORDER[[0, 1, 1]]) == [True]
+
+
+@pytest.mark.parametrize('name', [n for n in METHODS if method(n).plan])
+def test_a_plan_is_compiled_once(name):
+  made = method(name)
+  state = made.init(driving.start())
+  made.plan(state, ORDER)
+  with compilations.counted() as compiled:
+    for rows in (11, 5, 1):
+      made.plan(state, ORDER[:rows])
+    assert not compiled
+    jax.jit(lambda x: x + len(name))(jnp.ones(3)).block_until_ready()
+  assert compiled  # it counts
+
+
+# By where a step's branches come from.
+RUNS = {
+  'a plan': 'arsam',
+  'a plan by the examples': 'ausam',
+  'a plan of both': 'arsam_ausam',
+  'the gradient': 'aesam',
+  'an epoch of its own': 'infobatch',
+}
+
+
+@pytest.mark.parametrize('decided_by', RUNS)
+@pytest.mark.usefixtures('standard_promotion')
+def test_a_run_compiles_nothing_after_its_first_epoch(decided_by):
+  config = tiny_config.get_config()
+  config.update({'batch_size': 8, 'epochs': 3, 'branch': 'host'})
+  config.method = train_config.method(RUNS[decided_by])
+  program = loop.Program(config, make_dataset(train=160))
+  state = program.init(seed=0)
+  decisions = Decisions(program.method)
+  for epoch in range(3):
+    with compilations.counted() as compiled:
+      state, order = program.start_epoch(state, 0, epoch)
+      if program.method.start_epoch is not None:
+        decisions = Decisions(program.method)
+      for after, _ in program.steps(state, order, 0, epoch, 0, decisions):
+        state = after
+    assert program.compiled  # waits for the kinds that the epoch did not need
+    assert bool(compiled) == (epoch == 0)
 
 
 def test_selection_and_cadence_are_planned_together():

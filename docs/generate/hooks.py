@@ -5,7 +5,7 @@ from typing import Any
 
 from mkdocs.structure import files as mkdocs_files
 
-from docs.generate import links, methods, reference
+from docs.generate import links, markup, methods, reference
 from docs.generate.names import ROOT
 
 
@@ -68,8 +68,14 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-  """Makes links between files those of the site, and keeps flags whole."""
+  """Makes links those of the site, and keeps flags and numbers whole."""
   del files
   source = f'{config.repo_url}/blob/main' if config.repo_url else None
   written = links.rewrite(markdown, page.file.src_uri, source)
-  return links.unbroken_flags(written)
+  return markup.unbroken_numbers(links.unbroken_flags(written))
+
+
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+  """Makes pictures links to themselves, and says where lines may break."""
+  del page, config, files
+  return markup.finished(html)

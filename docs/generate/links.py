@@ -108,33 +108,13 @@ def unbroken_flags(markdown: str) -> str:
   A browser may break a line after their hyphens. `attr_list` gives them the
   class `whole`, for which docs/assets/site.css has a rule.
   """
-  return _outside_code(
+  return outside_code(
     markdown, lambda line: _FLAG.sub(r'\g<0>{ .whole }', line)
   )
 
 
-def _rewritten(markdown: str, change: Callable[[str], str]) -> str:
-  """The page with every link outside of code changed."""
-
-  def changed(match):
-    lead, target = (match[1], match[2]) if match[1] else (match[3], match[4])
-    return lead + change(target)
-
-  return _outside_code(markdown, lambda line: _TARGET.sub(changed, line))
-
-
-def _without_code_links(markdown: str, site: str) -> str:
-  """Links to files of the repository that no page shows, as their text."""
-
-  def plain(match):
-    there = resolve(match[3], site)
-    shown = not _is_local(match[3]) or in_site(there) is not None
-    return match[2] if not shown and (ROOT / there).exists() else match[0]
-
-  return _outside_code(markdown, lambda line: _WHOLE.sub(plain, line))
-
-
-def _outside_code(markdown: str, change: Callable[[str], str]) -> str:
+def outside_code(markdown: str, change: Callable[[str], str]) -> str:
+  """Changes the lines of a page that are in no block of code."""
   lines, fence = [], None
   for line in markdown.splitlines():
     match = _FENCE.match(line)
@@ -146,6 +126,27 @@ def _outside_code(markdown: str, change: Callable[[str], str]) -> str:
       line = change(line)
     lines.append(line)
   return '\n'.join(lines) + '\n'
+
+
+def _rewritten(markdown: str, change: Callable[[str], str]) -> str:
+  """The page with every link outside of code changed."""
+
+  def changed(match):
+    lead, target = (match[1], match[2]) if match[1] else (match[3], match[4])
+    return lead + change(target)
+
+  return outside_code(markdown, lambda line: _TARGET.sub(changed, line))
+
+
+def _without_code_links(markdown: str, site: str) -> str:
+  """Links to files of the repository that no page shows, as their text."""
+
+  def plain(match):
+    there = resolve(match[3], site)
+    shown = not _is_local(match[3]) or in_site(there) is not None
+    return match[2] if not shown and (ROOT / there).exists() else match[0]
+
+  return outside_code(markdown, lambda line: _WHOLE.sub(plain, line))
 
 
 def _is_local(target: str) -> bool:

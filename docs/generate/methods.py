@@ -17,7 +17,7 @@ _GROUPS = {
   '_alias.descent': 'A new descent',
   '_alias.selection': 'A new selection',
   '_alias.compositions': 'Compositions',
-  'optimizers': 'With the base optimizer inside',
+  'optimizers': 'Whole optimizers',
   'trajectory': 'Another loss',
 }
 _COST = re.compile(r'Costs\s+(.+?)\s+per\s+step([^.,:]*)', re.DOTALL)

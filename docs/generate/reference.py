@@ -50,7 +50,9 @@ def _page(module: str) -> str:
   parts += [_object(f'{module}.{name}') for name in own if name not in methods]
   if shared:
     links = [f'[`sam_optax.{name}`][sam_optax.{name}]' for name in shared]
-    parts.append(f'Also here: {", ".join(links)}.\n')
+    # A module may have nothing that the package does not have.
+    lead = 'Also here' if own else 'It has'
+    parts.append(f'{lead}: {", ".join(links)}.\n')
   return '\n'.join(filter(None, parts))
 
 

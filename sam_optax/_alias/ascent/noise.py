@@ -109,9 +109,9 @@ def lpfsgd(
   for each kernel j (see `ascent.kernel_noise`). There is no ascent. With
   gamma = 0 it is the base optimizer.
 
-  Costs M gradients per step. None is taken at the parameters: `update` ignores
-  the gradient that it is given, and XLA removes its computation under `jit`.
-  The state holds no copy of the parameters.
+  Costs M (draws) gradients per step. None is taken at the parameters: `update`
+  ignores the gradient that it is given, and XLA removes its computation under
+  `jit`. The state holds no copy of the parameters.
 
   Parts: `ascent.gaussian`.
 

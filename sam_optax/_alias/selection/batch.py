@@ -30,7 +30,7 @@ def ausam(
   drawn examples alone. A batch with an example that has no score yet is used in
   full. With keep = 1 it is SAM, up to the order of the batch.
 
-  Costs 2 keep gradients per step after the first epoch. The state holds two
+  Costs 2 * keep gradients per step after the first epoch. The state holds two
   floats per example of the training set and no copy of the parameters.
 
   Needs `loss_fn`, `batch` and `example_ids`, in `update` as in
@@ -185,7 +185,7 @@ def sam_random(
   the baseline SAM+Random of the AUSAM paper. With keep = 1 it is SAM, up to the
   order of the batch.
 
-  Costs 2 keep gradients per step. The state holds no copy of the parameters.
+  Costs 2 * keep gradients per step. The state holds no copy of the parameters.
 
   Needs `loss_fn`, `batch` and `example_ids`, in `update` as in
   `value_and_grad`.
