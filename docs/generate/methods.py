@@ -212,9 +212,9 @@ def _branch(name: str) -> str:
   if 'cadence.' not in parts or 'cadence.never' in parts:
     return ''
   return (
-    'Some of its steps are plain ones. For convolutions on a CPU, [choose the'
-    ' branch in Python](../quick-start.md#on-a-cpu-choose-the-branch-in-python).'
-    '\n'
+    'Some of its steps are plain ones. For convolutions on a CPU,'
+    ' [choose the branch in Python]'
+    '(../quick-start.md#on-a-cpu-choose-the-branch-in-python).\n'
   )
 
 
