@@ -58,6 +58,26 @@ def nearest(given: str, known: Sequence[str]) -> str:
   return f'{hint}Use one of {", ".join(known)}.'
 
 
+def said(error: BaseException | str) -> str:
+  """Another library's message as sentences, for the middle of one of ours.
+
+  Args:
+    error: what was raised, or its text.
+
+  Returns:
+    One line that ends in a full stop, or as the message itself ends.
+  """
+  # The text of a KeyError is in quotes, with its line breaks escaped.
+  inner = error.args[0] if isinstance(error, KeyError) and error.args else error
+  lines = [line.strip() for line in str(inner).splitlines() if line.strip()]
+  text = ''
+  for line in lines or [type(error).__name__]:
+    is_next = text and line[0].isupper() and text[-1] not in '.?!:;,'
+    text = f'{text}{"." if is_next else ""} {line}'.strip()
+  text = text.rstrip(' ,:;')
+  return text if text.endswith(('.', '?', '!')) else f'{text}.'
+
+
 def warn(text: str) -> None:
   """Says on stderr what is rarely meant, and what to do about it."""
   print(f'warning: {text}', file=sys.stderr, flush=True)
