@@ -19,6 +19,8 @@ VARIANTS = {
   **{name: digits_noise.VARIANTS[name] for name in METHODS},
 }
 
+TABLE = 'Digits with 60 % wrong labels, a small ResNet, 100 epochs'
+
 
 def get_config(variant: str = 'sam'):
   name, changes = train_config.pick_variant(variant, VARIANTS)

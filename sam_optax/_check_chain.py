@@ -1,5 +1,6 @@
 """Finds a chain that changes the gradient before a method gets it."""
 
+import functools
 from typing import Any
 
 import jax
@@ -15,29 +16,25 @@ _ORDER = (
 )
 
 
+# A decay shows where the gradient is small, a clipping where it is large, and
+# an average where one gradient follows another.
+_SIZES = (1.0, 1e-6, 0.0, -1.0)
+
+
 class Probe:
-  """Stands for a grad_fn, and asks the method which gradient reached it."""
-
-  def __call__(self, point: _base.PyTree, /) -> _base.PyTree:
-    return point
-
-
-class Reached(Exception):
-  """Raised by a method that is given a `Probe`.
+  """Stands for a grad_fn, and notes which gradient reached the method.
 
   Attributes:
-    updates: the gradient that reached it.
+    reached: the gradient; None before a method was reached.
   """
 
-  def __init__(self, updates: _base.PyTree):
-    super().__init__()
-    self.updates = updates
+  reached: _base.PyTree | None = None
 
-
-def answer(grad_fn: Any, updates: _base.PyTree) -> None:
-  """What a method does first: it answers a `Probe`."""
-  if isinstance(grad_fn, Probe):
-    raise Reached(updates)
+  def answer(self, updates: _base.PyTree) -> _base.PyTree:
+    """What a method calls instead of a step; gives the updates back."""
+    if self.reached is None:
+      self.reached = updates
+    return updates
 
 
 def check_chain(
@@ -52,8 +49,11 @@ def check_chain(
   along its own second gradient, and after `optax.adam` the method climbs, since
   the updates of an optimizer point downhill.
 
-  It sends one large gradient through the chain, outside of `jit` and without
-  any evaluation of the loss. Call it once, where the chain is made.
+  It sends four gradients through the chain, one after another: a large one, a
+  small one, zero, and a large one of the other sign, outside of `jit` and
+  without any evaluation of the loss. So it finds a weight decay and an average
+  too, but not a schedule that begins to differ from 1 at a later step. Call it
+  once, where the chain is made.
 
   Args:
     tx: a chain, or anything else around a method.
@@ -88,30 +88,61 @@ def check_chain(
       'optax.sgd(0.1)).'
     )
   params = _given.params(jax.tree.map(_array, params))
-  sent = jax.tree.map(_large, params)
+  # A decay of a parameter that is zero would not show.
+  params = jax.tree.map(
+    lambda x: jnp.where(x == 0, jnp.ones_like(x), x), params
+  )
   extra = optax.with_extra_args_support(tx)
+  state = extra.init(params)
+  for size in _SIZES:
+    sent = jax.tree.map(functools.partial(_gradient, size), params)
+    came, state = _reached(extra, sent, state, params)
+    if not _are_alike(came, sent):
+      raise ValueError(
+        'Given a chain that changes the gradient before the method gets it: '
+        f'one of norm {_tree.norm(sent):.3g} came as {_tree.norm(came):.3g}, '
+        f'at an angle of {_angle(sent, came):.0f} degrees. The second '
+        'gradient, by grad_fn, would not be changed, and the two would not '
+        f'fit. {_ORDER}.'
+      )
+  return tx
+
+
+def _reached(
+  tx: optax.GradientTransformationExtraArgs,
+  sent: _base.PyTree,
+  state: _base.State,
+  params: _base.PyTree,
+) -> tuple[_base.PyTree, _base.State]:
+  """The gradient that reaches the method, and the next state of the chain."""
+  probe = Probe()
   try:
-    extra.update(sent, extra.init(params), params, grad_fn=Probe())
-  except Reached as reached:
-    came = reached.updates
-  else:
+    # Without jit, a condition around the method shows it the numbers too.
+    with jax.disable_jit():
+      _, state = tx.update(sent, state, params, grad_fn=probe)
+  except Exception:
+    # A later member may need arguments that are not known here.
+    if probe.reached is None:
+      raise
+  if probe.reached is None:
     raise ValueError(
       'Given a chain without a method. Nothing in it takes a second gradient. '
       f'{_ORDER}.'
     )
-  same = jax.tree.structure(came) == jax.tree.structure(sent) and all(
-    x.shape == y.shape and np.allclose(x, y, rtol=1e-3)
-    for x, y in zip(jax.tree.leaves(came), jax.tree.leaves(sent), strict=True)
+  return probe.reached, state
+
+
+def _are_alike(came: _base.PyTree, sent: _base.PyTree) -> bool:
+  """Whether two trees are the same but for the rounding of their dtypes."""
+
+  def alike(x, y):
+    rounding = max(float(jnp.finfo(leaf.dtype).eps) for leaf in (x, y))
+    x, y = (np.asarray(_tree.promote(leaf)) for leaf in (x, y))
+    return x.shape == y.shape and np.allclose(x, y, rtol=8 * rounding, atol=0)
+
+  return jax.tree.structure(came) == jax.tree.structure(sent) and all(
+    map(alike, jax.tree.leaves(came), jax.tree.leaves(sent))
   )
-  if not same:
-    raise ValueError(
-      'Given a chain that changes the gradient before the method gets it: one '
-      f'of norm {_tree.norm(sent):.3g} came as {_tree.norm(came):.3g}, at an '
-      f'angle of {_angle(sent, came):.0f} degrees. The second gradient, by '
-      'grad_fn, would not be changed, and the two would not fit. '
-      f'{_ORDER}.'
-    )
-  return tx
 
 
 def _array(leaf: Any) -> Any:
@@ -121,9 +152,11 @@ def _array(leaf: Any) -> Any:
   return leaf
 
 
-def _large(leaf: jax.Array) -> jax.Array:
-  """A gradient with large entries of many sizes and both signs."""
-  entries = np.cos(np.arange(leaf.size) * 2.4) * 1e3 + 1e2
+def _gradient(size: float, leaf: jax.Array) -> jax.Array:
+  """A gradient with entries of many sizes and both signs."""
+  # Beyond any bound of a clipping, and within float16.
+  most = 1e9 if jnp.finfo(leaf.dtype).max > 1e9 else 1e3
+  entries = size * most * (np.cos(np.arange(leaf.size) * 2.4) + 0.1)
   return jnp.asarray(entries.reshape(leaf.shape), leaf.dtype)
 
 

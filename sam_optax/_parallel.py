@@ -121,7 +121,9 @@ def parallel(
   on_devices = method.for_collectives(collectives)
 
   def update(updates, state, params=None, **extra_args) -> Any:
-    _check_chain.answer(extra_args.get('grad_fn'), updates)
+    probe = extra_args.get('grad_fn')
+    if isinstance(probe, _check_chain.Probe):
+      return probe.answer(updates), state
     _check_bound(axes)
     if size is None:
       return on_devices.update(updates, state, params, **extra_args)

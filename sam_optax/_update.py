@@ -50,7 +50,8 @@ def make_update(
     **extra_args,
   ):
     del extra_args
-    _check_chain.answer(grad_fn, updates)
+    if isinstance(grad_fn, _check_chain.Probe):
+      return grad_fn.answer(updates), state
     if params is None:
       raise ValueError(
         'Given no params. The second gradient is taken at params + '

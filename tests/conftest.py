@@ -8,7 +8,10 @@ program in a process of its own, which must have the defaults of a user.
 
 import ctypes
 import gc
+import math
 import os
+import pathlib
+import resource
 
 import jax
 import pytest
@@ -29,6 +32,10 @@ if jax.__version_info__ < (0, 11):
   _FLAGS.append('--xla_cpu_use_fusion_emitters=false')
 os.environ['XLA_FLAGS'] = ' '.join([os.environ.get('XLA_FLAGS', ''), *_FLAGS])
 
+# Otherwise each operation of a program carries its traceback, most of which is
+# pytest's, through lowering and compilation.
+jax.config.update('jax_traceback_in_locations_limit', 0)
+
 # An operand of another dtype must not turn float32 state into float64, or bf16
 # into float32: promotion is explicit, or an error.
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
@@ -40,19 +47,40 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 
 # Tracing makes many objects and few cycles: with Python's threshold of 700, a
 # tenth of its time goes to looking for them.
-gc.set_threshold(20_000, 20, 20)
+gc.set_threshold(100_000, 20, 20)
+
+
+def pytest_collection_finish():
+  """Keeps the modules and the tests, which live to the end, out of it."""
+  gc.collect()
+  gc.freeze()
+
+
+# A worker that holds more bytes forgets what it has compiled.
+_MOST_MEMORY = 2 * 2**30
+
+
+def _memory() -> float:
+  """The memory of this process in bytes, infinite if the system says none."""
+  status = pathlib.Path('/proc/self/statm')
+  if not status.exists():
+    return math.inf
+  return int(status.read_text().split()[1]) * resource.getpagesize()
 
 
 @pytest.fixture(scope='module', autouse=True)
 def _release_compiled_programs():
-  """Frees the programs that the tests of a file compiled.
+  """Frees the programs that the tests of some files compiled.
 
-  JAX keeps every compiled program, some 5 GB by the end of a run.
+  JAX keeps every compiled program, some 5 GB by the end of a run. Those of its
+  single operations serve the next file too, so they are kept for a while.
   """
   yield
   from tests import driving
 
   driving.stepper.cache_clear()
+  if _memory() < _MOST_MEMORY:
+    return
   jax.clear_caches()
   gc.collect()
   # glibc would keep most of the freed memory.

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 
 import jax
+import numpy as np
 import pytest
 
 from tests import driving
@@ -51,6 +52,7 @@ def has_table(name):
 
 ROUTES = representatives()
 WITH_TABLE = list(filter(has_table, METHODS))
+SAM, START = method('sam'), driving.start()
 BY_GRAD_FN = [n for n in PERTURBING if not METHODS[n].needs_examples]
 # They take the rows of some examples from the batch.
 TAKES_ROWS = [n for n, r in METHODS.items() if r.needs_examples and r.batches]
@@ -99,3 +101,32 @@ def called(tx, entry='value_and_grad', losses=None, **changes):
 def traced(tx, entry='value_and_grad', **changes):
   """The shapes of a call's results: it is traced, and nothing is compiled."""
   return jax.eval_shape(lambda: called(tx, entry, **changes))
+
+
+def assert_refused_or_right(row):
+  """Asserts what a row of a table of calls says.
+
+  Args:
+    row: (call, words): the words of the refusal, in order; None if the call is
+      right, and then it returns whether its result is.
+  """
+  call, words = row
+  if words is None:
+    assert call()
+    return
+  with refused(*words):
+    call()
+
+
+def same(first, second):
+  """A call that says whether two calls give equal results."""
+  return lambda: driving.equal(first(), second())
+
+
+def step_of(tx):
+  """The gradient of one step of SAM, for what must equal it."""
+  return called(tx, 'update', loss_fn=None)[0]
+
+
+def as_numpy(tree):
+  return jax.tree.map(np.asarray, tree)

@@ -13,9 +13,9 @@ from tests import (
   test_documents,
   test_interface,
   test_numerics,
-  test_program,
   test_reductions,
   tiny_config,
+  tiny_runs,
 )
 from tests.methods import METHODS, Number, Row
 from train import config as train_config
@@ -77,5 +77,5 @@ def test_the_program_trains_with_it_unchanged():
   config = tiny_config.get_config()
   config.batch_size, config.steps = 8, 3
   config.method = train_config.method(NAME, rho=0.02)
-  result = loop.Program(config, test_program.make_dataset()).run(seed=0)
+  result = loop.Program(config, tiny_runs.make_dataset()).run(seed=0)
   assert result.gradient_evaluations_per_step == 2

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.test_program import ROOT, make_dataset, npz, tiny  # noqa: F401
+from tests.tiny_runs import ROOT, make_dataset, npz_file, tiny  # noqa: F401
 from tests.words import in_three_beats
 from train import checks, variants
 from train import config as train_config

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tests.test_program import ROOT, npz, tiny  # noqa: F401
+from tests.tiny_runs import ROOT, npz_file, tiny  # noqa: F401
 from tests.words import in_three_beats, snapshot
 from train import __main__ as train_command
 from train import command, variants, workdir
@@ -78,7 +78,7 @@ def test_a_place_that_is_no_place_for_a_run(name, tmp_path):
 
 
 @pytest.mark.parametrize('main', [train_command.main, sweep_command.main])
-def test_a_place_is_refused_by_the_commands(main, npz, tmp_path, capsys):  # noqa: F811
+def test_a_place_is_refused_by_the_commands(main, npz, tmp_path, capsys):
   (tmp_path / 'file').write_text('mine')
   given = ['--config=tests/tiny_config.py', f'--config.data.name={npz}']
   given += ['--config.batch_size=8', f'--workdir={tmp_path / "file"}']

@@ -13,7 +13,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from tests.runs import Killed, Program, kill, terminate
-from tests.test_program import ROOT, make_dataset, npz, tiny  # noqa: F401
+from tests.tiny_runs import ROOT, make_dataset, npz_file, tiny  # noqa: F401
 from train import config as train_config
 from train import run, workdir
 from train.checks import ConfigError
@@ -239,7 +239,7 @@ def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(
 
 
 @pytest.fixture
-def unfinished(npz, tmp_path):  # noqa: F811
+def unfinished(npz, tmp_path):
   """The config of a run that began in a folder and has saved nothing yet."""
   config = tiny(data={'name': npz, 'dir': None})
   folder = tmp_path / 'run'
@@ -313,7 +313,7 @@ def start(folder, name, cache, every):
 
 
 @pytest.mark.slow
-def test_processes_killed_at_random_end_as_one_that_was_not(npz, tmp_path):  # noqa: F811
+def test_processes_killed_at_random_end_as_one_that_was_not(npz, tmp_path):
   cache, draw = tmp_path / 'cache', random.Random(0)
   plain, killed = tmp_path / 'plain', tmp_path / 'killed'
   config = tiny(steps=LONG, eval_every=9, log_every=10, mesh=(1,))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests import driving
-from tests.test_program import make_dataset, tiny
+from tests.tiny_runs import make_dataset, tiny
 from train import config as train_config
 from train.engine import checkpoint, feed, loop
 from train.engine.log import Log

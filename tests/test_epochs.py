@@ -8,7 +8,7 @@ import pytest
 import sam_optax
 from sam_optax import ascent, cadence, selection
 from tests import driving, methods, tiny_config
-from tests.test_program import make_dataset
+from tests.tiny_runs import make_dataset
 from train import config as train_config
 from train.engine import loop
 

@@ -18,7 +18,15 @@ BEFORE = {
   'sgd': optax.sgd(0.1),
   'momentum': optax.trace(0.9, nesterov=True),
   'scale': optax.scale(2.0),
-  'decay': optax.add_decayed_weights(1.0),
+  'decay': optax.add_decayed_weights(1e-5),
+  'large clip': optax.clip_by_global_norm(1e5),
+  'slight scale': optax.scale(0.9999),
+  'momentum that starts as the gradient': optax.trace(0.9),
+  'average that starts as the gradient': optax.ema(0.9),
+  'schedule that starts at 1': optax.scale_by_schedule(
+    optax.linear_schedule(1.0, 0.0, 100)
+  ),
+  'noise': optax.add_noise(1e-3, 0.55, 0),
   'sign': optax.scale_by_sign(),
 }
 
@@ -31,15 +39,40 @@ def test_a_chain_in_order_passes(name):
   sam_optax.check_chain(wrapped, driving.start())
 
 
-@every_route
-@pytest.mark.parametrize('before', BEFORE)
-def test_a_chain_out_of_order_is_found(name, before):
+def assert_found(before, name):
   tx = optax.chain(BEFORE[before], method(name), driving.BASE)
   with (
     jax.numpy_dtype_promotion('standard'),
     refused('a chain that changes', 'method first', 'optax.chain('),
   ):
     sam_optax.check_chain(tx, driving.start())
+
+
+@every_route
+def test_every_method_shows_what_reaches_it(name):
+  assert_found('clip', name)
+
+
+@pytest.mark.parametrize('before', BEFORE)
+def test_a_chain_out_of_order_is_found(before):
+  assert_found(before, 'sam')
+
+
+def test_what_follows_the_method_may_need_arguments():
+  needs_more = optax.scale_by_backtracking_linesearch(max_backtracking_steps=3)
+  tx = optax.chain(method('sam'), needs_more)
+  assert sam_optax.check_chain(tx, driving.start()) is tx
+  tx = optax.chain(BEFORE['decay'], method('sam'), needs_more)
+  with refused('a chain that changes'):
+    sam_optax.check_chain(tx, driving.start())
+
+
+def test_check_chain_looks_into_a_condition():
+  later = optax.transforms.conditionally_transform(
+    optax.chain(BEFORE['clip'], method('sam')), lambda step: step >= 0
+  )
+  with refused('a chain that changes'):
+    sam_optax.check_chain(later, driving.start())
 
 
 def test_check_chain_looks_through_wrappers():

@@ -11,8 +11,10 @@ from tests import driving
 from tests.given import (
   TAKES_ROWS,
   WITH_TABLE,
+  assert_refused_or_right,
   called,
   refused,
+  same,
   traced,
 )
 from tests.methods import METHODS, NUM_EXAMPLES, method
@@ -123,3 +125,56 @@ def test_accumulation_names_a_leaf_without_examples(leaf, size):
   losses = lambda p, batch: driving.fit(p, (batch['x'], batch['y']))
   with refused("['another']", 'accumulate()', 'close over'):
     sam_optax.accumulate(losses, size)(driving.start(), batch)
+
+
+# -- One call each ------------------------------------------------------------
+
+
+TABLE, ROWS = method(WITH_TABLE[0]), method(TAKES_ROWS[-1])
+
+
+def ids(value, tx=TABLE):
+  return lambda: called(tx, example_ids=value)
+
+
+def batch(value, tx=ROWS):
+  loss = lambda p, batch: (jnp.ones(8) * p['b'][0], None)
+  return lambda: traced(tx, loss_fn=loss, batch=value)
+
+
+CALLS = {
+  'ids of text': (ids(np.array(list('abcdefgh'))), ('example_ids', 'int32')),
+  'ids with a hole': (ids([0, 1, None, 3]), ('example_ids',)),
+  'no ids': (ids([]), ('example_ids', '(0,)')),
+  'ids in two axes': (ids(np.arange(8).reshape(2, 4)), ('(2, 4)',)),
+  'ids of complex numbers': (ids(np.arange(8) + 0j), ('complex',)),
+  'one id': (ids(3), ('shape ()',)),
+  'an id of int64': (ids(np.r_[2**40, np.arange(7)]), ('1099511627776',)),
+  'the number of all examples': (
+    ids(np.arange(17, 25)),
+    (f'{NUM_EXAMPLES}', f'0 to {NUM_EXAMPLES - 1}'),
+  ),
+  'a range of ids': (
+    same(lambda: ids(range(8))()[1], lambda: ids(np.arange(8))()[1]),
+    None,
+  ),
+  'no batch': (batch(None, TABLE), ('no batch',)),
+  'a batch of lists': (batch({'x': [1.0, 2.0]}), ("['x'][0]", 'close over')),
+  'a text in the batch': (
+    batch({'x': jnp.ones(8), 'name': 'train'}),
+    ("['name']", 'close over'),
+  ),
+  'a step in the batch': (
+    batch({'x': jnp.ones(8), 'step': 3}),
+    ("['step']", 'close over'),
+  ),
+  'examples on the second axis': (
+    batch({'x': jnp.ones([3, 8]), 'y': jnp.ones(8)}),
+    ("['x']", '(3, 8)'),
+  ),
+}
+
+
+@pytest.mark.parametrize('name', CALLS)
+def test_it_is_refused_in_words_or_right(name, standard_promotion):
+  assert_refused_or_right(CALLS[name])

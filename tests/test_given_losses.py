@@ -6,10 +6,15 @@ import pytest
 
 from tests import driving
 from tests.given import (
+  SAM,
+  START,
   WITH_TABLE,
+  assert_refused_or_right,
+  called,
   every_method,
   every_route,
   refused,
+  same,
   traced,
 )
 from tests.methods import METHODS, build, method
@@ -86,3 +91,87 @@ def test_a_method_that_sees_no_examples_compares_none(name):
 def test_the_classes_are_those_of_the_network(name):
   with refused('logits of shape (8, 2)', '(8, 5)', 'num_classes'):
     traced(build(name, num_classes=5))
+
+
+# -- One call each ------------------------------------------------------------
+
+
+LOGITS = method('mesa')
+
+
+def losses(spoil, tx=SAM):
+  """A call whose loss_fn returns what `spoil` makes of (losses, aux)."""
+  plain = driving.losses_for(tx)
+  return lambda: traced(tx, loss_fn=lambda *at: spoil(*plain(*at)))
+
+
+CALLS = {
+  'aux first': (losses(lambda x, aux: ({}, x)), ('whose losses are dict',)),
+  'a list of losses': (
+    losses(lambda x, aux: (list(x), aux)),
+    ('whose losses are list', 'squeeze'),
+  ),
+  'two heads': (
+    losses(lambda x, aux: ({'a': x, 'b': x}, aux)),
+    ('whose losses are dict',),
+  ),
+  'a string': (losses(lambda x, aux: 'loss'), ('a str', LOSS := 'loss_fn(')),
+  'only aux': (losses(lambda x, aux: aux), ('a dict', LOSS)),
+  'losses that are a string': (
+    losses(lambda x, aux: ('loss', aux)),
+    ('whose losses are str', LOSS),
+  ),
+  'a text in aux': (
+    losses(lambda x, aux: (x, {'name': 'train'})),
+    ('aux', "['name']", 'str'),
+  ),
+  'a function in aux': (
+    losses(lambda x, aux: (x, {'f': jnp.tanh})),
+    ('aux', "['f']"),
+  ),
+  'int8 losses': (losses(lambda x, aux: (x.astype('int8'), aux)), ('int8',)),
+  'unsigned losses': (
+    losses(lambda x, aux: (x.astype('uint32'), aux)),
+    ('uint32',),
+  ),
+  'losses of [1, batch]': (
+    losses(lambda x, aux: (x[None], aux)),
+    ('(1, 8)', '[batch]'),
+  ),
+  'an aux without logits': (
+    losses(lambda x, aux: (x, aux['logits']), LOGITS),
+    ("no 'logits'",),
+  ),
+  'logits of integers': (
+    losses(lambda x, aux: (x, {'logits': jnp.ones([8, 2], 'int32')}), LOGITS),
+    ('logits', 'int32', '[batch, classes]'),
+  ),
+  'logits without a batch': (
+    losses(lambda x, aux: (x, {'logits': jnp.ones(2)}), LOGITS),
+    ('logits', '(2,)', '[batch, classes]'),
+  ),
+  'logits of another batch': (
+    losses(lambda x, aux: (x, {'logits': jnp.ones([1, 2])}), LOGITS),
+    ('logits', '(1, 2)', '[batch, classes]'),
+  ),
+  'a teacher of other classes': (
+    lambda: traced(build('mesa', teacher=lambda p, batch: jnp.ones([8, 5]))),
+    ('teacher', '(8, 5)', '(8, 2)'),
+  ),
+  'a teacher that is no function': (
+    lambda: build('mesa', teacher=START),
+    ('a teacher of type dict',),
+  ),
+  'a pair in a list': (
+    same(
+      lambda: called(SAM, loss_fn=lambda *at: list(driving.fit(*at)))[1],
+      lambda: called(SAM)[1],
+    ),
+    None,
+  ),
+}
+
+
+@pytest.mark.parametrize('name', CALLS)
+def test_it_is_refused_in_words_or_right(name, standard_promotion):
+  assert_refused_or_right(CALLS[name])

@@ -1,4 +1,6 @@
-"""Parts, numbers and keys are checked when a method is built."""
+"""Numbers and keys are checked when a method is built."""
+
+import fractions
 
 import jax
 import jax.numpy as jnp
@@ -7,88 +9,18 @@ import optax
 import pytest
 
 import sam_optax
-from sam_optax import ascent, cadence, descent, selection
+from sam_optax import cadence
 from tests import driving
 from tests.given import (
+  SAM,
+  START,
+  assert_refused_or_right,
   refused,
+  same,
+  step_of,
   traced,
 )
-from tests.methods import METHODS, NUM_EXAMPLES, build, method
-
-# -- Parts --------------------------------------------------------------------
-
-SWAPPED = {
-  'the cadence as the descent': (
-    lambda: {'descent': cadence.every(2)},
-    'as the descent',
-  ),
-  'the descent as the cadence': (
-    lambda: {'cadence': descent.perturbed()},
-    'as the cadence',
-  ),
-  'a selection as the cadence': (
-    lambda: {'cadence': selection.uniformly()},
-    'as the cadence',
-  ),
-  'an ascent as the selection': (
-    lambda: {'selection': ascent.gradient(0.1)},
-    'as the selection',
-  ),
-  'a number as the cadence': (lambda: {'cadence': 2}, 'as the cadence'),
-  'a method as the ascent': (
-    lambda: {'ascent': sam_optax.sam()},
-    'a whole method as the ascent',
-  ),
-  'a cadence as the ascent': (
-    lambda: {'ascent': cadence.every(2)},
-    'as the ascent',
-  ),
-  'a number as the ascent': (lambda: {'ascent': 0.05}, 'a float as the ascent'),
-  'a maker of cadences': (
-    lambda: {'cadence': cadence.bernoulli},
-    'bernoulli as the cadence',
-  ),
-  'a maker of ascents': (
-    lambda: {'ascent': ascent.gradient},
-    'gradient as the ascent',
-  ),
-}
-
-
-@pytest.mark.parametrize('swapped', SWAPPED)
-def test_a_part_in_a_wrong_place_is_refused(swapped):
-  make, said = SWAPPED[swapped]
-  with refused(said, 'sharpness_aware('):
-    sam_optax.sharpness_aware(**({'ascent': ascent.gradient(0.1)} | make()))
-
-
-@pytest.mark.parametrize(
-  ('arguments', 'options'),
-  [
-    ((optax.sgd(0.1), optax.sgd(0.05)), {}),
-    ((optax.adam(1e-3),), {'rho': 0.05}),
-    ((), {'optimizer': optax.sgd(0.1), 'adv_optimizer': optax.sgd(0.05)}),
-    ((optax.sgd(0.1), optax.sgd(0.05)), {'sync_period': 2}),
-  ],
-)
-def test_a_call_as_in_optax_contrib_is_explained(arguments, options):
-  with refused('an optimizer', 'optax.chain(sam_optax.sam(rho=0.05)'):
-    sam_optax.sam(*arguments, **options)
-
-
-@pytest.mark.parametrize('flag', ['perturb', 'full_batch'])
-@pytest.mark.parametrize('bad', ['yes', 1, jnp.ones(2, jnp.bool_)])
-def test_a_decision_is_a_bool(flag, bad):
-  tx, (batch, ids) = method('ausam'), driving.batch_at(0)
-  params, decided = driving.start(), {'perturb': True, 'full_batch': True}
-  state = tx.init(params)
-  with refused('`perturb` or `full_batch`', 'True or False'):
-    tx.value_and_grad(
-      driving.fit, params, state, batch, ids, **(decided | {flag: bad})
-    )
-
-
-# -- Numbers and keys ---------------------------------------------------------
+from tests.methods import METHODS, NUM_EXAMPLES, build
 
 
 @pytest.mark.parametrize(
@@ -175,3 +107,144 @@ def test_static_arguments_of_injected_hyperparams_are_named():
   tx, params = make(num_examples=NUM_EXAMPLES, rho=0.1), driving.start()
   with refused('num_examples', "static_args=('num_examples',)"):
     jax.jit(lambda: tx.init(params))()
+
+
+@pytest.mark.parametrize(
+  ('name', 'argument'),
+  [
+    (name, argument)
+    for name, row in METHODS.items()
+    for argument in row.static_args
+    if argument in row.numbers
+  ],
+)
+def test_a_static_number_that_is_traced_is_named(name, argument):
+  def make(value):
+    build(name, **{argument: value})
+
+  with refused(argument, f"static_args=('{argument}',)"):
+    jax.eval_shape(make, METHODS[name].value(argument))
+
+
+# -- One call each ------------------------------------------------------------
+
+
+INF = float('inf')
+
+
+def rho(schedule):
+  return lambda: traced(sam_optax.sam(rho=schedule))
+
+
+CALLS = {
+  'an infinite radius': (lambda: sam_optax.sam(INF), ('rho=inf',)),
+  'an infinite radius of JAX': (
+    lambda: sam_optax.sam(jnp.asarray(jnp.inf)),
+    ('rho=',),
+  ),
+  'a complex radius': (lambda: sam_optax.sam(0.05 + 0j), ('rho=',)),
+  'no radius': (lambda: sam_optax.sam(None), ('rho=None',)),
+  'a fraction of Python': (
+    same(
+      lambda: step_of(sam_optax.sam(fractions.Fraction(1, 10))),
+      lambda: step_of(SAM),
+    ),
+    None,
+  ),
+  'an integer of JAX': (
+    same(
+      lambda: step_of(sam_optax.sam(jnp.int32(1))),
+      lambda: step_of(sam_optax.sam(1.0)),
+    ),
+    None,
+  ),
+  'a period that int32 has not': (
+    lambda: sam_optax.sam_k(k=10**12),
+    ('k=1000000000000', 'whole number'),
+  ),
+  'an infinite period': (lambda: sam_optax.sam_k(k=INF), ('k=inf',)),
+  'an end at infinity': (lambda: sam_optax.late_sam(stop=INF), ('stop=inf',)),
+  'a set that int32 has not': (
+    lambda: sam_optax.ausam(num_examples=2**31),
+    ('num_examples=2147483648',),
+  ),
+  'a schedule without arguments': (
+    rho(lambda: 0.1),
+    ('a schedule', 'step'),
+  ),
+  'a schedule of two arguments': (
+    rho(lambda step, value: 0.1),
+    ('a schedule', 'step'),
+  ),
+  'a schedule that gives nothing': (rho(lambda step: None), ('a schedule',)),
+  'a schedule that gives text': (rho(lambda step: '0.1'), ('a schedule',)),
+  'a schedule that gives a pair': (
+    rho(lambda step: (0.1, 0.2)),
+    ('a schedule',),
+  ),
+  'a schedule that gives a complex number': (
+    rho(lambda step: 0.1j),
+    ('a schedule', 'complex'),
+  ),
+  'a schedule of integers': (
+    same(
+      lambda: step_of(sam_optax.sam(lambda step: 1)),
+      lambda: step_of(sam_optax.sam(1.0)),
+    ),
+    None,
+  ),
+  'an optimizer as a radius': (
+    lambda: sam_optax.gsam(rho=optax.sgd(0.1)),
+    ('an optimizer as rho', 'optax.chain('),
+  ),
+  'a maker of schedules': (
+    rho(optax.constant_schedule),
+    ('a schedule',),
+  ),
+  'a generator of NumPy as the key': (
+    lambda: build('rsam', key=np.random.default_rng(0)),
+    ('key=', 'jax.random.key(0)'),
+  ),
+  'a seed beyond 64 bits': (
+    lambda: build('rsam', key=2**70),
+    ('key=', 'jax.random.key(0)'),
+  ),
+  'a seed as text': (lambda: build('rsam', key='0'), ('key=',)),
+  'the type of keys': (lambda: build('rsam', key=jax.random.key), ('key=',)),
+  'a misspelt variant': (
+    lambda: sam_optax.fsam(variant='Code'),
+    ("variant='Code'", "'code'"),
+  ),
+  'no group': (
+    lambda: sam_optax.parallel(SAM, None, examples_per_perturbation=0),
+    ('examples_per_perturbation=0',),
+  ),
+  'half a group': (
+    lambda: sam_optax.parallel(SAM, None, examples_per_perturbation=1.5),
+    ('examples_per_perturbation=1.5',),
+  ),
+  'a number as an axis': (
+    lambda: sam_optax.parallel(SAM, 3),
+    ('axis_name=3',),
+  ),
+  'no axis at all': (lambda: sam_optax.parallel(SAM, ()), ('axis_name=()',)),
+  'micro-batches of none': (
+    lambda: sam_optax.accumulate(driving.fit, 0),
+    ('micro_batch_size=0',),
+  ),
+  'micro-batches of a loss that is none': (
+    lambda: sam_optax.accumulate(START, 2)(START, driving.batch_at(0)[0]),
+    ('a loss_fn of type dict',),
+  ),
+  'radii of one rate': (
+    lambda: (
+      sam_optax.rho_schedule(lambda step: 0.1, 0.2, 0.0, 0.1, 0.1)(0) == 0.2
+    ),
+    None,
+  ),
+}
+
+
+@pytest.mark.parametrize('name', CALLS)
+def test_it_is_refused_in_words_or_right(name, standard_promotion):
+  assert_refused_or_right(CALLS[name])

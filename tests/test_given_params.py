@@ -9,6 +9,9 @@ import sam_optax
 from sam_optax import ascent
 from tests import driving
 from tests.given import (
+  SAM,
+  START,
+  assert_refused_or_right,
   called,
   every_method,
   every_route,
@@ -103,3 +106,55 @@ def test_diagnostics_refuse_complex_params(measure):
 
 def bowl(params):
   return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(params))
+
+
+# -- One call each ------------------------------------------------------------
+
+
+def params(value, loss=lambda p, batch: (batch[1], None)):
+  return lambda: SAM.value_and_grad(
+    loss, value, SAM.init(START), driving.batch_at(0)[0]
+  )
+
+
+CALLS = {
+  'a Python int': (lambda: SAM.init({'w': 1}), ("['w']", 'int32')),
+  'a list of names': (lambda: SAM.init(['w', 'b']), ('[0]', 'str')),
+  'NumPy strings': (
+    lambda: SAM.init({'w': np.array(['a'])}),
+    ("['w']", 'eqx.partition'),
+  ),
+  'NumPy objects': (
+    lambda: SAM.init({'w': np.array([None])}),
+    ("['w']", 'eqx.partition'),
+  ),
+  'a Python complex': (lambda: SAM.init({'w': 1j}), ("['w']", 'complex64')),
+  'a NumPy bool': (lambda: SAM.init({'w': np.True_}), ("['w']", 'bool')),
+  'uint8 images': (
+    lambda: SAM.init({'w': np.zeros([2, 2], np.uint8)}),
+    ("['w']", 'uint8'),
+  ),
+  'shapes alone, in a step': (
+    params(jax.eval_shape(driving.start)),
+    ("['b']", 'ShapeDtypeStruct'),
+  ),
+  'no params at a step': (
+    lambda: SAM.value_and_grad(
+      driving.fit, None, SAM.init(START), driving.batch_at(0)[0]
+    ),
+    ('no params',),
+  ),
+  'None among the leaves': (
+    lambda: jax.tree.structure(SAM.init({'w': jnp.ones(2), 'n': None})),
+    None,
+  ),
+  'float16 of NumPy': (
+    lambda: SAM.init({'w': np.ones(2, np.float16)}) is not None,
+    None,
+  ),
+}
+
+
+@pytest.mark.parametrize('name', CALLS)
+def test_it_is_refused_in_words_or_right(name, standard_promotion):
+  assert_refused_or_right(CALLS[name])

@@ -9,11 +9,16 @@ import pytest
 import sam_optax
 from tests import driving
 from tests.given import (
+  SAM,
+  START,
   WITH_TABLE,
+  as_numpy,
+  assert_refused_or_right,
   called,
   every_method,
   every_route,
   refused,
+  same,
   shapes,
 )
 from tests.methods import METHODS, NUM_EXAMPLES, build, method
@@ -123,3 +128,85 @@ def test_the_step_can_be_read(name):
     )
     == 0
   )
+
+
+# -- One call each ------------------------------------------------------------
+
+
+CHAINED = optax.chain(SAM, driving.BASE)
+
+
+def state(value, tx=SAM):
+  return lambda: called(tx, state=value)
+
+
+CALLS = {
+  'None': (state(None), ('a state of type NoneType', 'init')),
+  'of an optimizer': (
+    state(driving.BASE.init(START)),
+    ('a state of type tuple', 'opt_state[0]'),
+  ),
+  'restored as a dict': (
+    state(SAM.init(START)._asdict()),
+    ('a state of type dict', 'restored'),
+  ),
+  'restored as a list': (
+    state(list(SAM.init(START))),
+    ('a state of type list', 'restored'),
+  ),
+  'a step of float': (
+    state(SAM.init(START)._replace(step=0.0)),
+    ('.step', 'a float', 'int32'),
+  ),
+  'for many devices': (
+    state(jax.tree.map(lambda x: jnp.stack([x] * 8), SAM.init(START))),
+    ('(8,)', 'init(params)'),
+  ),
+  'of if_finite': (
+    state(sam_optax.if_finite(SAM).init(START)),
+    ('a state of type IfFiniteState',),
+  ),
+  'of the method inside if_finite': (
+    state(SAM.init(START), sam_optax.if_finite(SAM)),
+    ('a state of type SharpnessAwareState', 'IfFiniteState'),
+  ),
+  'of a chain, to plan': (
+    lambda: method('ss_sam').plan(CHAINED.init(START), np.zeros([2, 8])),
+    ('a state of type tuple', 'opt_state[0]'),
+  ),
+  'of a chain, at an epoch': (
+    lambda: method('infobatch').start_epoch(CHAINED.init(START)),
+    ('a state of type tuple',),
+  ),
+  'a member missing': (
+    state(SAM.init(START)._replace(direction_norm=None)),
+    ('`direction_norm`', 'init(params)'),
+  ),
+  'of another cadence': (
+    state(method('ss_sam').init(START), method('arsam')),
+    ('`cadence`', 'another method'),
+  ),
+  'arrays and likeness swapped': (
+    lambda: sam_optax.from_arrays(
+      method('rsam').init(START),
+      sam_optax.to_arrays(method('rsam').init(START)),
+    ),
+    ('typed keys', 'like'),
+  ),
+  'arrays like nothing': (
+    lambda: sam_optax.from_arrays(sam_optax.to_arrays(SAM.init(START)), None),
+    ('another',),
+  ),
+  'arrays of NumPy': (
+    same(
+      lambda: called(SAM, state=as_numpy(SAM.init(START)))[1:],
+      lambda: called(SAM)[1:],
+    ),
+    None,
+  ),
+}
+
+
+@pytest.mark.parametrize('name', CALLS)
+def test_it_is_refused_in_words_or_right(name, standard_promotion):
+  assert_refused_or_right(CALLS[name])

@@ -175,12 +175,14 @@ def test_examples_may_be_numpy_arrays_and_ids_a_list(name):
 
   def directions(batch, ids, transform):
     state = method(name).init(params)
-    # The second step chooses by the losses of the first.
-    for _ in range(2):
-      step = lambda state: method(name).value_and_grad(
+    step = transform(
+      lambda state: method(name).value_and_grad(
         losses, params, state, batch, ids
       )
-      _, grads, state = transform(step)(state)
+    )
+    # The second step chooses by the losses of the first.
+    for _ in range(2):
+      _, grads, state = step(state)
       yield grads
 
   expected = list(directions(batch, ids, jax.jit))

@@ -1,12 +1,17 @@
 """A method that begins only after the run has ended is warned about."""
 
+import inspect
+import re
+
 import pytest
 
-from tests.test_program import npz, tiny  # noqa: F401
+import sam_optax
+from tests.tiny_runs import npz_file, tiny  # noqa: F401
 from train import config as train_config
 from train import run as one_run
 from train import variants
 from train.engine import loop
+from train.optim import method
 from train.sweep import execute, plan
 
 
@@ -40,6 +45,16 @@ def test_a_warm_up_should_not_be_most_of_a_run():
   assert train_config.late_starts(config, 16, 4) == []
 
 
+def test_every_argument_that_names_a_beginning_is_known():
+  named = {
+    argument
+    for make in sam_optax.METHODS.values()
+    for argument in inspect.signature(make).parameters
+    if re.search('start|begin|warm|after|first', argument)
+  }
+  assert named == set(method._BEGINNINGS)
+
+
 def test_a_schedule_or_nothing_is_passed_over():
   config = tiny()
   for value in ({'follows': 'steps', 'first': 9.0, 'last': 9.0}, None):
@@ -47,7 +62,7 @@ def test_a_schedule_or_nothing_is_passed_over():
     assert train_config.late_starts(config, 2, 4) == []
 
 
-def test_a_sweep_and_a_run_warn_once(npz, tmp_path, capsys, monkeypatch):  # noqa: F811
+def test_a_sweep_and_a_run_warn_once(npz, tmp_path, capsys, monkeypatch):
   module = variants.read('tests/tiny_config.py')
   changes = [f'data.name={npz}', 'batch_size=8', 'steps=3']
   todo = plan.plan(

@@ -169,10 +169,15 @@ def distance(x, y):
 # In the narrow precisions one column is enough for several: `jax.pmap` is an
 # unchecked `jax.shard_map` itself, and there each device takes micro-batches.
 NARROW = ('jit', 'shard_map', 'pmap')
+# Cells of one program are neighbours, or it would be compiled for each.
 CELLS = [
-  (route, precision)
-  for precision in PRECISIONS
-  for route in (ROUTES if precision == 'float32' else NARROW)
+  *((route, 'float32') for route in ROUTES),
+  *(
+    (route, precision)
+    for route in NARROW
+    for precision in PRECISIONS
+    if precision != 'float32'
+  ),
 ]
 
 

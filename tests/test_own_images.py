@@ -58,8 +58,8 @@ def test_the_page_from_beginning_to_end(place):
   with Image.open('runs/sheet/contact_sheet.png') as sheet:
     assert sheet.width == 6 * (128 + 4)
   assert pathlib.Path('runs/arrays/result.json').exists()
-  saved = json.loads(pathlib.Path('runs/photos-arsam/config.json').read_text())
-  assert saved['method']['name'] == 'arsam' and saved['data']['size'] == 96
+  saved = json.loads(pathlib.Path('runs/photos-asam/config.json').read_text())
+  assert saved['method']['name'] == 'asam' and saved['data']['size'] == 96
   # What is printed first, as the page shows it.
   shutil.rmtree('runs/photos')
   status, said, errors = call(

@@ -9,7 +9,7 @@ import sam_optax
 from sam_optax import ascent, cadence, selection
 from tests import compilations, driving, tiny_config
 from tests.methods import METHODS, method
-from tests.test_program import make_dataset
+from tests.tiny_runs import make_dataset
 from train import config as train_config
 from train.engine import loop
 from train.engine.decisions import Decisions
@@ -188,6 +188,8 @@ RUNS = {
 @pytest.mark.parametrize('decided_by', RUNS)
 @pytest.mark.usefixtures('standard_promotion')
 def test_a_run_compiles_nothing_after_its_first_epoch(decided_by):
+  # What an earlier test compiled would not be seen to compile here.
+  jax.clear_caches()
   config = tiny_config.get_config()
   config.update({'batch_size': 8, 'epochs': 3, 'branch': 'host'})
   config.method = train_config.method(RUNS[decided_by])

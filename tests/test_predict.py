@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.test_program import ROOT, make_dataset, npz, tiny  # noqa: F401
 from tests.test_tasks import brightness
+from tests.tiny_runs import ROOT, make_dataset, npz_file, tiny  # noqa: F401
 from train import predict, run, tasks
 from train.checks import ConfigError, DataError
 from train.engine import export
@@ -58,7 +58,7 @@ def scores(predictor, test):
     pytest.param({'parallel': 'jit', 'mesh': (2, 2)}, id='split_parameters'),
   ],
 )
-def test_predictions_are_those_of_the_last_test(changes, npz, tmp_path):  # noqa: F811
+def test_predictions_are_those_of_the_last_test(changes, npz, tmp_path):
   result = trained(tmp_path / 'run', npz, **changes)
   predictor = predict.load(tmp_path / 'run')
   loss, accuracy = scores(predictor, make_dataset().test)
@@ -70,7 +70,7 @@ def test_predictions_are_those_of_the_last_test(changes, npz, tmp_path):  # noqa
   assert predictor.class_names == tuple('0123456789')
 
 
-def test_averaged_parameters_are_what_is_kept(npz, tmp_path):  # noqa: F811
+def test_averaged_parameters_are_what_is_kept(npz, tmp_path):
   for decay in (0.0, 0.9):
     trained(tmp_path / str(decay), npz, ema_decay=decay)
   last, averaged = (
@@ -80,7 +80,7 @@ def test_averaged_parameters_are_what_is_kept(npz, tmp_path):  # noqa: F811
   assert any(np.any(last[name] != averaged[name]) for name in last)
 
 
-def test_any_number_of_images(npz, tmp_path):  # noqa: F811
+def test_any_number_of_images(npz, tmp_path):
   trained(tmp_path / 'run', npz)
   predictor = predict.load(tmp_path / 'run' / 'model')  # the folder by itself
   images = make_dataset(test=530).test['image']
@@ -93,7 +93,7 @@ def test_any_number_of_images(npz, tmp_path):  # noqa: F811
     )
 
 
-def test_the_same_run_leaves_the_same_model(npz, tmp_path):  # noqa: F811
+def test_the_same_run_leaves_the_same_model(npz, tmp_path):
   folder = tmp_path / 'run'
   trained(folder, npz, checkpoint={'every': 5, 'keep': 1})
   files = [folder / 'model' / name for name in (export.ARRAYS, export.FACTS)]
@@ -333,7 +333,7 @@ def test_arrays_of_another_kind_are_refused(images, expected, pictures):
     predictor(images)
 
 
-def test_sigmoids_are_ordered_by_their_outputs(npz, tmp_path):  # noqa: F811
+def test_sigmoids_are_ordered_by_their_outputs(npz, tmp_path):
   result = trained(tmp_path / 'run', npz, loss='sigmoid')
   predictor = predict.load(tmp_path / 'run')
   outputs, probabilities = predictor(make_dataset().test['image'])
@@ -344,7 +344,7 @@ def test_sigmoids_are_ordered_by_their_outputs(npz, tmp_path):  # noqa: F811
 
 
 def test_a_task_without_classes_gives_its_outputs(
-  npz,  # noqa: F811
+  npz,
   tmp_path,
   monkeypatch,
 ):
@@ -374,7 +374,7 @@ def test_a_task_that_tests_on_several_versions_is_refused(pictures):
 
 
 def test_a_task_that_needs_more_than_images_is_refused(
-  npz,  # noqa: F811
+  npz,
   tmp_path,
   monkeypatch,
 ):
@@ -390,7 +390,7 @@ def test_a_task_that_needs_more_than_images_is_refused(
   assert str(error.value).count('. ') >= 2
 
 
-def test_somebody_elses_model_is_not_overwritten(npz, tmp_path):  # noqa: F811
+def test_somebody_elses_model_is_not_overwritten(npz, tmp_path):
   (tmp_path / 'model').mkdir()
   (tmp_path / 'model' / export.ARRAYS).write_text('precious')
   with pytest.raises(ConfigError, match='could be overwritten'):

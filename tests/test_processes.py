@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.test_checkpoint import final
-from tests.test_program import ROOT, npz, tiny  # noqa: F401
+from tests.tiny_runs import ROOT, npz_file, tiny  # noqa: F401
 from train import run
 from train.config import ConfigError
 from train.engine import log
@@ -108,7 +108,7 @@ def ends(running):
 
 
 @pytest.mark.slow
-def test_two_processes_are_one_run(npz, tmp_path):  # noqa: F811
+def test_two_processes_are_one_run(npz, tmp_path):
   broken = tmp_path / 'broken'
   # The second dies, and the first does not wait for it for ever.
   with pair(broken, npz) as two:
@@ -162,7 +162,7 @@ def test_without_a_cluster_that_is_said():
   assert 'Traceback' not in said
 
 
-def test_an_interrupted_run_is_saved(npz, tmp_path):  # noqa: F811
+def test_an_interrupted_run_is_saved(npz, tmp_path):
   arguments = (f'--workdir={tmp_path / "run"}', f'--config.data.name={npz}')
   arguments += ('--config.batch_size=8', '--config.epochs=10000')
   # Tests that a shell started in the background ignore it, and so would this.

@@ -9,7 +9,7 @@ from flax import nnx
 
 from tests import driving, runs
 from tests.runs import Program
-from tests.test_program import make_dataset, records, tiny
+from tests.tiny_runs import make_dataset, records, tiny
 from train import config as train_config
 from train import models, predict
 from train.checks import ConfigError

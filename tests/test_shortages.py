@@ -9,7 +9,7 @@ import threading
 import jax
 import pytest
 
-from tests.test_program import ROOT, npz, tiny  # noqa: F401
+from tests.tiny_runs import ROOT, npz_file, tiny  # noqa: F401
 from tests.words import in_three_beats
 from train import command, variants
 from train.engine import checkpoint, preemption

@@ -9,7 +9,7 @@ import types
 
 import pytest
 
-from tests.test_program import ROOT, npz, tiny  # noqa: F401
+from tests.tiny_runs import ROOT, npz_file, tiny  # noqa: F401
 from train import run as one_run
 from train import variants, workdir
 from train.config import ConfigError
@@ -46,7 +46,7 @@ def _compiled_once(monkeypatch):
 
 
 @pytest.fixture
-def arguments(npz, tmp_path):  # noqa: F811
+def arguments(npz, tmp_path):
   """Those of a sweep of two variants, two seeds each."""
   return [
     f'--config={CONFIG}',
@@ -86,7 +86,7 @@ def result(folder):
 
 def test_every_run_is_as_it_would_be_alone(
   arguments,
-  npz,  # noqa: F811
+  npz,
   tmp_path,
   monkeypatch,
   capsys,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.test_program import make_dataset, npz, records, tiny  # noqa: F401
+from tests.tiny_runs import make_dataset, npz_file, records, tiny  # noqa: F401
 from train import config as train_config
 from train import run, tasks
 from train.augment import pipeline
@@ -137,7 +137,7 @@ def test_on_devices_it_is_the_run_of_one(route):
   assert other.scores == pytest.approx(one.scores, rel=1e-4)
 
 
-def test_its_run_is_written_and_reported(npz, tmp_path, capsys):  # noqa: F811
+def test_its_run_is_written_and_reported(npz, tmp_path, capsys):
   config = of_brightness(('sam', {'rho': 0.01}))
   config.data.name = npz
   folder = tmp_path / 'run'
@@ -157,7 +157,7 @@ def test_its_run_is_written_and_reported(npz, tmp_path, capsys):  # noqa: F811
   assert (folder / 'curves.png').exists()
 
 
-def test_a_sweep_of_it_says_its_score(npz, tmp_path, capsys):  # noqa: F811
+def test_a_sweep_of_it_says_its_score(npz, tmp_path, capsys):
   given = [
     '--config=tests/tiny_config.py',
     f'--workdir={tmp_path}',

@@ -94,9 +94,9 @@ def shortage(error: BaseException | None) -> str | None:
     code = error.errno if isinstance(error, OSError) else None
     if code in (errno.ENOSPC, errno.EDQUOT) or 'No space left' in str(error):
       return (
-        f'Cannot write any more: {text}. The disk is full, or your share of it '
-        'is. The last whole checkpoint stays: free some space, and run the '
-        'same command again to resume from it.'
+        f'Cannot write any more: {said(text)} The disk is full, or your share '
+        'of it is. The last whole checkpoint stays: free some space, and run '
+        'the same command again to resume from it.'
       )
     if isinstance(error, MemoryError) or (
       # JAX's, by its name: this module is the ground and imports no JAX.
@@ -104,8 +104,8 @@ def shortage(error: BaseException | None) -> str | None:
       and 'RESOURCE_EXHAUSTED' in str(error)
     ):
       return (
-        f'Out of memory: {text or "of the machine"}. The run needs more than '
-        'the device, or the machine, has free. In another workdir give a '
+        f'Out of memory: {said(text or "of the machine")} The run needs more '
+        'than the device, or the machine, has free. In another workdir give a '
         'smaller batch_size; or keep it and set micro_batch, dtype=bfloat16, '
         'model.remat=True of a vit, or data.stream=True. The last whole '
         'checkpoint stays.'

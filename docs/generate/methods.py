@@ -192,16 +192,30 @@ def _in_short(text: str) -> str:
 
 def _page(name: str, runs: list[Run]) -> str:
   parts = [
-    f'---\ntitle: {name}\n---\n',
+    # Who searches for a method wants its page, not one that mentions it.
+    f'---\ntitle: {name}\nsearch:\n  boost: 3\n---\n',
     f'::: sam_optax.{name}\n'
     '    options:\n'
     '      heading_level: 1\n'
     '      show_root_full_path: false\n',
+    _branch(name),
     _try(name),
   ]
   if runs:
     parts.append(_published(runs))
   return '\n'.join(parts)
+
+
+def _branch(name: str) -> str:
+  """What to do about plain steps on a CPU, for a method that has them."""
+  parts = summary(name).parts
+  if 'cadence.' not in parts or 'cadence.never' in parts:
+    return ''
+  return (
+    'Some of its steps are plain ones. For convolutions on a CPU,'
+    ' [choose the branch in Python]'
+    '(../quick-start.md#on-a-cpu-choose-the-branch-in-python).\n'
+  )
 
 
 def _try(name: str) -> str:

@@ -128,7 +128,9 @@ def as_method(
   check_state = _given.make_check_state(init, kind)
 
   def update(updates, state, params=None, **extra_args) -> Any:
-    _check_chain.answer(extra_args.get('grad_fn'), updates)
+    probe = extra_args.get('grad_fn')
+    if isinstance(probe, _check_chain.Probe):
+      return probe.answer(updates), state
     names = ('loss_fn', 'batch', 'example_ids')
     given = {name: extra_args.get(name) for name in names}
     if params is None or given['loss_fn'] is None or given['batch'] is None:

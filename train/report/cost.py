@@ -55,13 +55,19 @@ def picture(
     *_first_handles(axes, methods), loc='outside right center', frameon=False
   )
   figure.suptitle(
-    f'{title}\nMean and standard deviation over the seeds',
+    f'{title}\nMean and standard deviation over {_seeds(rows)}',
     fontsize='medium',
     wrap=True,
   )
   figure.savefig(path, dpi=150)
   plt.close(figure)
   return True
+
+
+def _seeds(rows: Sequence[Mapping[str, Any]]) -> str:
+  counts = {len(row['score']['values']) for row in rows}
+  least, most = min(counts), max(counts)
+  return f'{most} seeds' if least == most else f'{least} to {most} seeds'
 
 
 def _draw(

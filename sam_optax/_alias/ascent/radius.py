@@ -29,8 +29,7 @@ def sam(rho: _base.ScalarOrSchedule = 0.05) -> SharpnessAware:
   Args:
     rho: Euclidean norm of the perturbation over all parameters, at least 0; a
       float or a schedule. With cutout, the F-SAM paper uses 0.1 on CIFAR-10 and
-      0.2 on CIFAR-100. The values of the original paper, 0.05 and 0.1, are
-      quoted from memory, not checked.
+      0.2 on CIFAR-100.
 
   Returns:
     A `SharpnessAware` transformation.

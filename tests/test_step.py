@@ -1,0 +1,112 @@
+"""A step of the program: its statistics, its dtypes and its micro-batches."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from tests import tiny_config
+from tests.tiny_runs import make_dataset, run_to, tiny
+from train import config as train_config
+from train.engine import loop
+from train.engine.step import Step
+
+
+# Optax's cosine schedule divides an integer by a number.
+@pytest.fixture(autouse=True)
+def _standard_promotion(standard_promotion):
+  yield
+
+
+def test_statistics_come_from_one_pass_per_step():
+  # With one pass counted twice BatchNorm's mean would have moved further.
+  config = tiny('arsam', steps=1)
+  config.model = {'name': 'resnet', 'widths': (4,), 'blocks': (1,)}
+  stepped = []
+  for variant in tiny_config.VARIANTS:
+    config.method = tiny(variant).method
+    program = loop.Program(config, make_dataset())
+    state, order = program.start_epoch(program.init(seed=0), 0, 0)
+    state, _ = program.train_step(state, order[0])
+    stepped.append(state.statistics)
+  for one, two in zip(*map(jax.tree.leaves, stepped), strict=True):
+    np.testing.assert_allclose(one, two, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  ('backend', 'dtype', 'expected'),
+  [
+    ('cpu', 'auto', 'float32'),
+    ('gpu', 'auto', 'bfloat16'),
+    ('tpu', 'auto', 'bfloat16'),
+    ('gpu', 'float32', 'float32'),
+    ('cpu', 'bfloat16', 'bfloat16'),
+  ],
+)
+def test_the_device_decides_what_is_computed_in(
+  backend, dtype, expected, monkeypatch
+):
+  monkeypatch.setattr(jax, 'default_backend', lambda: backend)
+  step = Step(tiny('sgd', dtype=dtype), make_dataset())
+  model = step.model(seed=0)
+  images = jax.ShapeDtypeStruct((8, 8, 8, 1), np.float32)
+  program = jax.make_jaxpr(step.apply, static_argnums=3)(
+    model.params, model.statistics, images, True
+  )
+  products = [
+    eqn for eqn in program.eqns if eqn.primitive.name == 'dot_general'
+  ]
+  assert products
+  for eqn in products:
+    assert {str(var.aval.dtype) for var in eqn.invars} == {expected}
+  assert {str(x.dtype) for x in jax.tree.leaves(model.params)} == {'float32'}
+
+
+def test_a_dtype_of_the_models_own_goes_first(monkeypatch):
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  config = tiny('sgd')
+  config.model.dtype = 'float32'
+  step = Step(config, make_dataset())
+  program = jax.make_jaxpr(step.apply, static_argnums=3)(
+    *step.model(seed=0)[:2], np.zeros((8, 8, 8, 1), np.float32), True
+  )
+  assert 'bf16' not in str(program)
+
+
+def test_micro_batches_give_the_same_run(tmp_path):
+  # ESAM passes half of the batch of eight, so 3, 3, 2 and then 3, 1.
+  runs = [tiny('sgd', micro_batch=size) for size in (None, 3)]
+  lines = []
+  for number, config in enumerate(runs):
+    config.method = train_config.method('esam')
+    program = loop.Program(config, make_dataset())
+    lines.append(run_to(tmp_path / str(number), program, 0).splitlines())
+  for a, b in zip(*lines, strict=True):
+    assert json.loads(a) == pytest.approx(json.loads(b), rel=1e-4, abs=1e-6)
+
+
+def test_statistics_are_the_mean_of_those_of_the_micro_batches():
+  found = {}
+  for size in (None, 2):
+    config = tiny('sgd', micro_batch=size)
+    config.model = {'name': 'resnet', 'widths': (2,), 'blocks': (0,)}
+    step = Step(config, make_dataset())
+    model = step.model(seed=0)
+    state = step.init(model.params, model.statistics, 0)
+    images = np.random.default_rng(0).normal(size=(4, 8, 8, 1))
+    batch = {
+      'image': images.astype(np.float32),
+      'target': np.eye(10, dtype=np.float32)[:4],
+    }
+    forward = jax.jit(step.loss_fn(state))
+    found[size] = forward(state.params, batch)[1]['statistics']
+    if size is None:  # what accumulate calls the micro-batches: 0 2 and 1 3
+      parts = [
+        forward(state.params, {name: x[k::2] for name, x in batch.items()})
+        for k in range(2)
+      ]
+  parts = [aux['statistics'] for _, aux in parts]
+  mean = jax.tree.map(lambda x, y: (x + y) / 2, *parts)
+  for one, two in zip(*map(jax.tree.leaves, (found[2], mean)), strict=True):
+    np.testing.assert_allclose(one, two, rtol=1e-5)
