@@ -7,8 +7,9 @@ which steps), `descent` (along what) and `selection` (on which examples);
 `diagnostics` measures how flat the result is.
 """
 
-import types
-from collections.abc import Callable, Mapping
+# By names that help() and dir() leave out.
+import collections.abc as _abc
+from types import MappingProxyType as _read_only
 
 from sam_optax import ascent as ascent
 from sam_optax import cadence as cadence
@@ -75,7 +76,7 @@ from sam_optax.trajectory import saf as saf
 # Every method once, by the name of its constructor: first the two that the
 # others are compared with, then in the order of the four questions. Programs
 # that take a method by name look it up here.
-METHODS: Mapping[str, Callable[..., SharpnessAware]] = types.MappingProxyType(
+METHODS: _abc.Mapping[str, _abc.Callable[..., SharpnessAware]] = _read_only(
   {
     method.__name__: method
     for method in (

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_optax import _base
+from sam_optax import _base, _given
 
 
 def to_arrays(state: _base.PyTree) -> _base.PyTree:
@@ -67,12 +67,12 @@ def from_arrays(arrays: _base.PyTree, like: _base.PyTree) -> _base.PyTree:
       'Pass the plain arrays first, and second what they are like: '
       'from_arrays(arrays, init(params)).'
     )
-  given, needed = jax.tree.structure(arrays), jax.tree.structure(like)
-  if given != needed:
+  if jax.tree.structure(arrays) != jax.tree.structure(like):
     raise ValueError(
-      f'Given arrays with the structure {given}. The state to restore has '
-      f'another: {needed}. Put the arrays in order with jax.tree.unflatten('
-      'jax.tree.structure(like), leaves), or build the method as it was.'
+      f'Given arrays with the structure {_given.brief(arrays)}. The state '
+      f'to restore has another: {_given.brief(like)}. Put the arrays '
+      'in order with jax.tree.unflatten(jax.tree.structure(like), leaves), or '
+      'build the method as it was.'
     )
 
   def restored(path, leaf, like):

@@ -81,8 +81,8 @@ def gradient(name: str, tree: _base.PyTree, like: _base.PyTree) -> _base.PyTree:
   tree = _tree.arrays(tree)
   if jax.tree.structure(tree) != jax.tree.structure(like):
     raise ValueError(
-      f'Given {name} with the structure {_brief(tree)}{_lacks(tree, like)}. A '
-      f'gradient must have the structure of the params: {_brief(like)}. Use '
+      f'Given {name} with the structure {brief(tree)}{_lacks(tree, like)}. A '
+      f'gradient must have the structure of the params: {brief(like)}. Use '
       'jax.grad(loss), or lambda p: jax.value_and_grad(loss)(p)[1]; with Flax '
       'NNX, nnx.as_pure of both or of neither.'
     )
@@ -198,8 +198,8 @@ def mask(name: str, given: _base.Mask, tree: _base.PyTree) -> _base.PyTree:
   found = given(tree) if callable(given) else given
   if jax.tree.structure(found) != jax.tree.structure(tree):
     raise ValueError(
-      f'Given {name} with the structure {_brief(found)}{_lacks(found, tree)}. '
-      f'A mask needs one bool for each leaf of the params: {_brief(tree)}. '
+      f'Given {name} with the structure {brief(found)}{_lacks(found, tree)}. '
+      f'A mask needs one bool for each leaf of the params: {brief(tree)}. '
       'Pass a function such as lambda params: jax.tree.map(lambda p: p.ndim > '
       '1, params).'
     )
@@ -330,8 +330,8 @@ def _compare(given: Any, needed: Any) -> None:
     part, like = getattr(given, name), getattr(needed, name)
     if jax.tree.structure(part) != jax.tree.structure(like):
       raise ValueError(
-        f'Given a state whose `{name}` is {_brief(part)}, where these params '
-        f'give this method {_brief(like)}. It is the state of another method, '
+        f'Given a state whose `{name}` is {brief(part)}, where these params '
+        f'give this method {brief(like)}. It is the state of another method, '
         'or of other parameters. Begin with init(params), or build the method '
         'with the arguments that the state was made with.'
       )
@@ -352,9 +352,21 @@ def _compare(given: Any, needed: Any) -> None:
       )
 
 
-def _brief(tree: Any) -> str:
-  text = str(jax.tree.structure(tree)).removeprefix('PyTreeDef(')
-  return text if len(text) <= 160 else f'{text[:160]}...'
+def brief(tree: Any) -> str:
+  """The structure of a tree, cut where it is long."""
+  text = str(jax.tree.structure(tree))
+  text = text.removeprefix('PyTreeDef(').removesuffix(')')
+  if len(text) <= 160:
+    return text
+  # Cut, with the brackets closed that are open there.
+  closing = {'(': ')', '[': ']', '{': '}'}
+  text, still_open = text[:160], []
+  for letter in text:
+    if letter in closing:
+      still_open.append(closing[letter])
+    elif still_open and letter == still_open[-1]:
+      still_open.pop()
+  return f'{text}...{"".join(reversed(still_open))}'
 
 
 def _lacks(tree: Any, like: Any) -> str:

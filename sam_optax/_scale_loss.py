@@ -1,5 +1,7 @@
 """A loss whose gradient is computed at a scale: loss scaling in float16."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 

@@ -1,5 +1,7 @@
 """Along what to descend, on a SAM step and on a plain one."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import NamedTuple
 

@@ -5,6 +5,8 @@ from `update` and `value_and_grad` alike. Chain them with `optax.sgd(1.0)`,
 which restores the sign, and with no other optimizer.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any, NamedTuple
 

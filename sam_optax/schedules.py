@@ -1,5 +1,7 @@
 """Schedules that the papers tie to the learning rate or to the step."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 import optax

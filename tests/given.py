@@ -4,6 +4,7 @@ Most refusals live in the spine, and one method for each way through it is
 enough. `ROUTES` has these methods, chosen by their traits in THE TABLE.
 """
 
+import contextlib
 import re
 from collections.abc import Iterable
 
@@ -13,6 +14,7 @@ import pytest
 
 from tests import driving
 from tests.methods import METHODS, NUM_EXAMPLES, PERTURBING, method
+from tests.words import well_formed
 
 # The traits by which a call takes another way through the library.
 ON_THE_WAY = (
@@ -59,11 +61,15 @@ every_method = pytest.mark.parametrize('name', METHODS)
 every_route = pytest.mark.parametrize('name', ROUTES)
 
 
+@contextlib.contextmanager
 def refused(*parts):
   """Expects a ValueError in three beats with these parts in its text."""
   parts = [re.escape(part) for part in parts]
   pattern = '.*'.join(['^Given ', *parts])
-  return pytest.raises(ValueError, match=re.compile(pattern, re.DOTALL))
+  pattern = re.compile(pattern, re.DOTALL)
+  with pytest.raises(ValueError, match=pattern) as error:
+    yield error
+  well_formed(str(error.value))
 
 
 def called(tx, entry='value_and_grad', losses=None, **changes):

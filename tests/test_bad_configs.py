@@ -26,8 +26,11 @@ FILES = {
   'a syntax error': ('def get_config(:', 'SyntaxError'),
   'an error at import': ('1 / 0', 'ZeroDivisionError'),
   'a missing module': ('import nothing_like_it', 'nothing_like_it'),
-  'that raises': ('def get_config():\n  return {}[3]', 'KeyError: 3, line 2'),
-  'that exits': ('def get_config():\n  exit(3)', 'SystemExit: 3, line 2'),
+  'that raises': (
+    'def get_config():\n  return {}[3]',
+    'KeyError in line 2: 3. ',
+  ),
+  'that exits': ('def get_config():\n  exit(3)', 'SystemExit in line 2: 3. '),
   'an exit at import': ('exit(3)', 'SystemExit'),
   'variants that are none': ('VARIANTS = 3', 'Its VARIANTS is a int'),
   'no published numbers': ('PUBLISHED = [90]', 'Its PUBLISHED is a list'),
@@ -69,7 +72,7 @@ def test_no_config_file(given):
 @pytest.mark.parametrize(
   ('setting', 'expected'),
   [
-    ('epoch=3', 'epochs'),
+    ('epoch=3', '\'epoch\'. Did you mean "epochs" instead of "epoch"? Its'),
     ('optimizer.learning_rat=3', 'learning_rate'),
     ('epochs=many', 'epochs'),
     ('epochs=1.5', 'epochs'),

@@ -98,6 +98,21 @@ def test_a_loss_that_is_no_number_stops_the_run():
     loop.Program(config, make_dataset()).run(seed=0)
 
 
+def test_the_bar_says_that_it_compiles_until_the_first_step(capsys):
+  program = loop.Program(tiny('sgd'), make_dataset())
+  shown = []
+  for seed in range(2):
+    with Log(None, 12) as log:
+      program.run(seed, log)
+    shown.append(capsys.readouterr().err.split('\r'))
+  first, second = shown
+  waiting = [i for i, bar in enumerate(first) if 'compiling' in bar]
+  assert waiting
+  after = first[waiting[-1] + 1]
+  assert ' 0/12 ' in first[waiting[-1]] and ' 0/12 ' in after
+  assert not any('compiling' in bar for bar in second)  # it is done by then
+
+
 def test_the_steps_before_a_loss_that_is_no_number_are_logged(tmp_path):
   losses = [1.0, 2.0, np.nan, 3.0]
   with Log(tmp_path) as log:

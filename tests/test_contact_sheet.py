@@ -48,12 +48,19 @@ def test_the_images_of_a_config_are_spread_and_drawn_as_in_training(tmp_path):
   given += ['--config.augment.flip=True', f'--workdir={tmp_path / "sheet"}']
   assert contact_sheet.main([*given, '--images=3']) == 0
   sheet = np.asarray(Image.open(tmp_path / 'sheet' / 'contact_sheet.png'))
-  pitch, width = 8 * 14 + 4 + 16, 8 * 14 + 4
-  assert sheet.shape == (3 * pitch + 16, 6 * width, 3)
+  pitch = width = 8 * 14 + 4
+  left = sheet.shape[1] - 6 * width
+  assert left > 8 and sheet.shape == (3 * pitch + 16, left + 6 * width, 3)
+  # The name is beside the middle of its row, and nothing is between rows.
+  written = np.flatnonzero((sheet[:, :left] < 128).any((1, 2)))
+  assert {(y - 16) // pitch for y in written} == {0, 1, 2}
+  assert all(abs((y - 16) % pitch - 56) < 12 for y in written)
   mirrored = 0
   for row, number in enumerate((0, 5, 11)):  # of three classes
     cells = [
-      sheet[16 + row * pitch :, column * width :][: 8 * 14 : 14, : 8 * 14 : 14]
+      sheet[16 + row * pitch :, left + column * width :][
+        : 8 * 14 : 14, : 8 * 14 : 14
+      ]
       for column in range(6)
     ]
     np.testing.assert_array_equal(cells[0], images[number])

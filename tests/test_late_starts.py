@@ -19,7 +19,6 @@ from train.sweep import execute, plan
   ('name', 'options', 'first'),
   [
     ('late_sam', {'start': 8}, 8),
-    ('arsam', {'warmup_steps': 8}, 8),
     ('mesa', {'start_epoch': 1}, 8),  # active after it, in epochs of 4 steps
     ('mesa', {'start_epoch': 0}, 4),
   ],
@@ -32,6 +31,18 @@ def test_it_is_the_first_step_that_counts(name, options, first):
   ((key, value),) = options.items()
   assert text.startswith(f'Given method.{key}={value} in a run of {first} step')
   assert f'begins at step {first} ' in text and nothing == []
+
+
+def test_a_warm_up_should_not_be_most_of_a_run():
+  config = tiny()
+  config.method = train_config.method('arsam', warmup_steps=8)
+  (whole,) = train_config.late_starts(config, 8, 4)
+  assert 'is not a part of this run' in whole
+  for total in (9, 15):
+    (most,) = train_config.late_starts(config, total, 4)
+    start = f'Given method.warmup_steps=8 in a run of {total} steps. '
+    assert most.startswith(start) and 'less than half of this run' in most
+  assert train_config.late_starts(config, 16, 4) == []
 
 
 def test_every_argument_that_names_a_beginning_is_known():

@@ -37,6 +37,30 @@ def test_they_are_the_public_constructors():
   assert dict(sam_optax.METHODS) == public_constructors()
 
 
+def test_all_that_is_public_is_its_own():
+  for name, value in vars(sam_optax).items():
+    if not name.startswith('_') and name != 'METHODS':
+      is_module = inspect.ismodule(value)
+      home = value.__name__ if is_module else value.__module__
+      assert home.startswith('sam_optax'), name
+
+
+def test_help_shows_the_names_of_types():
+  public = lambda place: {
+    name: value for name, value in vars(place).items() if name[0] != '_'
+  }
+  places = filter(inspect.ismodule, public(sam_optax).values())
+  seen = set()
+  for place in (sam_optax, *places):
+    for name, function in public(place).items():
+      if inspect.isfunction(function):
+        seen.add(name)
+        assert 'Union[' not in str(inspect.signature(function)), name
+  assert seen >= {*sam_optax.METHODS, 'gradient', 'autoregressive'}
+  shown = str(inspect.signature(sam_optax.arsam))
+  assert "rho: '_base.ScalarOrSchedule' = 0.1" in shown
+
+
 def test_each_has_a_row_of_the_table():
   rows = {name: row.make for name, row in methods.METHODS.items()}
   assert dict(sam_optax.METHODS) == rows

@@ -9,6 +9,7 @@ import pytest
 
 from tests import driving
 from tests.methods import METHODS, PERTURBING, build, method
+from tests.words import well_formed
 
 every_method = pytest.mark.parametrize('name', METHODS)
 
@@ -17,6 +18,7 @@ def assert_three_beats(error, *parts):
   """Asserts what was given, why it cannot work, and what would."""
   text = str(error.value)
   assert text.startswith('Given ')
+  well_formed(text)
   assert text.count('. ') >= 2
   for part in parts:
     assert part in text

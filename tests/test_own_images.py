@@ -6,14 +6,17 @@ import re
 import shutil
 
 import numpy as np
+import optax
 import pytest
 from PIL import Image
 
+import sam_optax
 from configs import own_images
 from tests.test_documents import OF_OWN_IMAGES as PAGE
 from tests.test_documents import as_a_user, blocks, call, commands, run_command
+from tests.words import in_three_beats
 from train import config as train_config
-from train import workdir
+from train import variants, workdir
 from train.checks import ConfigError, DataError
 from train.data.open import open_set
 
@@ -82,6 +85,23 @@ def test_every_variant_is_a_config(variant):
   config = own_images.get_config(variant)
   assert config.data.size == 64 and config.augment.mean is None
   train_config.check(config, num_examples=32)
+
+
+@pytest.mark.parametrize('name', sam_optax.METHODS.keys())
+def test_any_method_trains_with_the_file(name):
+  file = 'configs/own_images.py'
+  if name not in own_images.VARIANTS:
+    with pytest.raises(ConfigError) as error:
+      variants.load(f'{file}:{name}')
+    flags = f'Give --config=FILE --config.method.name={name}, '
+    in_three_beats(str(error.value), flags)
+  settings = [f'--config.method.name={name}', '--config.method.rho=0.1']
+  asked = settings[: 1 + ('rho' in train_config.method(name))]
+  config = variants.load(file, asked)
+  assert config.method.name == name and config.method.get('rho', 0.1) == 0.1
+  known = {'num_examples': 96, 'total_steps': 90, 'learning_rate': lambda t: t}
+  known |= {'num_classes': 3, 'steps_per_epoch': 3, 'base': optax.sgd(0.1)}
+  train_config.build_method(config, key=0, **known)
 
 
 LABELS = np.arange(12) % 3

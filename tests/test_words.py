@@ -37,6 +37,12 @@ def test_methods_are_told_apart_where_no_seeds_overlap():
   ]
 
 
+def test_nothing_is_said_of_speeds_that_mean_nothing():
+  all_of_it = words.seen(ROWS, ACCURACY)
+  assert words.seen(ROWS, ACCURACY, timed=False) == all_of_it[:-1]
+  assert 'times the time of' in all_of_it[-1]
+
+
 def test_a_score_that_is_to_be_low_is_better_below():
   said = ' '.join(words.seen(ROWS, ERROR))
   assert said.startswith('SGD ends at a test error of 61.0 px.')

@@ -58,6 +58,26 @@ def nearest(given: str, known: Sequence[str]) -> str:
   return f'{hint}Use one of {", ".join(known)}.'
 
 
+def said(error: BaseException | str) -> str:
+  """Another library's message as sentences, for the middle of one of ours.
+
+  Args:
+    error: what was raised, or its text.
+
+  Returns:
+    One line that ends in a full stop, or as the message itself ends.
+  """
+  # The text of a KeyError is in quotes, with its line breaks escaped.
+  inner = error.args[0] if isinstance(error, KeyError) and error.args else error
+  lines = [line.strip() for line in str(inner).splitlines() if line.strip()]
+  text = ''
+  for line in lines or [type(error).__name__]:
+    is_next = text and line[0].isupper() and text[-1] not in '.?!:;,'
+    text = f'{text}{"." if is_next else ""} {line}'.strip()
+  text = text.rstrip(' ,:;')
+  return text if text.endswith(('.', '?', '!')) else f'{text}.'
+
+
 def warn(text: str) -> None:
   """Says on stderr what is rarely meant, and what to do about it."""
   print(f'warning: {text}', file=sys.stderr, flush=True)
@@ -74,9 +94,9 @@ def shortage(error: BaseException | None) -> str | None:
     code = error.errno if isinstance(error, OSError) else None
     if code in (errno.ENOSPC, errno.EDQUOT) or 'No space left' in str(error):
       return (
-        f'Cannot write any more: {text}. The disk is full, or your share of it '
-        'is. The last whole checkpoint stays: free some space, and run the '
-        'same command again to resume from it.'
+        f'Cannot write any more: {said(text)} The disk is full, or your share '
+        'of it is. The last whole checkpoint stays: free some space, and run '
+        'the same command again to resume from it.'
       )
     if isinstance(error, MemoryError) or (
       # JAX's, by its name: this module is the ground and imports no JAX.
@@ -84,8 +104,8 @@ def shortage(error: BaseException | None) -> str | None:
       and 'RESOURCE_EXHAUSTED' in str(error)
     ):
       return (
-        f'Out of memory: {text or "of the machine"}. The run needs more than '
-        'the device, or the machine, has free. In another workdir give a '
+        f'Out of memory: {said(text or "of the machine")} The run needs more '
+        'than the device, or the machine, has free. In another workdir give a '
         'smaller batch_size; or keep it and set micro_batch, dtype=bfloat16, '
         'model.remat=True of a vit, or data.stream=True. The last whole '
         'checkpoint stays.'

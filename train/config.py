@@ -10,6 +10,7 @@ from typing import Any
 import ml_collections
 from ml_collections import config_dict
 
+import sam_optax
 from train import checks
 from train.checks import Config as Config
 from train.checks import ConfigError as ConfigError
@@ -153,6 +154,14 @@ def default() -> Config:
 
 def pick_variant(variant: str, variants: dict[str, Any]) -> Any:
   """The row of a config file's table, or an error that lists the rows."""
+  if variant not in variants and variant in sam_optax.METHODS:
+    raise ConfigError(
+      f'Given --config=FILE:{variant}. The file has no such variant; it is a '
+      'method, and any method trains with any file. Give --config=FILE '
+      f'--config.method.name={variant}, with --config.method.rho=0.05 and '
+      'further arguments of it as you like; or use one of the variants '
+      f'{", ".join(variants)}.'
+    )
   return checks.pick('the variant (--config=FILE:VARIANT)', variant, variants)
 
 

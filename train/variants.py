@@ -68,8 +68,8 @@ def _read(name: str) -> Mapping[str, Any]:
       return runpy.run_path(name)
     except FileNotFoundError as error:
       raise ConfigError(
-        f'Given --config={name}. There is no such file: {error}. Give the path '
-        'of one, such as configs/digits.py.'
+        f'Given --config={name}. There is no such file: {checks.said(error)} '
+        'Give the path of one, such as configs/digits.py.'
       ) from error
     except (Exception, SystemExit) as error:
       raise _broken(name, 'The file cannot be read', error) from error
@@ -77,8 +77,8 @@ def _read(name: str) -> Mapping[str, Any]:
     return vars(importlib.import_module(name))
   except ModuleNotFoundError as error:
     raise ConfigError(
-      f'Given --config={name}. There is no such module: {error}. Give the path '
-      'of a file, such as configs/digits.py.'
+      f'Given --config={name}. There is no such module: {checks.said(error)} '
+      'Give the path of a file, such as configs/digits.py.'
     ) from error
   except (Exception, SystemExit) as error:
     raise _broken(name, 'The module cannot be read', error) from error
@@ -188,10 +188,11 @@ def _broken(given: str, what: str, error: BaseException) -> ConfigError:
   where = ''
   for frame in traceback.extract_tb(error.__traceback__):
     if frame.filename.endswith(split(given)[0]):
-      where = f', line {frame.lineno}'
+      where = f' in line {frame.lineno}'
   return ConfigError(
-    f'Given --config={given}. {what}: {type(error).__name__}: {error}{where}. '
-    'Mend the file, or give another, such as configs/digits.py.'
+    f'Given --config={given}. {what}: {type(error).__name__}{where}: '
+    f'{checks.said(error)} Mend the file, or give another, such as '
+    'configs/digits.py.'
   )
 
 
@@ -217,17 +218,17 @@ def overridden(config: Config, settings: Sequence[str]) -> Config:
     values(argv)
   except flags.Error as error:
     raise ConfigError(
-      f'Given {" ".join(settings)}. {str(error).strip().rstrip(".")}. Give '
+      f'Given {" ".join(settings)}. {checks.said(error)} Give '
       'each key a value of the kind that it has.'
     ) from error
   # A key, or a section, that is not there, or one inside a value.
   except (AttributeError, KeyError, TypeError, IndexError, ValueError) as error:
     key = error.args[0] if error.args else error
-    text = key.args[0] if isinstance(key, KeyError) else str(key)
+    text = checks.said(key if isinstance(key, KeyError) else str(key))
     raise ConfigError(
-      f'Given {" ".join(settings)}. The config has no such key: '
-      f'{", ".join(text.splitlines()).rstrip(".,")}. Its keys are those of '
-      'default() in train/config.py and the arguments of the method.'
+      f'Given {" ".join(settings)}. The config has no such key: {text} Its '
+      'keys are those of default() in train/config.py and the arguments of the '
+      'method.'
     ) from error
   return values.config
 

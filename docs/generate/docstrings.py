@@ -107,10 +107,10 @@ def _translate(parent: griffe.Object, identifiers: dict[str, str]) -> None:
 
 
 def _brief(annotation: Any) -> Any:
-  """An annotation without the module of the library's own types, in place."""
+  """An annotation without the private names of modules, in place."""
   if isinstance(annotation, griffe.ExprAttribute):
-    is_own = str(annotation.first) == '_base'
-    return annotation.last if is_own else annotation
+    is_private = str(annotation.first) in ('_base', '_abc')
+    return annotation.last if is_private else annotation
   if isinstance(annotation, griffe.Expr):
     for field in dataclasses.fields(annotation):
       value = getattr(annotation, field.name)

@@ -1,5 +1,7 @@
 """Methods that combine the parts of others and add none: F-ASAM, R-GSAM."""
 
+from __future__ import annotations
+
 import jax
 
 from sam_optax import _base, _random, ascent, cadence, descent, selection

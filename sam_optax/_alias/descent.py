@@ -1,5 +1,7 @@
 """Methods whose new part is a descent: GSAM, LookSAM, GNP, WSAM."""
 
+from __future__ import annotations
+
 from sam_optax import _base, _check, ascent, cadence, descent
 from sam_optax._method import SharpnessAware, sharpness_aware
 

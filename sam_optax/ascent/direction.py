@@ -1,5 +1,7 @@
 """From a gradient to another direction, before it is given a radius."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import jax

@@ -1,5 +1,7 @@
 """Perturbations with noise in them."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

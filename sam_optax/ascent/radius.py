@@ -1,5 +1,7 @@
 """From a direction to a perturbation of a given radius."""
 
+from __future__ import annotations
+
 import jax
 import jax.numpy as jnp
 

@@ -1,5 +1,7 @@
 """The lengths that a cadence measures on a SAM step."""
 
+from __future__ import annotations
+
 import jax
 
 from sam_optax import _base, _given, _tree

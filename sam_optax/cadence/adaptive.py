@@ -1,5 +1,7 @@
 """Cadences that follow what training does."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import jax

@@ -1,5 +1,7 @@
 """Cadences that follow the step count or a draw."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import jax

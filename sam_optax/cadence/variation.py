@@ -1,5 +1,7 @@
 """A cadence with a quota of SAM steps, which follows the PSF's variation."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import jax

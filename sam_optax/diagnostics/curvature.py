@@ -5,6 +5,8 @@ Every function takes `grad_fn`, params -> gradient of the loss, such as
 with a vector, of about two gradients' cost, per iteration or draw.
 """
 
+from __future__ import annotations
+
 import functools
 from typing import NamedTuple
 

@@ -1,5 +1,7 @@
 """The loss along directions: what pictures of it are drawn from."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 
 import jax

@@ -1,5 +1,7 @@
 """Selections within a batch: both passes, or one, use a part of it."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import jax

@@ -1,5 +1,7 @@
 """Selections for a whole epoch: some examples are left out of it."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import jax

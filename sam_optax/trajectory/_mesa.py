@@ -1,5 +1,7 @@
 """MESA: the divergence from the logits of averaged parameters."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import NamedTuple
 

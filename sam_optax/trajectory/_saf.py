@@ -1,5 +1,7 @@
 """SAF: the divergence from logits recorded some epochs ago."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import jax

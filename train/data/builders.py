@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from train.checks import DataError
+from train.checks import DataError, said
 from train.data import cifar
 
 
@@ -130,7 +130,7 @@ def prepare(builder: Any) -> str:
       if not builder.is_prepared():
         raise DataError(
           f'Cannot prepare {builder.name!r} in {builder.data_path}. Writing'
-          f' there failed: {error}. Give another --data_dir.'
+          f' there failed: {said(error)} Give another --data_dir.'
         ) from error
     finally:
       # TFDS removes the unfinished folder, but not the one it was made in.

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from train.checks import DataError
+from train.checks import DataError, said
 
 Records = Mapping[str, np.ndarray]  # of 'train' and 'test', uint8 [n, bytes]
 
@@ -120,8 +120,8 @@ def _read_pickle(published: Published, path: str) -> np.ndarray:
     raise
   except Exception as error:  # A damaged pickle may raise anything.
     raise DataError(
-      f'Cannot read {path!r}. It is not a whole pickle: {error}. Download the'
-      ' archive again.'
+      f'Cannot read {path!r}. It is not a whole pickle: {said(error)}'
+      ' Download the archive again.'
     ) from error
   batch = batch if isinstance(batch, dict) else {}
   pixels = batch.get(b'data')

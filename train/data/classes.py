@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from train.checks import DataError
+from train.checks import DataError, said
 
 
 def number_of(what: str, label: str | int, facts: Mapping[str, Any]) -> int:
@@ -120,7 +120,7 @@ def _json(path: str, kind: Any) -> Any:
       raise ValueError(f'it holds a {type(content).__name__}')
   except (OSError, ValueError) as error:
     raise DataError(
-      f'Cannot read {path!r}. No such JSON file can be used here: {error}. See'
-      ' train/data/classes.py for what it holds.'
+      f'Cannot read {path!r}. No such JSON file can be used here:'
+      f' {said(error)} See train/data/classes.py for what it holds.'
     ) from error
   return content

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from train.checks import DataError
+from train.checks import DataError, said
 
 if TYPE_CHECKING:
   from PIL import Image
@@ -82,8 +82,8 @@ def opened(
     Image.DecompressionBombError,
   ) as error:
     raise DataError(
-      f'Cannot load {name}. It is not a whole image: {error}. Replace or'
-      ' remove it.'
+      f'Cannot load {name}. It is not a whole image: {said(error)}'
+      ' Replace or remove it.'
     ) from error
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from train.checks import DataError
+from train.checks import DataError, said
 from train.data import arrays
 from train.data.arrays import Arrays
 
@@ -71,8 +71,8 @@ def read(path: str) -> Found:
   ) as error:
     raise DataError(
       f'Cannot load {path!r}. It is not a whole .npz file of plain arrays:'
-      f' {error}. Write one with numpy.savez, without object arrays: of images'
-      ' of several sizes, write a folder of files instead.'
+      f' {said(error)} Write one with numpy.savez, without object arrays: of'
+      ' images of several sizes, write a folder of files instead.'
     ) from error
   missing = [name for name in NAMES if name not in values]
   if missing:

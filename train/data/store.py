@@ -6,7 +6,7 @@ import posixpath
 import zipfile
 from collections.abc import Sequence
 
-from train.checks import DataError
+from train.checks import DataError, said
 
 
 class Store:
@@ -50,7 +50,7 @@ class Store:
     except (KeyError, OSError, zipfile.BadZipFile) as error:
       raise DataError(
         f'Cannot load {self.name(file)}. There is no such file, or it is not'
-        f' whole: {error}. Unpack or copy the data set again.'
+        f' whole: {said(error)} Unpack or copy the data set again.'
       ) from error
 
   def source(self, file: str) -> str | bytes:
@@ -127,5 +127,6 @@ def _names(path: str) -> frozenset[str]:
     return frozenset(_opened(path).namelist())
   except (OSError, zipfile.BadZipFile) as error:
     raise DataError(
-      f'Cannot load {path!r}. It is not a whole zip: {error}. Copy it again.'
+      f'Cannot load {path!r}. It is not a whole zip: {said(error)} Copy it'
+      ' again.'
     ) from error

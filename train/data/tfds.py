@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from train.checks import DataError
+from train.checks import DataError, said
 from train.data import cifar
 from train.data.image import Encoded
 
@@ -226,7 +226,7 @@ def _prepared_builder(tfds: Any, name: str, data_dir: str | None) -> Any:
   except (ValueError, RuntimeError, AssertionError) as error:
     raise DataError(
       f'Cannot load {name!r}. TFDS has no such configuration or version of'
-      f' it: {error}. Give one that TFDS lists.'
+      f' it: {said(error)} Give one that TFDS lists.'
     ) from error
   if not builder.is_prepared():
     raise DataError(

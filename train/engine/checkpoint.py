@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from train.checks import said
 from train.engine.preemption import Preemption, Stopped
 from train.engine.records import Records
 from train.engine.step import TrainState
@@ -293,9 +294,10 @@ class Checkpoints:
       yield
     # OSError from Orbax's own files, the others from TensorStore's.
     except (OSError, ValueError, RuntimeError) as error:
+      first = (str(error).splitlines() or [type(error).__name__])[0]
       raise CheckpointError(
         f'Given {self.folder}. A checkpoint cannot be written there: '
-        f'{(str(error).splitlines() or [type(error).__name__])[0][:200]}. '
+        f'{said(first[:200])} '
         'Those before it are whole. Make room, and run the same command again '
         'to resume after the last.'
       ) from error

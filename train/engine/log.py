@@ -39,7 +39,7 @@ class Log:
     keep: int = 0,
     main: Score | None = None,
   ):
-    self._main = main
+    self._main, self._awaited = main, ''
     self._lines = self._board = self._bar = self._folder = None
     if folder is not None:
       # Imported here so that a run without files needs no TensorBoard.
@@ -63,6 +63,12 @@ class Log:
       self._bar = tqdm.tqdm(
         total=total_steps, initial=keep, unit='step', leave=True
       )
+
+  def wait_for(self, what: str) -> None:
+    """Lets the bar say what the next step waits for; '' for nothing."""
+    if self._bar is not None and what != self._awaited:
+      self._awaited = what
+      self._bar.set_postfix_str(what)
 
   @classmethod
   def nowhere(cls) -> 'Log':

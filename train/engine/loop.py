@@ -139,9 +139,10 @@ class Program:
     compiling = lambda: self.compile_seconds - earlier
     clock = Clock(progress.seconds + progress.compile_seconds)
     training = lambda: clock.seconds - compiling()
-    records = Records(
-      log or Log.nowhere(), batch_size, training, logged=progress.step
-    )
+    log = log or Log.nowhere()
+    records = Records(log, batch_size, training, logged=progress.step)
+    if not self.compile_seconds:  # else an earlier run has compiled the steps
+      log.wait_for('compiling')
     decisions = Decisions(self.method, self.on_host)
     while progress.step < self.total_steps:
       if progress.position == len(progress.order):
@@ -160,6 +161,7 @@ class Program:
         state, step = after, progress.step + 1
         progress = progress._replace(step=step, position=progress.position + 1)
         records.add(record)
+        log.wait_for('')
         if step % log_every == 0:
           records.flush(keep=log_every)
         if step == self.total_steps or step % test_every == 0:
@@ -170,9 +172,9 @@ class Program:
             progress = progress._replace(scores=scores)
             records.test(step, scores)
             due = gallery.is_due(step // test_every, step == self.total_steps)
-            if examples is not None and due and records.log.draws:
+            if examples is not None and due and log.draws:
               picture = gallery.draw(self.step.task, examples)
-              records.log.picture(step, picture)
+              log.picture(step, picture)
         progress = progress._replace(
           seconds=training(), compile_seconds=compiling()
         )

@@ -11,6 +11,7 @@ import numpy as np
 
 from train import config as train_config
 from train import models
+from train.checks import said
 from train.config import Config, ConfigError
 from train.models import quantize
 from train.tasks import Task
@@ -112,8 +113,8 @@ def build(
   except TypeError as error:
     raise ConfigError(
       f'Given model={config.model.to_dict()}. No network can be built of these '
-      f'options: {str(error).splitlines()[0]} Give each option a value as '
-      f'the docstring of {name!r} in train/models has it.'
+      f'options: {said(str(error).splitlines()[0])} Give each option a '
+      f'value as the docstring of {name!r} in train/models has it.'
     ) from error
   if settings is None:
     return models.functional(model)

@@ -110,12 +110,15 @@ _BEGINNINGS: Mapping[str, Callable[[float, int], float]] = {
   'start': lambda step, epoch: step,
   'start_epoch': lambda last, epoch: (last + 1) * epoch,
 }
+# Those among them that only prepare the method. Others may begin late on
+# purpose.
+_PREPARING = ('warmup_steps',)
 
 
 def late_starts(
   config: Config, total_steps: int, steps_per_epoch: int
 ) -> list[str]:
-  """Says which argument makes the method begin only after the run has ended.
+  """Says which argument makes the method begin late, or not in this run.
 
   Args:
     config: the config of the run.
@@ -137,6 +140,13 @@ def late_starts(
         f'What begins at step {first:.0f} is not a part of this run, so its '
         'result is of another method. Use a smaller number, or more steps.'
       )
+    elif argument in _PREPARING and 2 * first > total_steps:
+      texts.append(
+        f'Given method.{argument}={value} in a run of {total_steps} steps. '
+        f'What begins at step {first:.0f} is less than half of this run, so '
+        'the result is mostly of the steps before. Use a smaller number, or '
+        'more steps.'
+      )
   return texts
 
 
@@ -147,4 +157,5 @@ _OF_OUTPUTS = ('num_classes',)
 def _arguments(name: str) -> Sequence[inspect.Parameter]:
   """The arguments of a method of sam_optax."""
   build = checks.pick('method.name', name, sam_optax.METHODS)
-  return list(inspect.signature(build).parameters.values())
+  # With types and not their names, which the annotations hold.
+  return list(inspect.signature(build, eval_str=True).parameters.values())

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from train.checks import ConfigError
+from train.checks import ConfigError, said
 
 _T = TypeVar('_T')
 _PIECE = 2**28  # bytes
@@ -65,10 +65,10 @@ def start(
       + [f'--{n}={value}' for n, value in by_hand.items() if value is not None]
     )
     raise ConfigError(
-      f'Given {given}. The processes cannot find each other: {error} On Slurm, '
-      'GKE, Open MPI and TPU pods --distributed is enough; elsewhere give '
-      '--coordinator=HOST:PORT --num_processes=N --process_id=I, with I from 0 '
-      'to N - 1.'
+      f'Given {given}. The processes cannot find each other: {said(error)} '
+      'On Slurm, GKE, Open MPI and TPU pods --distributed is enough; '
+      'elsewhere give --coordinator=HOST:PORT --num_processes=N '
+      '--process_id=I, with I from 0 to N - 1.'
     ) from error
 
 

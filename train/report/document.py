@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from train import workdir
-from train.report import cost, curves, further, sensitivity, table
+from train.report import cost, curves, further, sensitivity, speeds, table
 from train.report.results import Names, SavedRun, main_of, rows
 
 _VERSIONS = ('sam_optax', 'jax', 'optax', 'flax')
@@ -18,12 +18,14 @@ def text(found: Sequence[SavedRun], names: Names) -> str:
   swept = list(dict.fromkeys(row['overrides'] for row in made))
   parts = [names.title]
   if swept == ['']:
-    parts.append(table.full(made, main))
+    parts += [table.full(made, main), speeds.doubt(found, names)]
   else:
     parts.append(table.overview(made, main))
     for overrides in swept:
       here = [row for row in made if row['overrides'] == overrides]
+      runs = [run for run in found if run.overrides == overrides]
       parts += [f'{overrides or "As configured"}:', table.full(here, main)]
+      parts.append(speeds.doubt(runs, names))
   if further_sets := further.text(found, names, main):
     parts += ['Further test sets:', further_sets]
   for row in made:

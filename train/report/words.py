@@ -8,7 +8,9 @@ from train.tasks import Score
 Row = Mapping[str, Any]  # as `results.rows` makes it
 
 
-def seen(rows: Sequence[Row], main: Score, about: str = '') -> list[str]:
+def seen(
+  rows: Sequence[Row], main: Score, about: str = '', timed: bool = True
+) -> list[str]:
   """Compares methods with the first one, the base optimizer.
 
   Two methods are told apart where every seed of one is better than every seed
@@ -18,6 +20,7 @@ def seen(rows: Sequence[Row], main: Score, about: str = '') -> list[str]:
     rows: the rows, the base optimizer first.
     main: the score of the runs.
     about: what is special about the runs, in a few words.
+    timed: whether the speeds mean something, see `train/report/speeds.py`.
 
   Returns:
     Sentences; none without two rows that have a score.
@@ -43,7 +46,7 @@ def seen(rows: Sequence[Row], main: Score, about: str = '') -> list[str]:
     if seeds < 2:
       why = 'one seed has no spread'
     text.append(f'Not told apart from {name}: {names} ({why}).')
-  return text + _cost(better, base)
+  return text + (_cost(better, base) if timed else [])
 
 
 def _apart(row: Row, base: Row) -> int:

@@ -148,7 +148,7 @@ def sheet(examples: Sequence[Sequence[Panel]], columns: int = 1) -> np.ndarray:
     for place, panel in enumerate(panels):
       x = _GAP + (column * count + place) * (width + _GAP)
       y = tops[line]
-      draw.text((x, y), _shortened(draw, panel.text, width), 'black')
+      draw.text((x, y), fitting(draw, panel.text, width), 'black')
       image = np.ascontiguousarray(panel.image)
       picture.paste(Image.fromarray(image), (x, y + _LINE))
   return np.asarray(picture)
@@ -162,8 +162,8 @@ def _lines(
   return [examples[start : start + columns] for start in starts]
 
 
-def _shortened(draw: 'ImageDraw.ImageDraw', text: str, width: int) -> str:
-  """A text that fits into a width."""
+def fitting(draw: 'ImageDraw.ImageDraw', text: str, width: int) -> str:
+  """A text as Pillow's own font can write it, cut to a width in pixels."""
   # Pillow's own font has no letters beyond Latin ones.
   text = text.encode('latin-1', 'replace').decode('latin-1')
   if draw.textlength(text) <= width:

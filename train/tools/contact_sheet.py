@@ -12,6 +12,7 @@ have. The images are spread over the training set.
 
 import argparse
 import functools
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -31,6 +32,7 @@ from train.tasks import pictures
 _GAP = 4
 _HEADER = 16
 _CELL = 112  # pixels that a column is at least wide, for its name
+_NAME = 160  # pixels that the name of a row is at most wide
 
 
 def columns(side: int) -> dict[str, Callable[..., np.ndarray]]:
@@ -125,28 +127,35 @@ def _sheet(
   shape: Sequence[int],
   names: Sequence[str] | None = None,
 ) -> Image.Image:
-  """Lays out columns of images, under their names, of which rows have some."""
+  """Lays out columns of images, under their names, and rows beside theirs."""
   count = len(next(iter(drawn.values())))
   zoom = -(-_CELL // shape[1])
   height, width = (side * zoom + _GAP for side in shape)
-  # Of a row, below whose first image is its name.
-  pitch = height if names is None else height + _HEADER
-  sheet = Image.new(
-    'RGB', (len(drawn) * width, count * pitch + _HEADER), 'white'
-  )
+  names, margin = _margin(names or [])
+  size = margin + len(drawn) * width, _HEADER + count * height
+  sheet = Image.new('RGB', size, 'white')
   text = ImageDraw.Draw(sheet)
   for column, (name, images) in enumerate(drawn.items()):
-    text.text((column * width, 2), name, fill='black')
+    left = margin + column * width
+    text.text((left, 2), name, fill='black')
     for row, image in enumerate(images):
-      top = _HEADER + row * pitch
       cell = Image.fromarray(pictures.colored(image))
       cell = cell.resize(
         (width - _GAP, height - _GAP), Image.Resampling.NEAREST
       )
-      sheet.paste(cell, (column * width, top))
-      if names is not None and column == 0:
-        text.text((0, top + height - 2), names[row], fill='black')
+      sheet.paste(cell, (left, _HEADER + row * height))
+  for row, name in enumerate(names):
+    middle = _HEADER + row * height + (height - _GAP) // 2
+    text.text((_GAP, middle), name, fill='black', anchor='lm')
   return sheet
+
+
+def _margin(names: Sequence[str]) -> tuple[list[str], int]:
+  """The names of rows, cut where they are long, and the pixels they take."""
+  text = ImageDraw.Draw(Image.new('RGB', (1, 1)))
+  cut = [pictures.fitting(text, name, _NAME) for name in names]
+  widest = max((text.textlength(name) for name in cut), default=None)
+  return cut, 0 if widest is None else math.ceil(widest) + 2 * _GAP
 
 
 def _spread(size: int, count: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 
 from train import checks, command, variants
 from train.engine import preemption
-from train.report import document, results, words
+from train.report import document, results, speeds, words
 from train.sweep import execute, plan
 from train.tools import demos
 
@@ -94,7 +94,9 @@ def _show(
   }
   main, names = results.main_of(found), results.Names(labels)
   demo.picture(groups, main, title, workdir / 'demo.png')
-  seen = words.seen(results.rows(found, names), main, demo.about)
+  # The text below the table says why, where the speeds mean nothing.
+  timed = not speeds.doubt(found, names)
+  seen = words.seen(results.rows(found, names), main, demo.about, timed)
   seen += demo.words(groups, main)
   table = document.text(found, names)
   markdown = '\n\n'.join(filter(None, (table, ' '.join(seen))))

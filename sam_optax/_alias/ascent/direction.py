@@ -1,5 +1,7 @@
 """Methods whose new part is a direction: F-SAM, VaSSO, SAM-ON and GCSAM."""
 
+from __future__ import annotations
+
 from sam_optax import _base, ascent, kernels
 from sam_optax._method import SharpnessAware, sharpness_aware
 

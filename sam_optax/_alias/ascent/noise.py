@@ -1,5 +1,7 @@
 """Methods whose new part is noise: R-SAM and LPF-SGD."""
 
+from __future__ import annotations
+
 from sam_optax import _base, ascent, kernels
 from sam_optax._method import SharpnessAware, sharpness_aware
 

@@ -1,5 +1,7 @@
 """Methods whose new part is the size of the perturbation: SAM, ASAM, others."""
 
+from __future__ import annotations
+
 from sam_optax import _base, _check, ascent
 from sam_optax._method import SharpnessAware, sharpness_aware
 

@@ -1,5 +1,7 @@
 """Methods along the gradient of other data: experiments of the F-SAM paper."""
 
+from __future__ import annotations
+
 from sam_optax import _base, ascent
 from sam_optax._method import SharpnessAware, sharpness_aware
 

@@ -1,5 +1,7 @@
 """Methods whose steps follow what training does: AE-SAM, vSAM, ARSAM."""
 
+from __future__ import annotations
+
 from sam_optax import _base, ascent, cadence, descent
 from sam_optax._method import SharpnessAware, sharpness_aware
 

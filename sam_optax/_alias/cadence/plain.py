@@ -1,5 +1,7 @@
 """Methods whose steps follow a count or a draw: SAM-k, SS-SAM."""
 
+from __future__ import annotations
+
 from sam_optax import _base, ascent, cadence
 from sam_optax._method import SharpnessAware, sharpness_aware
 

@@ -1,5 +1,7 @@
 """Methods whose new part is a selection within a batch: AUSAM, ESAM."""
 
+from __future__ import annotations
+
 import optax  # pyright: ignore[reportMissingTypeStubs]
 
 from sam_optax import _base, ascent, selection

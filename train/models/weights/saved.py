@@ -19,7 +19,7 @@ import safetensors
 import safetensors.numpy
 from flax import nnx
 
-from train.checks import DataError
+from train.checks import DataError, said
 
 ARRAYS, FACTS = 'model.safetensors', 'model.json'
 
@@ -59,8 +59,8 @@ def broken(folder: pathlib.Path, error: Exception) -> DataError:
   """The error of a folder whose files are not what they should be."""
   return DataError(
     f'Cannot use the model in {folder}. It is not whole:'
-    f' {type(error).__name__}, {error}. Copy the folder again, or train again'
-    ' in a new workdir.'
+    f' {type(error).__name__}, {said(error)} Copy the folder again, or'
+    ' train again in a new workdir.'
   )
 
 

@@ -10,6 +10,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from train.checks import said
+
 # Our layers by timm's names. Its one product for query, key and value is three
 # of ours.
 _NAMES = {
@@ -150,8 +152,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     return safetensors.numpy.load_file(path)
   except (OSError, safetensors.SafetensorError) as error:
     raise ValueError(
-      f'Cannot read the weights {str(path)!r}: {error}. Give a .safetensors '
-      'file, such as the model.safetensors that timm publishes.'
+      f'Cannot read the weights {str(path)!r}: {said(error)} Give a '
+      '.safetensors file, such as the model.safetensors that timm publishes.'
     ) from error
 
 
