@@ -1,4 +1,4 @@
-"""A method that begins only after the run has ended is warned about."""
+"""A method that begins late, or after the run has ended, is warned about."""
 
 import inspect
 import re

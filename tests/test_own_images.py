@@ -56,7 +56,8 @@ def test_the_page_from_beginning_to_end(place):
     for line in commands(block):
       run_command(line)
   with Image.open('runs/sheet/contact_sheet.png') as sheet:
-    assert sheet.width == 6 * (128 + 4)
+    # Six columns, beside the names of the classes.
+    assert 0 < sheet.width - 6 * (128 + 4) <= 160 + 8
   assert pathlib.Path('runs/arrays/result.json').exists()
   saved = json.loads(pathlib.Path('runs/photos-asam/config.json').read_text())
   assert saved['method']['name'] == 'asam' and saved['data']['size'] == 96

@@ -71,7 +71,8 @@ def _main(argv: Sequence[str] | None) -> int:
       processes.exit_process(f'error: {lacking}')
     reason = str(error).partition('\n')[0][:200]
     processes.exit_process(
-      f'error: {reason}. Mostly another process has ended. {_again(config)}'
+      f'error: {checks.said(reason)} Mostly another process has ended. '
+      f'{_again(config)}'
     )
   if processes.is_primary():
     print(run.summary(result, args.workdir))

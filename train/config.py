@@ -156,10 +156,10 @@ def pick_variant(variant: str, variants: dict[str, Any]) -> Any:
   """The row of a config file's table, or an error that lists the rows."""
   if variant not in variants and variant in sam_optax.METHODS:
     raise ConfigError(
-      f'Given --config=FILE:{variant}. The file has no such variant; it is a '
-      'method, and any method trains with any file. Give --config=FILE '
-      f'--config.method.name={variant}, with --config.method.rho=0.05 and '
-      'further arguments of it as you like; or use one of the variants '
+      f'Given --config=FILE:{variant}. The file has no such variant, and '
+      f'{variant} is a method, which needs none. Give --config=FILE '
+      f'--config.method.name={variant}, and its arguments as '
+      '--config.method.NAME=VALUE; or use one of the variants '
       f'{", ".join(variants)}.'
     )
   return checks.pick('the variant (--config=FILE:VARIANT)', variant, variants)
