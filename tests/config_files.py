@@ -21,7 +21,9 @@ FILES = {
   for path in sorted((ROOT / 'configs').glob('*.py'))
   if 'def get_config' in path.read_text()
 }
-TABLES = {name: file for name, file in FILES.items() if hasattr(file, 'TABLE')}
+TABLES = {
+  name: file for name, file in FILES.items() if hasattr(file, 'PUBLISHED')
+}
 
 # The sets of the files that are no tables.
 OTHER_DATA = {
