@@ -12,6 +12,7 @@ import math
 import os
 import pathlib
 import resource
+import signal
 
 import jax
 import pytest
@@ -44,6 +45,10 @@ jax.config.update('jax_numpy_dtype_promotion', 'strict')
 # the library has to name the axis.
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 
+
+# Shells start processes in the background with Ctrl-C ignored, and the program
+# respects that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tracing makes many objects and few cycles: with Python's threshold of 700, a
 # tenth of its time goes to looking for them.
