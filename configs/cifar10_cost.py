@@ -32,6 +32,8 @@ VARIANTS = {
   'arsam_ausam': ('arsam_ausam', {**ARSAM, **RAMP}),
 }
 
+TABLE = 'CIFAR-10, a small ResNet, 30 epochs'
+
 
 def get_config(variant: str = 'sam'):
   name, changes = train_config.pick_variant(variant, VARIANTS)

@@ -36,6 +36,8 @@ VARIANTS = {
   ),
 }
 
+TABLE = '5,000 images of CIFAR-10, a small ResNet, 100 epochs'
+
 
 def get_config(variant: str = 'sam'):
   name, changes = train_config.pick_variant(variant, VARIANTS)

@@ -55,7 +55,7 @@ def picture(
     *_first_handles(axes, methods), loc='outside right center', frameon=False
   )
   figure.suptitle(
-    f'{title}\nMean and standard deviation over {_seeds(rows)}',
+    f'{title}\n{_seeds(rows)}',
     fontsize='medium',
     wrap=True,
   )
@@ -67,7 +67,10 @@ def picture(
 def _seeds(rows: Sequence[Mapping[str, Any]]) -> str:
   counts = {len(row['score']['values']) for row in rows}
   least, most = min(counts), max(counts)
-  return f'{most} seeds' if least == most else f'{least} to {most} seeds'
+  if most == 1:
+    return 'One seed of each method'
+  number = f'{most}' if least == most else f'{least} to {most}'
+  return f'Mean and standard deviation over {number} seeds'
 
 
 def _draw(
