@@ -9,12 +9,11 @@ the network have so many parameters, that it can learn wrong labels in 100
 epochs. It is a small ResNet that reads the image in patches of 4x4 pixels.
 """
 
-from configs import cifar10
+from configs import cifar10_cost
 from train import config as train_config
 
 IMAGES = 5_000
-BATCH_SIZE = 128
-STEPS_PER_EPOCH = IMAGES // BATCH_SIZE
+STEPS_PER_EPOCH = IMAGES // cifar10_cost.BATCH_SIZE
 EPOCHS = 100
 
 # Radii and decays were chosen on 1,000 images held out.
@@ -41,23 +40,12 @@ TABLE = '5,000 images of CIFAR-10, a small ResNet, 100 epochs'
 
 def get_config(variant: str = 'sam'):
   name, changes = train_config.pick_variant(variant, VARIANTS)
-  config = cifar10.get_config('sgd')
+  config = cifar10_cost.get_config('sgd')
   config.epochs = 2 * EPOCHS if variant == 'sgd_twice' else EPOCHS
-  config.batch_size = BATCH_SIZE
-  config.eval_every = 10
   config.data.first = (IMAGES, 10_000)
-  config.model = {
-    'name': 'resnet',
-    'stem': 'patch',
-    'widths': (16,),
-    'blocks': (1,),
-    'hidden': 512,
-  }
   config.optimizer.update(
-    learning_rate=0.1,
     weight_decay=DECAY.get(variant, 5e-3),
     warmup_steps=STEPS_PER_EPOCH,
   )
-  config.augment.update(cutout=0)
   config.method = train_config.method(name, **changes)
   return config
