@@ -118,7 +118,10 @@ def compare(
         settings.program_steps or max(4, 2 * steps),
       )
       speeds[name] = _program_speed(
-        ours[name], config, dataset, max(3, settings.rounds.least // 2)
+        settings.rows[name],
+        config,
+        dataset,
+        max(3, settings.rounds.least // 2),
       )
   return {
     'model': model,
@@ -230,25 +233,18 @@ def _memory(row, sgd) -> dict[str, Any]:
   }
 
 
-def _program_speed(row, config, dataset, runs: int) -> measure.Ratio:
-  """The speed of the whole program relative to the step alone.
-
-  Compares gradients per second, not images per second: the two runs may perturb
-  on different fractions of their steps.
-  """
-  whole = program.make_program(row.spec, config, dataset)
-  bare, full = [], []
-  for run in range(runs + 1):
+def _program_speed(spec, config, dataset, runs: int) -> measure.Ratio:
+  """The speed of the whole program relative to the same steps alone."""
+  whole = program.make_program(spec, config, dataset)
+  alone, full = [], []
+  for seed in range(runs + 1):
     with tempfile.TemporaryDirectory() as folder, Log(folder) as log:
-      result = whole.run(run, log)
+      result = whole.run(seed, log)
     # The first run compiles.
-    if run:
-      before = row.gradients
-      seconds = row.turn(config.steps)
-      bare.append((row.gradients - before) / seconds)
-      steps = result.images_per_second / config.batch_size
-      full.append(result.batch_gradients_per_step * steps)
-  return measure.ratio(full, bare)
+    if seed:
+      full.append(result.train_seconds)
+      alone.append(program.steps_alone(whole, seed).seconds)
+  return measure.ratio(alone, full)
 
 
 def report(name: str, measured: Mapping[str, Any]) -> str:

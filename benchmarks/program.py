@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -69,6 +69,39 @@ def make_program(
     step.method = step.build_method(0)
     step.optimizer = optax.sgd(1.0)
   return loop.Program(config, dataset, step)
+
+
+class Alone(NamedTuple):
+  """The steps of a run without the rest of the program."""
+
+  seconds: float
+  gradients: float  # in units of the whole batch
+
+
+def steps_alone(whole: loop.Program, seed: int) -> Alone:
+  """Takes the steps of a run, without its logging, records and test.
+
+  They are the same steps, on the same batches: where a method takes its second
+  gradient on some steps, a run with fewer of them would seem slow for its
+  gradients, as what is not a gradient is shared among fewer.
+
+  Args:
+    whole: the program, which has compiled its steps.
+    seed: of the run.
+  """
+  state, total = whole.init(seed), whole.total_steps
+  per_epoch = whole.num_examples // whole.config.batch_size
+  orders = [
+    whole.start_epoch(state, seed, epoch)[1]
+    for epoch in range(-(-total // per_epoch))
+  ]
+  jax.block_until_ready(state)
+  start = time.perf_counter()
+  for after, _ in whole.steps(state, np.concatenate(orders)[:total], seed):
+    state = after
+  jax.block_until_ready(state)
+  seconds = time.perf_counter() - start
+  return Alone(seconds, optax.tree.get(state.method, 'batch_gradients').item())
 
 
 class ProgramRow:

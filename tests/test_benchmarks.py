@@ -112,6 +112,21 @@ def test_the_ideal_is_counted_from_the_state(bench):
   assert 0 < low <= speed <= high
 
 
+def test_the_steps_alone_are_those_of_the_whole_run():
+  spec = rows.specs()['arsam']
+  model = {'name': 'mlp', 'hidden': (4,)}
+  config = program.make_config(spec, model, batch=4, steps=9)
+  dataset = program.random_dataset(18, 4)  # nine steps are no whole epochs
+  whole = program.make_program(spec, config, dataset)
+  for seed in range(3):
+    result = whole.run(seed)
+    alone = program.steps_alone(whole, seed)
+    assert alone.seconds > 0
+    assert alone.gradients == result.batch_gradients_per_step * 9
+    # Were it held up by what it leaves out, nothing would be compared.
+    assert alone.gradients > 9
+
+
 def test_results_record_flags_machine_and_versions(bench):
   folder = bench[1]
   written = json.loads((folder / 'bench.json').read_text())

@@ -41,7 +41,7 @@ def fasam(
     eta: added to the size of each weight, at least 0 (the released code: 0).
     variant: 'code' follows the released code, as above; 'paper' follows the
       printed Algorithm 1 of F-SAM (see `fsam`).
-    adapt_all: whether leaves that hold no kernels (biases, normalization
+    adapt_all: whether leaves that hold no kernels (biases, normalisation
       scales; see `sam_optax.kernels`) are adapted too, as in the released code;
       otherwise :math:`T = 1` there.
 

@@ -266,7 +266,7 @@ def stable_sam(rho: _base.ScalarOrSchedule = 0.05) -> SharpnessAware:
     G = \frac{\|g\|}{\|g_p\| + 10^{-12}}\, g_p
 
   With rho = 0 the two gradients are equal and it is the base optimizer. The
-  authors also run it without the normalization of the ascent: combine
+  authors also run it without the normalisation of the ascent: combine
   `ascent.unified(rho, 0)` with `descent.rescaled()`.
 
   Costs two gradients per step. The state holds no copy of the parameters.

@@ -218,7 +218,7 @@ def gcsam(
     mask: the parameters whose gradient is centered: a tree of bools with the
       structure of the params, or a function from the params to it. The default
       is the rule of `sam_optax.kernels`: neither biases nor the scales of
-      normalizations.
+      normalisations.
     axis: the axis or axes that number the kernels of each leaf with two or more
       axes, or a function (path, leaf) -> axes. None for the rule of
       `sam_optax.kernels`.

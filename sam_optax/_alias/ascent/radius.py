@@ -89,7 +89,7 @@ def asam(
       on CIFAR-10 and 1.0 on CIFAR-100.
     eta: added to the size of each weight, at least 0. The default is the
       released class default; the released script passes 0.
-    adapt_all: whether leaves that hold no kernels (biases, normalization
+    adapt_all: whether leaves that hold no kernels (biases, normalisation
       scales; see `sam_optax.kernels`) are adapted too; otherwise :math:`T = 1`
       there. True with eta = 0 is the convention of the widespread PyTorch
       ports, which use rho = 2.0.
@@ -194,13 +194,13 @@ def fishersam(
 def unified_sam(
   rho: _base.ScalarOrSchedule = 0.1, lam: _base.ScalarOrSchedule = 0.5
 ) -> SharpnessAware:
-  r"""Unified SAM: a perturbation between un-normalized and normalized.
+  r"""Unified SAM: a perturbation between un-normalised and normalised.
 
   .. math::
     \epsilon = \rho\, (1 - \lambda + \lambda / (\|g\| + 10^{-12}))\, g, \quad
     G = \nabla L(w + \epsilon)
 
-  With lam = 1 it is SAM, with lam = 0 un-normalized SAM (USAM).
+  With lam = 1 it is SAM, with lam = 0 un-normalised SAM (USAM).
 
   Costs two gradients per step. The state holds no copy of the parameters.
 
