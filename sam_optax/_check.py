@@ -126,16 +126,38 @@ def span(
     stop: where it ends; None for no end.
     never: whether a stop of 0 says that there is no span at all.
   """
-  known = numbers.Real | jax.Array | np.ndarray
-  for value in (start, stop):
-    if not isinstance(value, known) or isinstance(value, Tracer):
-      return
+  if not _are_known(start, stop):
+    return
   if stop < start and not (never and stop == 0):
     raise ValueError(
       f'Given {names[0]}={start!r} and {names[1]}={stop!r}. The span ends '
       f'before it starts, and would be empty. Use a {names[1]} of at least '
       f'{names[0]}, or None for no end.'
     )
+
+
+def interval(names: tuple[str, str], low: Any, high: Any) -> None:
+  """Raises ValueError if two bounds of a number are known to exclude any.
+
+  Args:
+    names: the names of the two arguments.
+    low: the least value; a schedule or a traced number passes.
+    high: the greatest.
+  """
+  if _are_known(low, high) and low > high:
+    raise ValueError(
+      f'Given {names[0]}={low!r} and {names[1]}={high!r}. No number is between '
+      f'the two. Use a {names[0]} of at most {names[1]}.'
+    )
+
+
+def _are_known(*values: Any) -> bool:
+  """Whether all are numbers, and neither schedules nor traced."""
+  known = numbers.Real | jax.Array | np.ndarray
+  return all(
+    isinstance(value, known) and not isinstance(value, Tracer)
+    for value in values
+  )
 
 
 def key(name: str, value: Any) -> None:

@@ -295,6 +295,7 @@ METHODS = {
       'segment': Number(3, is_schedule=False, whole=True),
       'warmup_steps': Number(6, is_schedule=False, whole=True),
       'horizon': Number(3, is_schedule=False, whole=True),
+      'p_min': Number(1.0, shows_at=3, maximum=1.0),
       'p_max': Number(0.5, is_schedule=False, maximum=1.0),
     },
     decided=False,
@@ -452,6 +453,8 @@ METHODS = {
       'warmup_steps': Number(6, is_schedule=False, whole=True),
       'horizon': Number(3, is_schedule=False, whole=True),
       'ramp_epochs': Number(2, shows_at=4),
+      'p_min': Number(1.0, shows_at=3, maximum=1.0),
+      'p_max': Number(0.5, is_schedule=False, maximum=1.0),
     },
     exact=False,  # as in AUSAM
     exact_base=False,

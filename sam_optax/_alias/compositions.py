@@ -239,6 +239,8 @@ def arsam_ausam(
   s_max: _base.ScalarOrSchedule = 0.5,
   ramp_epochs: _base.ScalarOrSchedule = 30,
   history: str = 'mean',
+  p_min: _base.ScalarOrSchedule = 0.0,
+  p_max: _base.ScalarOrSchedule = 1.0,
 ) -> SharpnessAware:
   r"""ARSAM on the examples that AUSAM selects: cheaper than the base optimizer.
 
@@ -284,6 +286,8 @@ def arsam_ausam(
     ramp_epochs: number of epochs over which the weight of the largest score
       grows from s_min to s_max, at least 0.
     history: 'mean', or 'last' for the scores of AUSAM-1.
+    p_min: lower bound of the probability, in [0, 1] (see `arsam`).
+    p_max: upper bound of the probability, in (0, 1].
 
   Returns:
     A `SharpnessAware` transformation.
@@ -324,7 +328,15 @@ def arsam_ausam(
   perturb_key, draw_key = jax.random.split(_random.make_key(key))
   return sharpness_aware(
     ascent.gradient(rho),
-    cadence.autoregressive(alpha, beta, segment, warmup_steps, perturb_key),
+    cadence.autoregressive(
+      alpha,
+      beta,
+      segment,
+      warmup_steps,
+      perturb_key,
+      p_min=p_min,
+      p_max=p_max,
+    ),
     descent.reuse_psf(horizon),
     selection.by_loss_rise(
       num_examples, keep, s_min, s_max, ramp_epochs, history, draw_key

@@ -39,6 +39,7 @@ def autoregressive(
   warmup_steps: _base.ScalarOrSchedule = 100,
   key: _base.Key = 0,
   *,
+  p_min: _base.ScalarOrSchedule = 0.0,
   p_max: _base.ScalarOrSchedule = 1.0,
   norm_mask: _base.Mask | None = None,
 ) -> _base.Cadence:
@@ -56,7 +57,9 @@ def autoregressive(
 
   .. math::
     s \leftarrow \text{clip}(s (1 + \alpha\, \text{clip}(\hat r, -1, 1)),
-    1, p_{max} M), \qquad p = s / M.
+    \max(1, p_{min} M), p_{max} M), \qquad p = s / M,
+
+  from :math:`s = \max(1, p_{min} M)` on.
 
   Args:
     alpha: how strongly the probability follows, at least 0 (the paper: 0.2 on
@@ -65,7 +68,10 @@ def autoregressive(
     segment: :math:`M`, steps between two updates of p, at least 1 (50).
     warmup_steps: :math:`I`, the first steps, which all perturb.
     key: PRNG key or int seed, the same on every device.
-    p_max: cap of the probability in (0, 1] (our choice: 1).
+    p_min: floor of the probability in [0, 1] (our choice: 0, so that one SAM
+      step per segment is the least).
+    p_max: cap of the probability in (0, 1] (our choice: 1). Where schedules of
+      the two cross, the cap wins.
     norm_mask: a tree of bools with the params' structure, or a function from
       a tree to it: the leaves that c is measured on (the paper's "last
       layers"). None for all.
@@ -86,15 +92,25 @@ def autoregressive(
     whole=True,
   )
   _check.number('p_max', p_max, 0, 1, above=True, why='p_max is a probability')
+  _check.number('p_min', p_min, 0, 1, why='p_min is a probability')
+  _check.interval(('p_min', 'p_max'), p_min, p_max)
+
+  def bounded(samples, length, step):
+    dtype = samples.dtype
+    least = jnp.maximum(_base.value_at(p_min, step, dtype) * length, 1)
+    most = jnp.maximum(_base.value_at(p_max, step, dtype) * length, 1)
+    return jnp.clip(samples, least, most)
 
   def init():
+    step, one = jnp.zeros([], jnp.int32), jnp.ones([])
+    length = _base.value_at(segment, step, one.dtype)
+    samples = bounded(one, length, step)
     return AutoregressiveState(
       key=_random.make_key(key),
       ratio=jnp.zeros([]),
       ratio_change=jnp.zeros([]),
-      samples=jnp.ones([]),
-      probability=jnp.ones([])
-      / _base.value_at(segment, jnp.zeros([], jnp.int32)),
+      samples=samples,
+      probability=samples / length,
     )
 
   def decide(state, step):
@@ -109,8 +125,7 @@ def autoregressive(
     growth = _base.value_at(alpha, step, dtype)
     change = jnp.clip(state.ratio_change, -1, 1)
     length = length.astype(dtype)
-    most = jnp.maximum(_base.value_at(p_max, step, dtype) * length, 1)
-    samples = jnp.clip(state.samples * (1 + growth * change), 1, most)
+    samples = bounded(state.samples * (1 + growth * change), length, step)
     samples = jnp.where(due, samples, state.samples)
     return state._replace(samples=samples, probability=samples / length)
 

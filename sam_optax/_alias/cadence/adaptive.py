@@ -211,6 +211,7 @@ def arsam(
   horizon: _base.ScalarOrSchedule | None = 2,
   key: _base.Key = 0,
   *,
+  p_min: _base.ScalarOrSchedule = 0.0,
   p_max: _base.ScalarOrSchedule = 1.0,
   norm_mask: _base.Mask | None = None,
 ) -> SharpnessAware:
@@ -257,6 +258,9 @@ def arsam(
       the remark after Theorem 3. None, for no limit, follows the printed
       Algorithm 1.
     key: PRNG key or int seed, the same on every device.
+    p_min: lower bound of the probability, in [0, 1] (our choice: no bound but
+      one SAM step per segment). In a run of few segments it decides the
+      accuracy, as the probability has no time to grow.
     p_max: upper bound of the probability, in (0, 1] (our choice: no bound).
     norm_mask: the leaves whose norms enter the ratio, a tree of bools or a
       function from a tree to it (the paper: the last layers); None for all.
@@ -303,6 +307,7 @@ def arsam(
       segment,
       warmup_steps,
       key,
+      p_min=p_min,
       p_max=p_max,
       norm_mask=norm_mask,
     ),
