@@ -1,6 +1,8 @@
 """Streamed sets: the same batches as from memory, whoever reads them."""
 
 import io
+import pathlib
+import shutil
 import types
 
 import jax
@@ -49,6 +51,12 @@ def test_batches_are_those_of_the_order(same):
   assert streamed.image_shape == whole.image_shape
   assert streamed.facts['num_classes'] == whole.facts['num_classes']
   np.testing.assert_array_equal(streamed.sample(), whole.sample())
+
+
+def test_one_class_is_refused_before_it_is_read(same, tmp_path):
+  for split in ('train', 'test'):
+    shutil.copytree(pathlib.Path(same, split, 'ant'), tmp_path / split / 'ant')
+  raises('all of one class', lambda: cropped(str(tmp_path)))
 
 
 def test_a_crop_follows_from_seed_epoch_and_id_alone(varied):
