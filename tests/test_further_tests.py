@@ -250,8 +250,8 @@ def test_how_a_set_is_labelled_is_in_its_digest(folders, tmp_path):
   digests = set()
   for table in ({'3': 3, '5': 5, '8': 8}, {'3': 8, '5': 5, '8': 3}):
     path.write_text(json.dumps(table))
-    for classes in ('all', 'own'):
-      section = {'mapped': str(path), 'classes': classes}
+    for chosen in ('all', 'own'):
+      section = {'mapped': str(path), 'classes': chosen}
       config = make_config(some={'name': str(folders / 'some'), **section})
       (one,) = tests.open_tests(config.data, open_set(config.data))
       digests.add(one.digest())

@@ -81,8 +81,8 @@ def test_a_crop_follows_from_seed_epoch_and_id_alone(varied):
 
 def test_test_images_are_the_middle(varied, tmp_path):
   pixels = noise(0, 16, 40)
-  write(tmp_path / 'train' / 'ant' / 'a.png', pixels)
-  write(tmp_path / 'test' / 'ant' / 'a.png', pixels)
+  for place in ('train/ant', 'train/bee', 'test/ant'):
+    write(tmp_path / place / 'a.png', pixels)
   row = np.zeros((1, 1), np.int32)
   sides = {'none': 16, 'inception': 14}  # 224 of 256
   for kind, side in sides.items():
