@@ -234,6 +234,7 @@ def reference(part: str = 'whole', *, variant: str = 'code') -> Ascent:
     along = _tree.component(gradient, other)
     if variant == 'paper':
       ratio = _tree.norm(other) / (_tree.norm(gradient) + _tree.EPS)
+      ratio = jnp.where(jnp.isfinite(ratio), ratio, 0)  # as in `component`
       along = _tree.scale(ratio, along)
     if part == 'along':
       return Perturbation(along)
