@@ -143,6 +143,11 @@ class PSPNet(nnx.Module):
     auxiliary = self.auxiliary(features[-2])
     return Maps(logits, _upsampled(auxiliary, shape, self.align_corners))
 
+  def last_layers(self) -> Sequence[nnx.Module]:
+    """The layers that the logits come from, the auxiliary ones too."""
+    auxiliary = [self.auxiliary.classes] if self.has_auxiliary else []
+    return [self.classifier.classes, *auxiliary]
+
 
 class DeepLabV3Plus(nnx.Module):
   """The atrous pyramid of DeepLabv3 and the decoder of DeepLabv3+.
@@ -237,6 +242,10 @@ class DeepLabV3Plus(nnx.Module):
     for layer, drop in zip(self.decoder, self.decoder_dropout, strict=True):
       x = drop(layer(x))
     return Maps(_upsampled(self.classes(x), shape, self.align_corners))
+
+  def last_layers(self) -> Sequence[nnx.Module]:
+    """The layer that the logits come from."""
+    return [self.classes]
 
 
 def _classes(

@@ -97,3 +97,7 @@ class SimCC(nnx.Module):
     return Coordinates(
       self.x(flat).astype(jnp.float32), self.y(flat).astype(jnp.float32)
     )
+
+  def last_layers(self) -> Sequence[nnx.Module]:
+    """The layers that the logits come from, one for each axis."""
+    return [self.x, self.y]
