@@ -237,8 +237,12 @@ CLASSIFIER = ('classifier', 'classes')
 )
 def test_the_layers_of_the_outputs(build, options, last):
   model = abstract.module(
-    functools.partial(build, 5, image_shape=(16, 24, 3), **options)
+    functools.partial(
+      build, 5, image_shape=(16, 24, 3), dtype='bfloat16', **options
+    )
   )
+  # Near logits do not tie.
+  assert {layer.dtype for layer in model.last_layers()} == {jnp.float32}
   quantize.wrap(model, (16, 24, 3), quantize.Settings(2, 4))
   found = quantize.quantisers(model)
   ends = [
