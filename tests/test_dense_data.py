@@ -17,6 +17,7 @@ from train.data import dense, mpii, voc
 from train.data import open as train_open
 from train.data.memory import Dataset
 from train.data.open import open_set
+from train.tasks import segmentation
 
 MASK = np.array([[0, 1, 20], [255, 5, 0]], np.uint8)
 
@@ -307,6 +308,11 @@ def test_images_of_many_sizes_in_one_array(tmp_path):
   for rest in (dataset.train['image'][:, :, 3:], dataset.test['image'][:, 1]):
     assert len(np.unique(rest.reshape(-1, 3), axis=0)) == 1
     np.testing.assert_allclose(rest.reshape(-1, 3)[0], inside.mean(0), atol=0.6)
+  # As a trained model lays the image of a file into its array.
+  files = segmentation.row(dataset).files
+  image = voc.find(str(tmp_path), 'val')[0].image
+  view = files.view(image, 'c.jpg', dataset.image_shape, {'resize': False})
+  np.testing.assert_array_equal(view.row['image'], dataset.test['image'][0])
 
 
 def test_the_augmented_split_is_the_default(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from tests import dense_sets
 from train.augment.pipeline import IMAGENET_MEAN, IMAGENET_STD
 from train.checks import DataError
+from train.data import mpii
 from train.data.dense_stream import DenseStream
 from train.tasks import metrics, pose, segmentation, simcc, skeletons
 
@@ -200,6 +201,16 @@ def test_other_joints_than_those_of_mpii_have_no_parts():
   ):
     scores = _scored([3] * 16, [4] * 16, pairs=pairs)
     assert ('wrist' in scores) == has_parts, pairs
+
+
+def test_joints_that_are_not_mpii_s_have_none_of_its_names():
+  dataset = dense_sets.people()
+  dataset = dataset._replace(facts={'joints': 16, 'joint_names': mpii.JOINTS})
+  found = {'joints': np.zeros((16, 2)), 'confidence': np.zeros(16)}
+  for pairs, name in ((((0, 3),), '0'), (None, 'right ankle')):
+    files = pose.row(dataset, pairs=pairs).files
+    told = files.tell(found, skeletons.Cut((0, 0), (1, 1)), {}).line['joints']
+    assert told[0]['joint'] == name
 
 
 def test_people_without_the_size_of_a_head_have_no_score():
