@@ -192,7 +192,7 @@ def people(listed: Sequence[dict[str, Any]]) -> People:
     raise ValueError(
       f'joints_vis of shape {visible.shape}, center of {center.shape}'
     )
-  placed = np.isfinite(joints).all(-1)
+  placed = np.all(np.isfinite(joints), axis=-1)
   if not (np.all(placed | (visible <= 0)) and np.isfinite(center).all()):
     raise ValueError('a center, or a joint with a label, that is no number')
   # A product with what is no number is none, of a weight of 0 too.

@@ -158,9 +158,9 @@ def notes(split: str, classes: Sequence[int]) -> Iterator[str]:
   only = classes[0] if classes else None
   shown = 'no class' if only is None else f'one class, {only} ({CLASSES[only]})'
   yield (
-    f'The {split} masks show {shown}, beside pixels of {IGNORED}, which do not'
-    ' count. To predict the same everywhere is then right everywhere. Save the'
-    ' classes as 0, 1, 2 and so on: in masks of 0 and 255, write 1 for 255.'
+    f'The {split} masks show {shown}; pixels of {IGNORED} do not count. To'
+    ' predict the same everywhere is then right everywhere. Save the classes as'
+    ' 0, 1, 2 and so on: in masks of 0 and 255, write 1 for 255.'
   )
 
 
