@@ -216,6 +216,8 @@ def test_joints_that_are_not_mpii_s_have_none_of_its_names():
 def test_people_without_the_size_of_a_head_have_no_score():
   with pytest.raises(DataError, match='a head_size above 0'):
     _scored([0] * 16, [0] * 16)
+  with pytest.raises(ValueError, match='with data.validation are of the train'):
+    pose.row(dense_sets.people(head_size=[np.nan, 0, -1, np.inf, np.nan]))
   row = {name: x[1] for name, x in dense_sets.people().test.items()}
   row['head_size'] = np.float32(np.nan)
   _, predicted = skeletons.draw((), row, {'joints': row['joints']})

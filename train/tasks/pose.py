@@ -5,7 +5,7 @@ How it is predicted, as a column and a row, is in `train/tasks/simcc.py`.
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -81,6 +81,7 @@ def row(
   pipeline.normalisation(mean, std, dataset)  # which checks them
   _check_bins(split, sigma, smoothing)
   _check_moves(dataset, scale, rotation)
+  _check_heads(dataset)
   skeleton = skeletons.skeleton(joints, pairs, flip or flip_test)
   pairs = skeleton.pairs
   height, width = dataset.image_shape[:2]
@@ -170,6 +171,19 @@ def _check_moves(dataset: Any, scale: float, rotation: float) -> None:
       f'Cannot scale people by {scale=} with {rotation=}: they are read from'
       ' disk with as much around them as a smaller one reaches, and beyond it'
       f' would be black. Use scale={math.floor(100 * most) / 100} or less.'
+    )
+
+
+def _check_heads(dataset: Any) -> None:
+  """Refuses people in memory of whom nobody in the test can be scored."""
+  # Held out for validation are people of the training split, which may lack it.
+  test = getattr(dataset, 'test', None)
+  sizes = test.get('head_size') if isinstance(test, Mapping) else None
+  if sizes is not None and not np.any(np.isfinite(sizes) & (sizes > 0)):
+    raise ValueError(
+      'Cannot score people of whom nobody has a head_size, by which the score'
+      ' divides. Give it for those that are tested, which with data.validation'
+      ' are of the training split.'
     )
 
 
