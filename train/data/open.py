@@ -89,6 +89,8 @@ def _open_whole(options: Any) -> AnySet:
     )
   spec = stream.ImageSpec(shape, resized, inception)
   if streams:
+    # Each class of a folder has images; labels elsewhere are not read yet.
+    arrays.check_several(options.name, found.num_classes)
     return stream.Streamed(
       options.name,
       train,
