@@ -250,3 +250,20 @@ def test_the_seed_determines_the_run(name):
   assert driving.equal(one, drawn(jax.random.key(7)))
   assert driving.equal(one, drawn(jax.random.PRNGKey(7)))
   assert not driving.equal(one, drawn(5))
+
+
+@pytest.mark.parametrize('name', RANDOM)
+def test_each_step_draws_anew(name):
+  # From one state and on one batch, so that only the step's number differs.
+  *_, last = driving.run(name)
+  made, base = method(name), driving.base_of(method(name))
+  step_fn, (batch, ids) = driving.stepper(made), driving.batch_at(0)
+  found = []
+  for number in range(1, 5):
+    state = optax.tree.set(last.state, step=jnp.asarray(number))
+    decided = made.decide(state, ids)
+    grads, *_ = step_fn(
+      last.params, state, base.init(last.params), batch, ids, **decided
+    )
+    found.append(grads)
+  assert not all(driving.equal(grads, found[0]) for grads in found)

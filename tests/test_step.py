@@ -2,6 +2,7 @@
 
 import json
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from tests import tiny_config
 from tests.tiny_runs import make_dataset, run_to, tiny
 from train import config as train_config
-from train.engine import loop
+from train.engine import feed, loop
 from train.engine.step import Step
 
 
@@ -19,17 +20,34 @@ def _standard_promotion(standard_promotion):
   yield
 
 
+def stem_statistics(program, state, ids):
+  """The mean and variance of the first convolution's outputs on a batch."""
+  rows = feed.Batch(ids, program.feed.full_set).rows(ids)
+  images = program.step.prepare(state, rows)['image']
+  convolution = nn.Conv(4, (3, 3), padding=1, use_bias=False)
+  outputs = convolution.apply({'params': state.params['stem_conv']}, images)
+  return {'mean': outputs.mean((0, 1, 2)), 'var': outputs.var((0, 1, 2))}
+
+
 def test_statistics_come_from_one_pass_per_step():
   # With one pass counted twice BatchNorm's mean would have moved further.
-  config = tiny('arsam', steps=1)
+  config = tiny('arsam', steps=2)
   config.model = {'name': 'resnet', 'widths': (4,), 'blocks': (1,)}
   stepped = []
   for variant in tiny_config.VARIANTS:
     config.method = tiny(variant).method
     program = loop.Program(config, make_dataset())
     state, order = program.start_epoch(program.init(seed=0), 0, 0)
-    state, _ = program.train_step(state, order[0])
-    stepped.append(state.statistics)
+    expected, kept = {'mean': np.zeros(4), 'var': np.ones(4)}, []
+    for ids in order[:2]:
+      batch = stem_statistics(program, state, ids)
+      expected = {k: 0.9 * expected[k] + 0.1 * batch[k] for k in batch}
+      state, _ = program.train_step(state, ids)
+      kept.append(jax.device_get(state.statistics))
+      for name, values in expected.items():
+        found = kept[-1]['stem_norm'][name]
+        np.testing.assert_allclose(found, values, rtol=1e-4, atol=1e-6)
+    stepped.append(kept[0])
   for one, two in zip(*map(jax.tree.leaves, stepped), strict=True):
     np.testing.assert_allclose(one, two, rtol=1e-5)
 
