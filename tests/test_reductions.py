@@ -5,6 +5,7 @@ operations in the same order, so they are compared bit for bit.
 """
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from tests.methods import (
   METHODS,
   PERTURBING,
   RANDOM,
+  all_but_the_first,
   build,
   method,
 )
@@ -197,6 +199,41 @@ def test_another_number_gives_another_run(name, number):
   assert any(
     not driving.equal(driving.results(driving.drive(made, count)), run[:count])
     for count in (3, 12)
+  )
+
+
+# The values of every argument that is neither a number nor a bool, and acts in
+# a few steps on leaves of one axis.
+CHOICES = {
+  'variant': ('code', 'paper'),
+  'minimize': ('perturbed', 'clean'),
+  'history': ('mean', 'last'),
+  'loss': ('perturbed', 'clean'),
+  'norm_mask': (None, all_but_the_first),
+  'adapted': (None, all_but_the_first),
+}
+
+
+def switches():
+  """(method, argument, another value of it)."""
+  for name, row in METHODS.items():
+    for argument in inspect.signature(row.make).parameters:
+      value = row.value(argument)
+      if isinstance(value, bool):
+        yield name, argument, not value
+      elif argument in CHOICES:
+        yield from (
+          (name, argument, other)
+          for other in CHOICES[argument]
+          if other != value
+        )
+
+
+@pytest.mark.parametrize(('name', 'argument', 'other'), list(switches()))
+def test_another_choice_gives_another_run(name, argument, other):
+  steps = driving.drive(build(name, **{argument: other}), 12)
+  assert not driving.equal(
+    driving.results(steps), driving.results(driving.run(name))
   )
 
 

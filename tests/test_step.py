@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+import sam_optax
 from tests import tiny_config
 from tests.tiny_runs import make_dataset, run_to, tiny
 from train import config as train_config
@@ -50,6 +51,60 @@ def test_statistics_come_from_one_pass_per_step():
     stepped.append(kept[0])
   for one, two in zip(*map(jax.tree.leaves, stepped), strict=True):
     np.testing.assert_allclose(one, two, rtol=1e-5)
+
+
+def test_each_step_of_each_seed_augments_anew():
+  config = tiny('sgd')
+  config.augment.pad = 2
+  step, rows = Step(config, make_dataset()), make_dataset().train
+  rows = {**{name: x[:8] for name, x in rows.items()}, 'id': np.arange(8)}
+  model = step.model(seed=0)
+
+  def images(number, seed):
+    state = step.init(model.params, model.statistics, seed)
+    state = state._replace(step=np.int32(number))
+    return np.asarray(step.prepare(state, rows)['image'])
+
+  first = images(0, 0)
+  np.testing.assert_array_equal(images(0, 0), first)
+  assert np.any(images(1, 0) != first)
+  assert np.any(images(0, 1) != first)
+
+
+def test_a_method_is_told_what_the_program_knows(monkeypatch):
+  told = {}
+
+  def asking(
+    num_examples=None,
+    num_classes=None,
+    steps_per_epoch=None,
+    total_steps=None,
+    learning_rate=None,
+    base=None,
+    rho=0.1,
+  ):
+    told.update(locals())
+    return sam_optax.sam(rho)
+
+  config = tiny('sgd')
+  monkeypatch.setattr(sam_optax, 'METHODS', {'asking': asking})
+  config.method = train_config.method('asking', rho=0.2)
+  config.optimizer.update({'momentum': 0.0, 'weight_decay': 0.0})
+  Step(config, make_dataset())
+  rate, base = told.pop('learning_rate'), told.pop('base')
+  # 70 examples in batches of 8, for 12 steps.
+  assert told == {
+    'num_examples': 70,
+    'num_classes': 10,
+    'steps_per_epoch': 8,
+    'total_steps': 12,
+    'rho': 0.2,
+  }
+  half = config.optimizer.learning_rate / 2  # of a cosine
+  assert rate(6) == pytest.approx(half)
+  params = np.ones(2, np.float32)
+  updates, _ = base.update(params, base.init(params), params)
+  np.testing.assert_allclose(updates, -2 * half * params, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
