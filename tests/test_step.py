@@ -1,5 +1,6 @@
 """A step of the program: its statistics, its dtypes and its micro-batches."""
 
+import functools
 import json
 
 import flax.linen as nn
@@ -83,11 +84,15 @@ def test_a_method_is_told_what_the_program_knows(monkeypatch):
     base=None,
     rho=0.1,
   ):
-    told.update(locals())
     return sam_optax.sam(rho)
 
+  @functools.wraps(asking)
+  def recorded(**given):
+    told.update(given)
+    return asking(**given)
+
   config = tiny('sgd')
-  monkeypatch.setattr(sam_optax, 'METHODS', {'asking': asking})
+  monkeypatch.setattr(sam_optax, 'METHODS', {'asking': recorded})
   config.method = train_config.method('asking', rho=0.2)
   config.optimizer.update({'momentum': 0.0, 'weight_decay': 0.0})
   Step(config, make_dataset())
