@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import sam_optax
-from sam_optax import ascent, descent
+from sam_optax import ascent, descent, selection
 from tests import driving
 from tests.routes import plain_losses
 
@@ -148,6 +148,52 @@ def test_a_radius_tied_to_the_rate_is_clamped():
   )
   found = [rho(step) for step in range(6)]
   np.testing.assert_allclose(found, [0, 0, 0.05, 0.125, 0.2, 0.2], atol=1e-7)
+
+
+def test_the_scale_of_the_noise_stays_once_it_has_grown():
+  gamma = sam_optax.noise_schedule(10, 0.1, factor=5.0)
+  found = [gamma(step) for step in (0, 5, 10, 15, 30)]
+  np.testing.assert_allclose(found, [0.1, 0.3, 0.5, 0.5, 0.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+  ('share', 'size', 'kept'),
+  [(0.35, 8, 2), (0.29, 100, 29), (0.01, 8, 1), (1.0, 8, 8)],
+)
+def test_a_share_of_a_batch_is_rounded_down_and_at_least_one(share, size, kept):
+  drawing = selection.uniformly(share)
+  ids = jnp.arange(size)
+  positions = drawing.choice.positions(drawing.init(), ids, jnp.array(0), size)
+  assert len(np.unique(positions)) == len(positions) == kept
+  rise = jnp.arange(float(size))
+  positions = selection.most_sensitive(share).between(jnp.zeros(size), rise)
+  assert sorted(positions.tolist()) == list(range(size - kept, size))
+
+
+def test_ausam_records_the_rise_of_the_examples_that_it_takes():
+  method, params = sam_optax.ausam(RHO, 24, key=0), driving.start()
+  (x, y), ids = driving.batch_at(1)
+  state = method.init(params)
+  before = jnp.linspace(0.1, 0.5, 24), jnp.ones(24)
+  chosen = state.selection._replace(rise_sum=before[0], rise_count=before[1])
+  step = jax.jit(functools.partial(method.value_and_grad, plain_losses))
+  _, direction, after = step(
+    params, state._replace(selection=chosen), (x, y), ids
+  )
+  found = after.selection
+  taken = np.flatnonzero(np.asarray(found.rise_count) != 1)
+  assert len(taken) == 4 and set(taken) <= set(np.asarray(ids))
+  rows = jnp.asarray(taken) - ids[0]
+  batch = x[rows], y[rows]
+  grad_fn = driving.grad_fn_of(plain_losses, batch)
+  pull = RHO / optax.tree.norm(grad_fn(params))
+  point = jax.tree.map(lambda w, g: w + pull * g, params, grad_fn(params))
+  rise = plain_losses(point, batch)[0] - plain_losses(params, batch)[0]
+  expected = np.array(before[0])
+  expected[taken] += np.abs(rise)
+  np.testing.assert_allclose(found.rise_sum, expected, rtol=1e-4)
+  np.testing.assert_array_equal(found.rise_count[taken], 2)
+  driving.assert_close(direction, grad_fn(point))
 
 
 def test_the_norm_in_the_state_is_of_the_last_sam_step():

@@ -226,8 +226,10 @@ def test_local_perturbations_equal_a_loop_over_devices(name, route):
 # Examples that each device draws from its own. Above, the first steps take
 # every example, so here a step begins with scores.
 
+# Some examples are left over from the batches of an epoch.
+SIZE = NUM_EXAMPLES + BATCH_SIZE - 1
 SCORES = jnp.asarray(
-  np.random.default_rng(2).uniform(0.1, 1, NUM_EXAMPLES), jnp.float32
+  np.random.default_rng(2).uniform(0.1, 1, SIZE), jnp.float32
 )
 S_MIN, S_MAX, RAMP, KEY = 0.1, 5.0, 4, 3
 AT = jnp.arange(0, 16, 3)  # in the epochs 0 to 4, which the ramp ends with
@@ -238,7 +240,7 @@ class Drawing(NamedTuple):
 
   Attributes:
     make: the method.
-    scores: float32 [NUM_EXAMPLES], which it draws by; None for none.
+    scores: float32 [SIZE], which it draws by; None for none.
     state: fields of its state, which hold the scores.
   """
 
@@ -251,14 +253,14 @@ DRAWING = {
   'ausam': Drawing(
     lambda: sam_optax.ausam(
       0.1,
-      NUM_EXAMPLES,
+      SIZE,
       s_min=S_MIN,
       s_max=S_MAX,
       ramp_epochs=RAMP,
       key=KEY,
     ),
     SCORES,
-    {'rise_sum': SCORES, 'rise_count': jnp.ones(NUM_EXAMPLES)},
+    {'rise_sum': SCORES, 'rise_count': jnp.ones(SIZE)},
   ),
   'sam_random': Drawing(lambda: sam_optax.sam_random(0.1, key=KEY)),
 }
@@ -353,7 +355,7 @@ def test_devices_draw_as_a_loop_over_them(name, local):
 def test_an_unseen_example_of_one_device_makes_all_take_all():
   made = sam_optax.parallel(DRAWING['ausam'].make())
   params, (batch, ids) = driving.start(), driving.batch_at(0)
-  seen = jnp.ones(NUM_EXAMPLES).at[ids[0]].set(0)
+  seen = jnp.ones(SIZE).at[ids[0]].set(0)
   state = made.init(params)._replace(step=jnp.int32(9))
   chosen = state.selection._replace(rise_sum=SCORES, rise_count=seen)
   state = state._replace(selection=chosen)

@@ -72,6 +72,22 @@ def test_each_step_of_each_seed_augments_anew():
   assert np.any(images(0, 1) != first)
 
 
+@pytest.mark.parametrize('contains', [True, False])
+def test_the_second_gradient_source_is_drawn_for_each_batch(contains):
+  config = tiny('sgd')
+  config.reference = {'batch_size': 12, 'contains_batch': contains}
+  program = loop.Program(config, make_dataset())
+  batches = np.random.default_rng(0).permutation(70)[:16].reshape(2, 8)
+  drawn = [program._batch(ids, None).reference_ids for ids in batches]
+  for ids, found in zip(batches, drawn, strict=True):
+    assert len(np.unique(found)) == len(found) == 12
+    assert found.max() < 70
+    assert set(ids) <= set(found) or not contains
+    again = program._batch(ids, None).reference_ids
+    np.testing.assert_array_equal(again, found)
+  assert set(drawn[0]) != set(drawn[1])
+
+
 def test_a_method_is_told_what_the_program_knows(monkeypatch):
   told = {}
 
