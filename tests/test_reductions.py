@@ -237,6 +237,24 @@ def test_another_choice_gives_another_run(name, argument, other):
   )
 
 
+@pytest.mark.parametrize(
+  'name',
+  [
+    n
+    for n, r in METHODS.items()
+    if 'axis' in inspect.signature(r.make).parameters
+  ],
+)
+def test_another_axis_gives_another_point(name):
+  # On a leaf of two axes, which the small problem does not have.
+  params = {'kernel': jnp.asarray([[1.0, -2.0], [3.0, 0.5]])}
+  one, other = (
+    made.perturbed_params(lambda w: w, params, made.init(params))
+    for made in (build(name, axis=0), build(name, axis=1))
+  )
+  assert not driving.equal(one, other)
+
+
 def injected(name):
   row = METHODS[name]
   make = optax.inject_hyperparams(row.make, static_args=row.static_args)
