@@ -12,20 +12,17 @@ import optax
 import pytest
 
 import sam_optax
-from sam_optax import _random, selection
+from sam_optax import _random
 from tests import driving
-from tests.methods import BATCH_SIZE, EPOCH, METHODS, NUM_EXAMPLES, method
+from tests.methods import METHODS, method
 from tests.routes import (
   NUM_DEVICES,
   NUM_STEPS,
   OWN_SIZE,
-  P,
   in_pmap,
   in_shard_map,
   losses,
-  mesh,
   on_one,
-  plain_losses,
   steps,
   unchecked,
   wrapped,
@@ -221,153 +218,3 @@ def test_local_perturbations_equal_a_loop_over_devices(name, route):
   if RULES[name].synced_differs:
     others = synced()[name][0][0]
     assert not np.allclose(ravel(others), ravel(grads), rtol=1e-3)
-
-
-# Examples that each device draws from its own. Above, the first steps take
-# every example, so here a step begins with scores.
-
-# Some examples are left over from the batches of an epoch.
-SIZE = NUM_EXAMPLES + BATCH_SIZE - 1
-SCORES = jnp.asarray(
-  np.random.default_rng(2).uniform(0.1, 1, SIZE), jnp.float32
-)
-S_MIN, S_MAX, RAMP, KEY = 0.1, 5.0, 4, 3
-AT = jnp.arange(0, 16, 3)  # in the epochs 0 to 4, which the ramp ends with
-
-
-class Drawing(NamedTuple):
-  """A method that draws its examples.
-
-  Attributes:
-    make: the method.
-    scores: float32 [SIZE], which it draws by; None for none.
-    state: fields of its state, which hold the scores.
-  """
-
-  make: Callable[[], sam_optax.SharpnessAware]
-  scores: jax.Array | None = None
-  state: dict[str, jax.Array] = {}  # noqa: RUF012
-
-
-DRAWING = {
-  'ausam': Drawing(
-    lambda: sam_optax.ausam(
-      0.1,
-      SIZE,
-      s_min=S_MIN,
-      s_max=S_MAX,
-      ramp_epochs=RAMP,
-      key=KEY,
-    ),
-    SCORES,
-    {'rise_sum': SCORES, 'rise_count': jnp.ones(SIZE)},
-  ),
-  'sam_random': Drawing(lambda: sam_optax.sam_random(0.1, key=KEY)),
-}
-
-
-def drawn_by_hand(scores, size, own_keys, epoch=EPOCH):
-  """The ids that devices of some examples each draw: [steps, devices, kept]."""
-
-  def draw(step, device):
-    key = jax.random.key(KEY)
-    key = jax.random.fold_in(key, device) if own_keys else key
-    noisy = _random.gumbel(key, step, size)
-    own = device * size + jnp.arange(size)
-    if scores is not None:
-      age = (step // epoch).astype(jnp.float32)
-      high = selection.ramp(age, RAMP, S_MIN, S_MAX)
-      noisy += jnp.log(selection.draw_weights(scores[own], S_MIN, high))
-    return own[jax.lax.top_k(noisy, size // 2)[1]]
-
-  devices = jnp.arange(BATCH_SIZE // size)
-  on_all = lambda step: jax.vmap(lambda device: draw(step, device))(devices)
-  return np.asarray(jax.vmap(on_all)(AT))
-
-
-@jax.jit
-def directions_by_hand(drawn):
-  (x, y), _ = driving.batch_at(0)
-  w = ravel(driving.start())
-
-  def own(ids):
-    gradient = lambda w: own_gradient(w, (x[ids], y[ids]))
-    return gradient(w + 0.1 * unit(gradient(w)))
-
-  return jnp.mean(jax.vmap(jax.vmap(own))(drawn), axis=1)
-
-
-@functools.cache
-def directions(local):
-  """{name: [steps, parameters]}, of each step from one state."""
-  made = {name: row.make() for name, row in DRAWING.items()}
-  if local:
-    made = wrapped(made)
-  params = driving.start()
-
-  def of_method(name, step, batch, ids):
-    state = made[name].init(params)._replace(step=step)
-    chosen = state.selection._replace(**DRAWING[name].state)
-    _, direction, _ = made[name].value_and_grad(
-      plain_losses,
-      params,
-      state._replace(selection=chosen),
-      batch,
-      ids,
-      full_batch=False,
-    )
-    return ravel(direction)
-
-  def run(batch, ids):
-    at = lambda step: {name: of_method(name, step, batch, ids) for name in made}
-    return jax.lax.map(at, AT)
-
-  examples = driving.batch_at(0)
-  if not local:
-    return jax.jit(run)(*examples)
-  split = lambda x: x.reshape(NUM_DEVICES, OWN_SIZE, *x.shape[1:])
-  devices = jax.devices()[:NUM_DEVICES]
-  results = jax.pmap(run, 'batch', devices=devices)(
-    *jax.tree.map(split, examples)
-  )
-  return jax.tree.map(lambda x: x[0], results)
-
-
-@pytest.mark.parametrize('name', DRAWING)
-@pytest.mark.parametrize('local', [True, False])
-def test_devices_draw_as_a_loop_over_them(name, local):
-  scores = DRAWING[name].scores
-  size = OWN_SIZE if local else BATCH_SIZE
-  drawn = drawn_by_hand(scores, size, own_keys=local)
-  np.testing.assert_allclose(
-    directions(local)[name],
-    directions_by_hand(drawn),
-    rtol=1e-4,
-    atol=1e-5,
-  )
-  # The comparison would notice one draw for all, and epochs of other lengths.
-  assert np.any(drawn != drawn_by_hand(scores, size, not local))
-  if scores is not None:
-    others = drawn_by_hand(scores, size, local, NUM_EXAMPLES // OWN_SIZE)
-    assert np.any(drawn != others)
-
-
-def test_an_unseen_example_of_one_device_makes_all_take_all():
-  made = sam_optax.parallel(DRAWING['ausam'].make())
-  params, (batch, ids) = driving.start(), driving.batch_at(0)
-  seen = jnp.ones(SIZE).at[ids[0]].set(0)
-  state = made.init(params)._replace(step=jnp.int32(9))
-  chosen = state.selection._replace(rise_sum=SCORES, rise_count=seen)
-  state = state._replace(selection=chosen)
-
-  def step(batch, ids):
-    return made.value_and_grad(plain_losses, params, state, batch, ids)[1]
-
-  # If they did not agree, JAX would refuse what this returns as common.
-  run = jax.shard_map(
-    step, mesh=mesh(), in_specs=(P('batch'), P('batch')), out_specs=P()
-  )
-  whole = np.arange(BATCH_SIZE).reshape(1, NUM_DEVICES, OWN_SIZE)
-  expected = directions_by_hand(whole)[0]
-  found = ravel(jax.jit(run)(batch, ids))
-  np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

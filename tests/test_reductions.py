@@ -191,15 +191,20 @@ def test_a_schedule_acts_from_the_step_at_which_it_changes(name, number):
   assert first_difference(changed(name, number), constant) == shows_at
 
 
-@pytest.mark.parametrize(('name', 'number'), numbers(is_schedule=False))
-def test_another_number_gives_another_run(name, number):
-  other = METHODS[name].numbers[number].other
-  made, run = build(name, **{number: other}), driving.results(driving.run(name))
+def assert_differs(name, made):
+  """Asserts that 12 steps of a method are not those of a row."""
+  run = driving.results(driving.run(name))
   # Most differ early.
   assert any(
     not driving.equal(driving.results(driving.drive(made, count)), run[:count])
     for count in (3, 12)
   )
+
+
+@pytest.mark.parametrize(('name', 'number'), numbers(is_schedule=False))
+def test_another_number_gives_another_run(name, number):
+  other = METHODS[name].numbers[number].other
+  assert_differs(name, build(name, **{number: other}))
 
 
 # The values of every argument that is neither a number nor a bool, and acts in
@@ -214,10 +219,14 @@ CHOICES = {
 }
 
 
+def arguments(name):
+  return inspect.signature(METHODS[name].make).parameters
+
+
 def switches():
   """(method, argument, another value of it)."""
   for name, row in METHODS.items():
-    for argument in inspect.signature(row.make).parameters:
+    for argument in arguments(name):
       value = row.value(argument)
       if isinstance(value, bool):
         yield name, argument, not value
@@ -231,20 +240,10 @@ def switches():
 
 @pytest.mark.parametrize(('name', 'argument', 'other'), list(switches()))
 def test_another_choice_gives_another_run(name, argument, other):
-  steps = driving.drive(build(name, **{argument: other}), 12)
-  assert not driving.equal(
-    driving.results(steps), driving.results(driving.run(name))
-  )
+  assert_differs(name, build(name, **{argument: other}))
 
 
-@pytest.mark.parametrize(
-  'name',
-  [
-    n
-    for n, r in METHODS.items()
-    if 'axis' in inspect.signature(r.make).parameters
-  ],
-)
+@pytest.mark.parametrize('name', [n for n in METHODS if 'axis' in arguments(n)])
 def test_another_axis_gives_another_point(name):
   # On a leaf of two axes, which the small problem does not have.
   params = {'kernel': jnp.asarray([[1.0, -2.0], [3.0, 0.5]])}
@@ -314,7 +313,7 @@ def test_each_step_draws_anew(name):
   made, base = method(name), driving.base_of(method(name))
   step_fn, (batch, ids) = driving.stepper(made), driving.batch_at(0)
   found = []
-  for number in range(1, 5):
+  for number in (1, 2, 3):
     state = optax.tree.set(last.state, step=jnp.asarray(number))
     decided = made.decide(state, ids)
     grads, *_ = step_fn(
