@@ -33,8 +33,8 @@ def fasam(
   Parts: `ascent.friendly` then `ascent.adaptive`.
 
   Args:
-    rho: norm of :math:`T^{-1}\epsilon`, at least 0 (the paper: 2 on CIFAR-10, 4
-      on CIFAR-100).
+    rho: norm of :math:`T^{-1}\epsilon`, at least 0 (2 on CIFAR-10 and 4 on
+      CIFAR-100 are those of ASAM; the paper gives none).
     sigma: share of the average that is removed, at least 0 (the paper: 1), or
       'cos' for the cosine between the gradient and the average.
     decay: decay of the average, in [0, 1] (see `fsam`).

@@ -32,8 +32,10 @@ def ausam(
   drawn examples alone. A batch with an example that has no score yet is used in
   full. With keep = 1 it is SAM, up to the order of the batch.
 
-  Costs 2 * keep gradients per step after the first epoch. The state holds two
-  floats per example of the training set and no copy of the parameters.
+  Costs 2 * keep gradients per step, and 2 where an example of the batch has no
+  score yet: in the first epoch, and in parts of the second where epochs leave
+  out what fills no batch. The state holds two floats per example of the
+  training set and no copy of the parameters.
 
   Needs `loss_fn`, `batch` and `example_ids`, in `update` as in
   `value_and_grad`.
@@ -134,7 +136,8 @@ def esam(
       code: 0.5).
     key: PRNG key or int seed.
     variant: 'paper' selects exactly this fraction. 'code' selects one example
-      fewer, as the strict comparison in the released code does.
+      fewer, as the strict comparison in the released code does, and from
+      gamma = 0.99 the whole batch, as that code does.
 
   Returns:
     A `SharpnessAware` transformation.
