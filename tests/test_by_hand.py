@@ -150,6 +150,13 @@ def test_a_radius_tied_to_the_rate_is_clamped():
   np.testing.assert_allclose(found, [0, 0, 0.05, 0.125, 0.2, 0.2], atol=1e-7)
 
 
+def test_a_loss_that_falls_scores_as_one_that_rises():
+  part, ids = selection.by_loss_rise(3), jnp.asarray([2, 0])
+  losses, perturbed = jnp.asarray([1.0, 2.0]), jnp.asarray([0.5, 2.25])
+  state = part.update(losses, perturbed, part.init(), ids)
+  np.testing.assert_array_equal(state.rise_sum, [0.25, 0, 0.5])
+
+
 def test_the_scale_of_the_noise_stays_once_it_has_grown():
   gamma = sam_optax.noise_schedule(10, 0.1, factor=5.0)
   found = [gamma(step) for step in (0, 5, 10, 15, 30)]

@@ -148,3 +148,25 @@ def test_a_direction_of_zero_is_a_perturbation_of_zero(name, size):
   slope = jax.grad(lambda g: jnp.sum(perturbation(g)))(gradient)
   assert driving.is_finite(slope)
   assert np.any(perturbation(gradient + 1))
+
+
+def test_friendly_leaves_out_what_is_rounding_noise():
+  part = ascent.chain(ascent.friendly(1.0), ascent.gradient(0.1))
+  params, average = jnp.asarray(PARAMS), GRADIENTS[0]
+  memory = ascent.AverageState(jnp.asarray(average), jnp.asarray(True))
+  # One bit of one entry differs, and then eight.
+  for bits, perturbs in ((1, False), (8, True)):
+    gradient = average + np.float32([bits * 2**-23, 0])
+    assert np.any(gradient != average)
+    found, _ = part.update(
+      jnp.asarray(gradient), (memory, *part.init(params)[1:]), params
+    )
+    assert np.any(found) == perturbs
+
+
+def test_looksam_without_a_radius_has_no_direction_to_look_at():
+  # What is left of a gradient across itself is rounding noise, to which its
+  # length would be given.
+  method = sam_optax.looksam(0.0, k=2, alpha=0.7)
+  plain = driving.trajectory(driving.drive(sam_optax.identity(), 4))
+  driving.assert_close(driving.trajectory(driving.drive(method, 4)), plain)
