@@ -173,3 +173,21 @@ def test_mirrored_examples_exchange_their_joints():
   np.testing.assert_array_equal(
     affine.swap(move, visible, order), [[0, 1, 1], [1, 0, 1]]
   )
+
+
+def test_coordinates_keep_their_precision_on_accelerators():
+  def moved(center, side, images, points):
+    move = affine.crop_box(center, side, SIZE)
+    return (
+      affine.move_images(move, images, SIZE),
+      affine.move_points(move, points),
+      affine.restore_points(move, points),
+    )
+
+  images, points = jnp.zeros((2, 4, 4, 3)), jnp.zeros((2, 3, 2))
+  text = str(
+    jax.make_jaxpr(moved)(jnp.zeros((2, 2)), jnp.ones(2), images, points)
+  )
+  assert text.count('dot_general[') == text.count('Precision.HIGHEST, ') >= 4, (
+    text
+  )

@@ -11,7 +11,7 @@ from flax import nnx
 from tests import abstract
 from tests.dense_networks import SMALL, seeded
 from train import models
-from train.models import quantize
+from train.models import dense, quantize
 from train.models.backbones.hrnet import HRNet
 from train.models.composed import Composed
 from train.models.heads.segmentation import DeepLabV3Plus, PSPNet
@@ -204,6 +204,55 @@ def test_heads_are_quantised_like_any_layer():
     isinstance(layer, nnx.Conv) for _, layer in nnx.iter_modules(model)
   )
   assert found['head', 'pools', 0, 'conv'].weight_codes == (-8, 7)
+
+
+SMALL_DENSE = {'widths': (4, 6), 'blocks': (1, 1), 'output_stride': 4}
+CLASSIFIER = ('classifier', 'classes')
+
+
+@pytest.mark.parametrize(
+  ('build', 'options', 'last'),
+  [
+    (
+      dense.pspnet,
+      {'head_width': 8, 'auxiliary_width': 4, **SMALL_DENSE},
+      {CLASSIFIER, ('auxiliary', 'classes')},
+    ),
+    (
+      dense.pspnet,
+      {'head_width': 8, 'auxiliary_width': 0, **SMALL_DENSE},
+      {CLASSIFIER},
+    ),
+    (
+      dense.deeplabv3plus,
+      {'head_width': 8, 'rates': (1, 2), **SMALL_DENSE},
+      {('classes',)},
+    ),
+    (
+      dense.simcc_hrnet,
+      {'split': 2, 'width': 4, 'modules': (1,), 'blocks': 1, 'stem_width': 4},
+      {('x',), ('y',)},
+    ),
+  ],
+)
+def test_the_layers_of_the_outputs(build, options, last):
+  model = abstract.module(
+    functools.partial(
+      build, 5, image_shape=(16, 24, 3), dtype='bfloat16', **options
+    )
+  )
+  # Near logits do not tie.
+  assert {layer.dtype for layer in model.last_layers()} == {jnp.float32}
+  quantize.wrap(model, (16, 24, 3), quantize.Settings(2, 4))
+  found = quantize.quantisers(model)
+  ends = [
+    path
+    for path, quantiser in found.items()
+    if quantiser.weight_codes == quantize.codes(8, True)
+  ]
+  # They and the first layer have 8 bits.
+  heads = {path[1:] for path in ends if path[0] == 'head'}
+  assert heads == last and len(ends) == 1 + len(last) < len(found)
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,48 @@ def test_the_command_draws_and_prints(sweep, capsys):
   assert path.exists()
 
 
+def test_seeds_of_different_numbers_and_a_value_of_zero_are_drawn(tmp_path):
+  for rho, accuracies in ((0, (0.2,)), (0.05, (0.4, 0.6)), (1, (0.1, 0.9))):
+    for seed, accuracy in enumerate(accuracies):
+      write(
+        tmp_path, f'a/method.rho={rho}', accuracy, seed, method={'rho': rho}
+      )
+  scores = figures.over_key(results.read(tmp_path), 'method.rho', None)
+  figure = figures.draw_over_key({'score': scores}, 'method.rho', '')
+  (axis,) = figure.axes
+  (line,) = axis.lines
+  # All seeds of each, on an axis that has a place for 0.
+  np.testing.assert_allclose(line.get_xydata(), [(0, 20), (0.05, 50), (1, 50)])
+  assert axis.get_xscale() == 'linear' and 0 in axis.get_xticks()
+  del scores['a'][0]
+  figure = figures.draw_over_key({'score': scores}, 'method.rho', '')
+  assert figure.axes[0].get_xscale() == 'log'
+
+
+@pytest.mark.parametrize('over', ['variant', 'method.rho', 'step'])
+def test_one_seed_is_not_drawn_as_two(over, sweep, tmp_path, capsys):
+  other = tmp_path / 'other'
+  write(other, 'one/method.rho=0.1', 0.9, 1, method={'rho': 0.1})
+  out = tmp_path / 'no.png'
+  given = [str(sweep / 'one'), str(other), f'--out={out}', f'--over={over}']
+  assert figures.main(given) == 1
+  assert 'They would be the same run' in capsys.readouterr().err
+  assert not out.exists()
+
+
+def test_folders_may_have_the_values_of_a_key(tmp_path, capsys):
+  for epochs in (5, 20):
+    write(tmp_path / f'to {epochs}', 'one', epochs / 100, epochs=epochs)
+  write(tmp_path / 'to 20', 'one', 0.4, 1, epochs=20, batch_size=7)
+  folders = [str(tmp_path / f'to {epochs}') for epochs in (5, 20)]
+  given = [*folders, '--over=epochs', f'--out={tmp_path / "epochs.png"}']
+  assert figures.main(given) == 0
+  out = capsys.readouterr().out
+  assert '5.00 |' in out and '30.00 ± 14.14' in out
+  assert 'one has runs of different configs: batch_size is None in' in out
+  assert 'epochs is' not in out
+
+
 def test_the_commands_of_the_page_can_be_run():
   text = (ROOT / 'results' / 'figures.md').read_text()
   lines = [

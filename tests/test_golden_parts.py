@@ -52,6 +52,7 @@ def test_asam_official_leaves_biases_plain():
 
 
 def test_sam_on_two_devices_in_one_step():
+  # By an average of one's own; `test_parallel` has it by `parallel`.
   golden = GOLDEN['sam_data_parallel_1step']
   problem = problems.Quadratic()
   grads = [

@@ -147,6 +147,12 @@ def test_positions_tokens_and_norms_are_no_kernels():
   assert not any(np.any(leaf) for leaf in jax.tree.leaves(direction))
 
 
+def test_a_table_of_embeddings_is_a_kernel():
+  params = {'Embed_0': {'embedding': jnp.ones((10, 4))}}
+  assert kernels.mask(params) == {'Embed_0': {'embedding': True}}
+  assert kernels.weights(params) == {'Embed_0': {'embedding': True}}
+
+
 def test_without_names_the_axes_tell():
   params = [jnp.ones(3), jnp.ones((3, 2)), jnp.ones(())]
   assert kernels.mask(params) == [False, True, False]

@@ -83,6 +83,14 @@ def by_fsam_as_printed(grads, w, kept, step):
   return mean(perturbed), kept, True
 
 
+def by_vasso(grads, w, kept, step):
+  kept = jnp.zeros_like(w) if kept is None else kept
+  share = 1.0 if step == 0 else 0.6
+  own = lambda gradient: kept + share * (gradient - kept)
+  direction = mean([g(w + 0.1 * unit(own(g(w)))) for g in grads])
+  return direction, own(mean([g(w) for g in grads])), True
+
+
 def by_rsam(grads, w, kept, step):
   directions = []
   for device, g in enumerate(grads):
@@ -149,6 +157,7 @@ RULES = {
   'gsam': ByHand(by_gsam),
   'fsam': ByHand(by_fsam),
   'fsam as printed': ByHand(by_fsam_as_printed, synced_differs=None),
+  'vasso': ByHand(by_vasso),
   'rsam': ByHand(by_rsam),
   'looksam': ByHand(by_looksam),
   'arsam': ByHand(by_arsam),

@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import sam_optax
-from sam_optax import _random
+from sam_optax import _ascent, _random, ascent
 
 KEY = jax.random.key(5)
 SHAPES = {'a': (64, 3, 40), 'b': (64, 3, 40), 'c': (128,), 'd': (), 'e': (128,)}
@@ -84,6 +84,19 @@ def test_leaves_steps_and_keys_have_draws_of_their_own():
     assert np.sum(flat(first) == other) < 10
   again = draw()
   np.testing.assert_array_equal(flat(first), flat(again))
+
+
+def test_no_draw_of_a_step_is_used_again():
+  part, params = ascent.gaussian(0.1, draws=3), {'w': jnp.ones(5)}
+  state = part.init(params)
+  values = [
+    part.perturb(
+      params, state, params, _ascent.Context(jnp.int32(step), draw=draw)
+    ).value['w']
+    for step in range(4)
+    for draw in range(3)
+  ]
+  assert len(np.unique(np.stack(values))) == 4 * 3 * 5
 
 
 @pytest.mark.parametrize('implementation', ['rbg', 'unsafe_rbg'])

@@ -73,6 +73,7 @@ def test_a_state_maps_over_its_params(name):
 
 @every_method
 def test_a_zero_gradient_moves_nothing(name):
+  # In every step: a memory of other gradients would move the parameters.
   steps = driving.drive(
     build(name, **METHODS[name].no_decay),
     entry='value_and_grad',

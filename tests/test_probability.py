@@ -53,6 +53,17 @@ def test_it_falls_to_the_floor_and_rises_to_the_cap():
     assert falling[-1] == pytest.approx(least)
 
 
+@pytest.mark.parametrize('warmup', [5, 6, 7])
+def test_the_segments_of_the_warm_up_change_nothing(warmup):
+  part = cadence.autoregressive(1.0, 0.5, 2, warmup_steps=warmup)
+  found = np.asarray(walk(part, 1.3, 10).probability)
+  # A segment ends with each second step, and the first after the warm-up
+  # counts.
+  first = 2 * (warmup // 2 + 1)
+  assert np.all(found[: first - 1] == 0.5)
+  assert found[first - 1] > 0.5
+
+
 def test_bounds_that_change_act_at_the_end_of_a_segment():
   later = lambda number: lambda step: jnp.where(step < 200, *number)
   found = probabilities(1.0, p_min=later((0.2, 0.6)))

@@ -173,6 +173,8 @@ def test_each_epoch_is_a_new_order_of_distinct_examples():
     assert len(np.unique(epoch)) == 64
     assert epoch.max() < 70
   assert np.any(epochs[0] != epochs[1])
+  other = program.start_epoch(program.init(seed=1), 1, 0)[1]
+  assert np.any(epochs[0] != other)
 
 
 def test_the_test_scores_are_of_every_test_image_once():

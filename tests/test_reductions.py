@@ -5,6 +5,7 @@ operations in the same order, so they are compared bit for bit.
 """
 
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from tests.methods import (
   METHODS,
   PERTURBING,
   RANDOM,
+  all_but_the_first,
   build,
   method,
 )
@@ -189,15 +191,67 @@ def test_a_schedule_acts_from_the_step_at_which_it_changes(name, number):
   assert first_difference(changed(name, number), constant) == shows_at
 
 
-@pytest.mark.parametrize(('name', 'number'), numbers(is_schedule=False))
-def test_another_number_gives_another_run(name, number):
-  other = METHODS[name].numbers[number].other
-  made, run = build(name, **{number: other}), driving.results(driving.run(name))
+def assert_differs(name, made):
+  """Asserts that 12 steps of a method are not those of a row."""
+  run = driving.results(driving.run(name))
   # Most differ early.
   assert any(
     not driving.equal(driving.results(driving.drive(made, count)), run[:count])
     for count in (3, 12)
   )
+
+
+@pytest.mark.parametrize(('name', 'number'), numbers(is_schedule=False))
+def test_another_number_gives_another_run(name, number):
+  other = METHODS[name].numbers[number].other
+  assert_differs(name, build(name, **{number: other}))
+
+
+# The values of every argument that is neither a number nor a bool, and acts in
+# a few steps on leaves of one axis.
+CHOICES = {
+  'variant': ('code', 'paper'),
+  'minimize': ('perturbed', 'clean'),
+  'history': ('mean', 'last'),
+  'loss': ('perturbed', 'clean'),
+  'norm_mask': (None, all_but_the_first),
+  'adapted': (None, all_but_the_first),
+}
+
+
+def arguments(name):
+  return inspect.signature(METHODS[name].make).parameters
+
+
+def switches():
+  """(method, argument, another value of it)."""
+  for name, row in METHODS.items():
+    for argument in arguments(name):
+      value = row.value(argument)
+      if isinstance(value, bool):
+        yield name, argument, not value
+      elif argument in CHOICES:
+        yield from (
+          (name, argument, other)
+          for other in CHOICES[argument]
+          if other != value
+        )
+
+
+@pytest.mark.parametrize(('name', 'argument', 'other'), list(switches()))
+def test_another_choice_gives_another_run(name, argument, other):
+  assert_differs(name, build(name, **{argument: other}))
+
+
+@pytest.mark.parametrize('name', [n for n in METHODS if 'axis' in arguments(n)])
+def test_another_axis_gives_another_point(name):
+  # On a leaf of two axes, which the small problem does not have.
+  params = {'kernel': jnp.asarray([[1.0, -2.0], [3.0, 0.5]])}
+  one, other = (
+    made.perturbed_params(lambda w: w, params, made.init(params))
+    for made in (build(name, axis=0), build(name, axis=1))
+  )
+  assert not driving.equal(one, other)
 
 
 def injected(name):
@@ -250,3 +304,20 @@ def test_the_seed_determines_the_run(name):
   assert driving.equal(one, drawn(jax.random.key(7)))
   assert driving.equal(one, drawn(jax.random.PRNGKey(7)))
   assert not driving.equal(one, drawn(5))
+
+
+@pytest.mark.parametrize('name', RANDOM)
+def test_each_step_draws_anew(name):
+  # From one state and on one batch, so that only the step's number differs.
+  *_, last = driving.run(name)
+  made, base = method(name), driving.base_of(method(name))
+  step_fn, (batch, ids) = driving.stepper(made), driving.batch_at(0)
+  found = []
+  for number in (1, 2, 3):
+    state = optax.tree.set(last.state, step=jnp.asarray(number))
+    decided = made.decide(state, ids)
+    grads, *_ = step_fn(
+      last.params, state, base.init(last.params), batch, ids, **decided
+    )
+    found.append(grads)
+  assert not all(driving.equal(grads, found[0]) for grads in found)

@@ -242,6 +242,32 @@ def test_the_report_says_what_was_changed_in_the_configs(tmp_path):
   assert 'Changed in the configs: epochs=9.' in text
 
 
+def test_a_row_of_different_configs_says_so(tmp_path):
+  for seed, epochs in enumerate((5, 100, 5)):
+    saved = workdir.as_json(tiny_config.get_config('arsam'))
+    saved.update(seed=seed, epochs=epochs, log_every=1 + seed)
+    write_run(tmp_path / 'arsam' / str(seed), 0.5, seed=seed, config=saved)
+  saved = workdir.as_json(tiny_config.get_config('sgd')) | {'epochs': 5}
+  write_run(tmp_path / 'sgd' / '0', 0.5, config=saved)
+  # Not finished: its config is of no number.
+  write_run(tmp_path / 'sgd' / '1', seed=1, config={**saved, 'epochs': 7})
+  found, names = results.read(tmp_path), results.names_in(vars(tiny_config))
+  expected = (
+    f'arsam has runs of different configs: epochs is 5 in {tmp_path}/arsam/0 '
+    f'and 100 in {tmp_path}/arsam/1.'
+  )
+  text = document.text(found, names)
+  assert text.count('different configs') == 1 and expected in text
+  # And which rows have which change.
+  (line,) = (x for x in text.splitlines() if x.startswith('Changed in'))
+  assert line == (
+    'Changed in the configs: epochs=5, epochs=100 (arsam), epochs=7 (sgd).'
+  )
+  document.write(found, names, tmp_path)
+  record = json.loads((tmp_path / 'table.json').read_text())
+  assert record['doubts'] == [expected]
+
+
 def test_the_command_reads_a_sweep_or_single_runs(folder, tmp_path, capsys):
   out = tmp_path / 'new' / 'out'
   given = [str(folder / 'a' / '0'), str(folder / 'b'), f'--workdir={out}']

@@ -1,15 +1,18 @@
 """A step of the program: its statistics, its dtypes and its micro-batches."""
 
+import functools
 import json
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
+import sam_optax
 from tests import tiny_config
 from tests.tiny_runs import make_dataset, run_to, tiny
 from train import config as train_config
-from train.engine import loop
+from train.engine import feed, loop
 from train.engine.step import Step
 
 
@@ -19,19 +22,110 @@ def _standard_promotion(standard_promotion):
   yield
 
 
+def stem_statistics(program, state, ids):
+  """The mean and variance of the first convolution's outputs on a batch."""
+  rows = feed.Batch(ids, program.feed.full_set).rows(ids)
+  images = program.step.prepare(state, rows)['image']
+  convolution = nn.Conv(4, (3, 3), padding=1, use_bias=False)
+  outputs = convolution.apply({'params': state.params['stem_conv']}, images)
+  return {'mean': outputs.mean((0, 1, 2)), 'var': outputs.var((0, 1, 2))}
+
+
 def test_statistics_come_from_one_pass_per_step():
   # With one pass counted twice BatchNorm's mean would have moved further.
-  config = tiny('arsam', steps=1)
+  config = tiny('arsam', steps=2)
   config.model = {'name': 'resnet', 'widths': (4,), 'blocks': (1,)}
   stepped = []
   for variant in tiny_config.VARIANTS:
     config.method = tiny(variant).method
     program = loop.Program(config, make_dataset())
     state, order = program.start_epoch(program.init(seed=0), 0, 0)
-    state, _ = program.train_step(state, order[0])
-    stepped.append(state.statistics)
+    expected, kept = {'mean': np.zeros(4), 'var': np.ones(4)}, []
+    for ids in order[:2]:
+      batch = stem_statistics(program, state, ids)
+      expected = {k: 0.9 * expected[k] + 0.1 * batch[k] for k in batch}
+      state, _ = program.train_step(state, ids)
+      kept.append(jax.device_get(state.statistics))
+      for name, values in expected.items():
+        found = kept[-1]['stem_norm'][name]
+        np.testing.assert_allclose(found, values, rtol=1e-4, atol=1e-6)
+    stepped.append(kept[0])
   for one, two in zip(*map(jax.tree.leaves, stepped), strict=True):
     np.testing.assert_allclose(one, two, rtol=1e-5)
+
+
+def test_each_step_of_each_seed_augments_anew():
+  config = tiny('sgd')
+  config.augment.pad = 2
+  step, rows = Step(config, make_dataset()), make_dataset().train
+  rows = {**{name: x[:8] for name, x in rows.items()}, 'id': np.arange(8)}
+  model = step.model(seed=0)
+
+  def images(number, seed):
+    state = step.init(model.params, model.statistics, seed)
+    state = state._replace(step=np.int32(number))
+    return np.asarray(step.prepare(state, rows)['image'])
+
+  first = images(0, 0)
+  np.testing.assert_array_equal(images(0, 0), first)
+  assert np.any(images(1, 0) != first)
+  assert np.any(images(0, 1) != first)
+
+
+@pytest.mark.parametrize('contains', [True, False])
+def test_the_second_gradient_source_is_drawn_for_each_batch(contains):
+  config = tiny('sgd')
+  config.reference = {'batch_size': 12, 'contains_batch': contains}
+  program = loop.Program(config, make_dataset())
+  batches = np.random.default_rng(0).permutation(70)[:16].reshape(2, 8)
+  drawn = [program._batch(ids, None).reference_ids for ids in batches]
+  for ids, found in zip(batches, drawn, strict=True):
+    assert len(np.unique(found)) == len(found) == 12
+    assert found.max() < 70
+    assert set(ids) <= set(found) or not contains
+    again = program._batch(ids, None).reference_ids
+    np.testing.assert_array_equal(again, found)
+  assert set(drawn[0]) != set(drawn[1])
+
+
+def test_a_method_is_told_what_the_program_knows(monkeypatch):
+  told = {}
+
+  def asking(
+    num_examples=None,
+    num_classes=None,
+    steps_per_epoch=None,
+    total_steps=None,
+    learning_rate=None,
+    base=None,
+    rho=0.1,
+  ):
+    return sam_optax.sam(rho)
+
+  @functools.wraps(asking)
+  def recorded(**given):
+    told.update(given)
+    return asking(**given)
+
+  config = tiny('sgd')
+  monkeypatch.setattr(sam_optax, 'METHODS', {'asking': recorded})
+  config.method = train_config.method('asking', rho=0.2)
+  config.optimizer.update({'momentum': 0.0, 'weight_decay': 0.0})
+  Step(config, make_dataset())
+  rate, base = told.pop('learning_rate'), told.pop('base')
+  # 70 examples in batches of 8, for 12 steps.
+  assert told == {
+    'num_examples': 70,
+    'num_classes': 10,
+    'steps_per_epoch': 8,
+    'total_steps': 12,
+    'rho': 0.2,
+  }
+  half = config.optimizer.learning_rate / 2  # of a cosine
+  assert rate(6) == pytest.approx(half)
+  params = np.ones(2, np.float32)
+  updates, _ = base.update(params, base.init(params), params)
+  np.testing.assert_allclose(updates, -2 * half * params, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ import types
 import pytest
 
 from tests.tiny_runs import ROOT, npz_file, tiny  # noqa: F401
+from tests.words import in_three_beats
 from train import run as one_run
 from train import variants, workdir
 from train.config import ConfigError
 from train.engine import log, loop
 from train.sweep import __main__ as command
-from train.sweep import jobs, plan
+from train.sweep import execute, jobs, plan
 
 CONFIG = 'tests/tiny_config.py'
 MODULE = variants.read(CONFIG)
@@ -269,6 +270,31 @@ def test_a_run_in_another_process_is_passed_over(
   assert not (run.folder / 'failure.json').exists()
 
 
+def test_a_run_in_another_process_of_another_config_is_refused(
+  arguments, tmp_path, trained, capsys
+):
+  todo = [*arguments, '--methods=sgd']
+  (run, _) = planned([*todo, '--config.epochs=7'], tmp_path)
+  with workdir.locked(run.folder, run.config):
+    assert command.main(todo) == 1
+  assert 'epochs is 7 there and ' in capsys.readouterr().err
+  assert not trained
+
+
+def test_what_another_sweep_trained_meanwhile_is_not_taken_for_ones_own(
+  arguments, tmp_path, monkeypatch, capsys
+):
+  one = [*arguments, '--methods=sgd', '--seeds=1']
+  assert command.main(one) == 0
+  capsys.readouterr()
+  monkeypatch.setattr(execute, 'prepare', lambda todo: None)
+  assert command.main([*one, '--config.steps=13']) == 1
+  said = capsys.readouterr().err
+  # When it is passed over, and at the end.
+  assert said.count('steps is 12 there and 13 here') == 2
+  assert said.count('not finished: sgd seed 0') == 1
+
+
 def planned(arguments, tmp_path):
   overrides = [a for a in arguments if a.startswith('--config.')]
   return plan.plan(MODULE, ['sgd'], 2, tmp_path / 'sweep', common=overrides)
@@ -412,3 +438,34 @@ def test_more_processes_than_devices_are_refused(monkeypatch):
   monkeypatch.setattr(jobs.subprocess, 'run', lambda *_, **__: answer)
   with pytest.raises(ConfigError, match='Use at most --jobs=2'):
     jobs.environments('3')
+
+
+def test_the_devices_are_left_to_the_processes(arguments, monkeypatch):
+  done = []
+
+  def note(name, value=None):
+    return lambda *_, **__: done.append(name) or value
+
+  answer = types.SimpleNamespace(stdout='a plugin says\ngpu 2\n')
+  monkeypatch.setattr(jobs.subprocess, 'run', note('count', answer))
+  monkeypatch.setattr(
+    jobs.jax.config, 'update', lambda *setting: done.append(setting)
+  )
+  monkeypatch.setattr(execute, 'prepare', note('prepare'))
+  monkeypatch.setattr(jobs, 'run', note('run'))
+  monkeypatch.setattr(command.results, 'read', note('read'))
+  monkeypatch.setattr(command.document, 'write', note('write', ('', [])))
+  assert command.main([*arguments, '--jobs=2']) == 1
+  assert done[:4] == ['count', ('jax_platforms', 'cpu'), 'prepare', 'run']
+
+
+def test_devices_that_cannot_be_counted(
+  arguments, monkeypatch, tmp_path, capsys
+):
+  monkeypatch.setenv('JAX_PLATFORMS', 'tpu')
+  monkeypatch.setattr(jobs, '_COUNT', 'raise RuntimeError("no tpu here")')
+  assert command.main([*arguments, '--jobs=2']) == 1
+  in_three_beats(
+    capsys.readouterr().err, 'Given --jobs=2', 'RuntimeError: no tpu here'
+  )
+  assert not (tmp_path / 'sweep').exists()

@@ -66,8 +66,10 @@ def saf_by_hand(number, lam, tau, ago, begin, end):
   ('ago', 'begin', 'end'), [(1, 0, None), (2, 1, 5), (3, 2, 4), (2, 3, None)]
 )
 def test_saf_descends_against_the_logits_of_epochs_ago(ago, begin, end):
+  # The set has an example that fills no batch.
+  size = len(INPUTS) + 1
   method = sam_optax.saf(
-    len(INPUTS), CLASSES, 2.0, 3.0, ago, start_epoch=begin, stop_epoch=end
+    size, CLASSES, 2.0, 3.0, ago, start_epoch=begin, stop_epoch=end
   )
   end = 6 if end is None else end
   step_fn = jax.jit(lambda *given: method.value_and_grad(classify, *given)[1:])

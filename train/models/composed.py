@@ -1,5 +1,6 @@
 """A backbone with a head on its features."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,7 +13,8 @@ class Composed(nnx.Module):
   Args:
     backbone: has ``features``, from images to a tuple of features, the last one
       of the greatest stride.
-    head: a function of the features and of the images' height and width.
+    head: a function of the features and of the images' height and width, whose
+      ``last_layers`` gives the layers that its outputs come from.
   """
 
   def __init__(self, backbone: nnx.Module, head: nnx.Module):
@@ -22,3 +24,7 @@ class Composed(nnx.Module):
   def __call__(self, images: jax.Array) -> Any:
     """Maps ``[batch, h, w, c]`` to what the head gives."""
     return self.head(self.backbone.features(images), images.shape[1:3])
+
+  def last_layers(self) -> Sequence[nnx.Module]:
+    """The layers that the outputs come from, the head's."""
+    return self.head.last_layers()

@@ -14,6 +14,10 @@ he_fan_out = nnx.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 # ``fan_in ** -0.5``.
 torch_default = nnx.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
+# The dtype of the layers that give logits, whatever the others compute in: near
+# logits would be equal in bfloat16, and argmax would take the first of them.
+LOGITS = jnp.float32
+
 # Padding is explicit because 'SAME' at stride 2 pads only the far side, which
 # shifts the features by half a pixel from the networks whose results are
 # published.

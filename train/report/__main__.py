@@ -11,13 +11,12 @@ different numbers of gradients, and for a grid sensitivity.png.
 
 import argparse
 import functools
-import pathlib
 import sys
 from collections.abc import Sequence
 
-from train import checks, command, variants
-from train.report import document
-from train.report.results import SavedRun, names_in, read_all
+from train import command, variants
+from train.report import alike, document
+from train.report.results import names_in, read_all
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,26 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(argv: Sequence[str] | None) -> None:
   args = _parser().parse_args(argv)
   found = read_all(args.folder)
-  _check_different(found, args.folder)
+  alike.check_different((run.kind, run) for run in found)
   module = variants.read(variants.split(args.config)[0]) if args.config else {}
   into = args.workdir or args.folder[0]
   command.check_folder(into)
   markdown, files = document.write(found, names_in(module), into)
   print(markdown, *(f'wrote {path}' for path in files), sep='\n')
-
-
-def _check_different(
-  found: Sequence[SavedRun], folders: Sequence[pathlib.Path]
-) -> None:
-  places = {}
-  for run in found:
-    other = places.setdefault((run.kind, run.seed), run.folder)
-    if other != run.folder:
-      raise checks.ConfigError(
-        f'Given {", ".join(map(str, folders))}. {run.folder} and {other} would '
-        'be the same run. Give folders whose runs differ in their variant, '
-        'their grid or their seed.'
-      )
 
 
 def _parser() -> argparse.ArgumentParser:

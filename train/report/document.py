@@ -6,7 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from train import workdir
-from train.report import cost, curves, further, sensitivity, speeds, table
+from train.report import (
+  alike,
+  cost,
+  curves,
+  further,
+  sensitivity,
+  speeds,
+  table,
+)
 from train.report.results import Names, SavedRun, main_of, rows
 
 _VERSIONS = ('sam_optax', 'jax', 'optax', 'flax')
@@ -30,8 +38,8 @@ def text(found: Sequence[SavedRun], names: Names) -> str:
     parts += ['Further test sets:', further_sets]
   for row in made:
     for seed, failure in row['failed'].items():
-      where = ' '.join(filter(None, (row['method'], row['overrides'])))
-      parts.append(f'{where} seed {seed} failed: {failure}')
+      parts.append(f'{_called(row)} seed {seed} failed: {failure}')
+  parts += _doubts(found, made)
   parts.append(_changes(found, names))
   made_with = ', '.join(
     f'{name} {" and ".join(values)}'
@@ -63,6 +71,7 @@ def write(
     'made_with': _made_with(found),
     'main': main._asdict(),
     'rows': made,
+    'doubts': _doubts(found, made),
   }
   workdir.write(folder / 'table.md', markdown)
   workdir.write(folder / 'table.json', json.dumps(record, indent=2))
@@ -99,20 +108,45 @@ def _curves(
   return [curves.read(run.folder) for run in done or group]
 
 
+def _called(row: table.Row) -> str:
+  return ' '.join(filter(None, (row['method'], row['overrides'])))
+
+
+def _doubts(found: Sequence[SavedRun], made: Sequence[table.Row]) -> list[str]:
+  """Says which rows are of finished runs of different configs."""
+  done = [run for run in found if run.result is not None]
+  said = [
+    alike.doubt(
+      _called(row),
+      [run for run in done if run.kind == (row['overrides'], row['variant'])],
+    )
+    for row in made
+  ]
+  return [text for text in said if text is not None]
+
+
 def _changes(found: Sequence[SavedRun], names: Names) -> str:
-  """How the configs differ from the file's, apart from the grid."""
-  changed = {}
+  """How the configs differ from the file's, apart from the grid.
+
+  A change that not all rows have is said with those that have it.
+  """
+  changed: dict[str, dict[str, None]] = {}
+  every = {}
   if names.get_config is not None:
     for run in found:
       if run.variant in names.labels:
+        called = names.labels[run.variant]
+        every[called] = None
         own = workdir.as_json(names.get_config(run.variant))
         differing = workdir.differing(run.config, own)
         swept = [value.split('=')[0] for value in run.overrides.split('/')]
         for key, (value, _) in differing.items():
           if key not in ('seed', *swept):
-            changed[f'{key}={value}'] = None
+            changed.setdefault(f'{key}={value}', {})[called] = None
   kept = [
-    change for change in changed if not change.startswith(workdir.MAY_DIFFER)
+    change if rows == every else f'{change} ({", ".join(rows)})'
+    for change, rows in changed.items()
+    if not change.startswith(workdir.MAY_DIFFER)
   ]
   return f'Changed in the configs: {", ".join(kept)}.' if kept else ''
 

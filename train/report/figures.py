@@ -24,13 +24,53 @@ from typing import Any
 import numpy as np
 
 from train import checks, command
-from train.report import curves, results, table
+from train.report import alike, curves, panels, results, table
+from train.report.panels import Line
 from train.report.results import SavedRun
 
 STEP, VARIANT = 'step', 'variant'
 # Points of a line over the steps; each is a mean.
 _POINTS = 40
-_FAR = 10  # values further apart are drawn on a logarithmic axis
+
+
+def place(run: SavedRun, key: str) -> tuple[str, Any]:
+  """Where a run is drawn.
+
+  Args:
+    run: the run.
+    key: of the config, with dots; or 'variant' or 'step'.
+
+  Returns:
+    The label of its line, and the value of the key, None where the config has
+    none; over the steps, None.
+  """
+  if key == STEP:
+    return ' '.join(filter(None, run.kind[::-1])), None
+  others = [x for x in run.overrides.split('/') if not x.startswith(f'{key}=')]
+  if key == VARIANT:
+    return ' '.join(filter(None, others)), run.variant
+  label = ' '.join(filter(None, (run.variant, *others)))
+  return label, _value(run.config, key)
+
+
+def doubts(found: Sequence[SavedRun], key: str) -> list[str]:
+  """Says which lines, or variants, are of runs of different configs.
+
+  Args:
+    found: the runs that are drawn.
+    key: see `place`.
+
+  Returns:
+    A sentence for each.
+  """
+  groups: dict[str, list[SavedRun]] = {}
+  for run in found:
+    label, value = place(run, key)
+    if key == VARIANT:  # Those of a line are not of one method.
+      label = ' '.join(filter(None, (value, label)))
+    groups.setdefault(label, []).append(run)
+  said = [alike.doubt(label, group, key) for label, group in groups.items()]
+  return [text for text in said if text is not None]
 
 
 def over_steps(
@@ -54,7 +94,7 @@ def over_steps(
   logged = set()
   for run in found:
     records = curves.records(run.folder)
-    label = ' '.join(filter(None, run.kind[::-1]))
+    label, _ = place(run, STEP)
     logged.update(*records)
     for name in names:
       rows = [(row['step'], row[name]) for row in records if name in row]
@@ -108,12 +148,7 @@ def over_key(
       if entry.startswith('test_')
     }
     score = checks.pick('--show', name or run.main.name, scores)
-    value = run.variant if key == VARIANT else _value(run.config, key)
-    others = [
-      x for x in run.overrides.split('/') if not x.startswith(f'{key}=')
-    ]
-    label = '' if key == VARIANT else run.variant
-    label = ' '.join(filter(None, (label, *others)))
+    label, value = place(run, key)
     known.add(value)
     here = lines.setdefault(label, {})
     here.setdefault(value, []).append(shown(score))
@@ -137,7 +172,9 @@ def draw_over_steps(
     for label, runs in here.items():
       length = min(len(x) for x, _ in runs)
       values = np.stack([y[:length] for _, y in runs])
-      _line(axis, runs[0][0][:length], values, colors[label], label)
+      ends = values.mean(0), values.min(0), values.max(0)
+      line = Line(runs[0][0][:length], *ends)
+      _line(axis, line, colors[label], label)
     axis.set(xlabel='step', title=name)
     axis.legend()
   return figure
@@ -162,14 +199,12 @@ def draw_over_key(
         mean = statistics.mean(by_value[None])
         axis.axhline(mean, color=color, linestyle='--', label=label)
       if known:
-        count = min(len(by_value[value]) for value in known)
-        values = np.array([by_value[value][:count] for value in known]).T
-        _line(axis, np.array(known), values, color, label, marker='o')
-    ticks = sorted({x for by_value in here.values() for x in by_value if x})
-    if ticks and ticks[-1] > _FAR * ticks[0]:
-      axis.set_xscale('log')
-      axis.minorticks_off()
-    axis.set_xticks(ticks, [f'{tick:g}' for tick in ticks])
+        # Not all values need have as many seeds.
+        scores = [by_value[value] for value in known]
+        ends = (np.array([*map(f, scores)]) for f in (np.mean, min, max))
+        _line(axis, Line(np.array(known), *ends), color, label, marker='o')
+    values = {x for by_value in here.values() for x in by_value}
+    panels.scale_values(axis, values - {None})
     axis.set(xlabel=key, ylabel=name)
     axis.legend()
   return figure
@@ -209,10 +244,10 @@ def _panels(count: int, title: str) -> tuple[Any, Sequence[Any]]:
   return figure, axes.flat[:count]
 
 
-def _line(axis, x, values, color, label, **style) -> None:
-  axis.plot(x, values.mean(0), color=color, label=label, **style)
+def _line(axis, line: Line, color, label, **style) -> None:
+  axis.plot(line.x, line.mean, color=color, label=label, **style)
   axis.fill_between(
-    x, values.min(0), values.max(0), color=color, alpha=0.15, linewidth=0
+    line.x, line.low, line.high, color=color, alpha=0.15, linewidth=0
   )
 
 
@@ -285,6 +320,9 @@ def _main(argv: Sequence[str] | None) -> None:
   args = _parser().parse_args(argv)
   found = results.read_all(args.folder)
   found.sort(key=lambda run: run.seed)
+  if args.over != STEP:
+    found = [run for run in found if run.result and run.main]
+  alike.check_different((place(run, args.over), run) for run in found)
   names = args.show.split(',') if args.show else []
   if args.over == STEP:
     lines = over_steps(found, names or ['loss'], args.points)
@@ -300,7 +338,8 @@ def _main(argv: Sequence[str] | None) -> None:
   args.out.parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(args.out, dpi=110)
   curves.pyplot().close(figure)
-  print(text, f'\nwrote {args.out}', sep='\n')
+  said = [f'\n{doubt}' for doubt in doubts(found, args.over)]
+  print(text, *said, f'\nwrote {args.out}', sep='\n')
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,6 +12,8 @@ from train.tasks import Score
 COLORS = 10
 # Means further apart than this, as a ratio, are drawn on a logarithmic axis.
 _FAR = 5
+# Likewise the values of a key of the config.
+_FAR_VALUES = 10
 # The bands of more lines on one axis cannot be told apart.
 _TOGETHER = 3
 _COLUMNS = 5
@@ -191,6 +193,22 @@ def scale(axes: np.ndarray, lines: Lines, form: Any = '{x:g}') -> bool:
       axis.minorticks_off()
     axis.yaxis.set_major_formatter(form)
   return logarithmic
+
+
+def scale_values(axis: Any, values: Iterable[float]) -> None:
+  """Puts the values of a key on the x axis, each with its tick.
+
+  Values far apart are on a logarithmic axis. It has no place for 0 or below.
+
+  Args:
+    axis: to draw on.
+    values: one or more.
+  """
+  ticks = sorted(set(values))
+  if ticks[0] > 0 and ticks[-1] > _FAR_VALUES * ticks[0]:
+    axis.set_xscale('log')
+    axis.minorticks_off()
+  axis.set_xticks(ticks, [f'{tick:g}' for tick in ticks])
 
 
 def _round(value: float) -> float:

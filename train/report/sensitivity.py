@@ -10,9 +10,6 @@ from train.keys import MEANINGS
 from train.report import panels
 from train.tasks import Score
 
-# Values further apart than this are drawn on a logarithmic axis.
-_FAR = 20
-
 
 def picture(
   rows: Sequence[Mapping[str, Any]],
@@ -54,10 +51,7 @@ def picture(
   figure = plt.figure(figsize=size, layout='constrained')
   axes = panels.told_apart(figure, lines, style='-o')
   for axis in axes.flat:
-    if min(numbers) > 0 and max(numbers) > _FAR * min(numbers):
-      axis.set_xscale('log')
-      axis.minorticks_off()
-    axis.set_xticks(numbers, [f'{number:g}' for number in numbers])
+    panels.scale_values(axis, numbers)
   for axis in axes[:, 0]:
     axis.set_ylabel(panels.axis_label(main))
   figure.supxlabel(_named(keys.pop()), fontsize='medium')

@@ -73,11 +73,14 @@ def _main(argv: Sequence[str]) -> int:
     if args.worker is not None:
       execute.run_all(jobs.share(todo, *map(int, args.worker.split('/'))))
       return 0
-    execute.prepare(todo)
     if args.jobs == '1':
+      execute.prepare(todo)
       execute.run_all(todo, bar=sys.stderr.isatty())
     else:
-      jobs.run(argv, jobs.environments(args.jobs))
+      environments = jobs.environments(args.jobs)
+      jobs.leave_devices()
+      execute.prepare(todo)
+      jobs.run(argv, environments)
   except preemption.Stopped as stopped:
     print(stopped, file=sys.stderr)
     return stopped.status

@@ -37,7 +37,11 @@ def prepare(todo: Sequence[PlannedRun]) -> None:
     # What failed before its first step is no run of another config.
     if _is_over(run) and workdir.is_begun(run.folder):
       workdir.check_same(run.folder, run.config)
-    elif not workdir.is_busy(run.folder):
+    elif workdir.is_busy(run.folder):
+      # Its process writes the config first of all, a moment after the lock.
+      if (run.folder / 'config.json').exists():
+        workdir.check_same(run.folder, run.config)
+    else:
       workdir.check(run.folder, run.config)
       number = dataset(run).num_examples
       steps = train_config.check(run.config, number)
@@ -94,6 +98,8 @@ def run_all(todo: Sequence[PlannedRun], bar: bool = False) -> None:
     for run in todo:
       if not _is_over(run) and not workdir.is_busy(run.folder):
         _train(run, programs, bar, preemption)
+      elif other := _of_another(run):
+        checks.warn(other)
       preemption.stop_if_noted()
       if run is last[run.kind]:
         programs.pop(run.kind, None)  # it holds memory of the device
@@ -139,13 +145,29 @@ def _tests(options: str) -> Sequence[TestSet]:
 
 
 def missing(todo: Sequence[PlannedRun]) -> int:
-  """Says which runs are not finished; the exit status is 1 if there are any."""
+  """Says which runs are not finished; the exit status is 1 if there are any.
+
+  A run of another config is none of them: another sweep has trained it in the
+  same folder since `prepare`.
+  """
   status = 0
   for run in todo:
-    if workdir.record(run.folder / 'result.json') is None:
+    other = _of_another(run)
+    if other or workdir.record(run.folder / 'result.json') is None:
       print(f'not finished: {run.name}, {run.folder}', file=sys.stderr)
       status = 1
+    if other:
+      print(other, file=sys.stderr)
   return status
+
+
+def _of_another(run: PlannedRun) -> str | None:
+  """Says how the config in a run's folder differs, None if it does not."""
+  try:
+    workdir.check_same(run.folder, run.config)
+  except checks.ConfigError as error:
+    return str(error)
+  return None
 
 
 def _is_over(run: PlannedRun) -> bool:

@@ -12,6 +12,8 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 
+import jax
+
 from train.checks import ConfigError
 from train.engine.preemption import Preemption
 from train.sweep.plan import PlannedRun
@@ -82,12 +84,21 @@ def environments(jobs: str) -> list[dict[str, str]]:
     The variables of each process.
 
   Raises:
-    ConfigError: if there are fewer devices.
+    ConfigError: if there are fewer devices, or JAX cannot count them.
   """
-  done = subprocess.run(
-    [sys.executable, '-c', _COUNT], capture_output=True, text=True, check=True
-  )
-  platform, number = done.stdout.split()
+  try:
+    done = subprocess.run(
+      [sys.executable, '-c', _COUNT], capture_output=True, text=True, check=True
+    )
+  except subprocess.CalledProcessError as error:
+    *_, why = error.stderr.strip().splitlines() or ['it said nothing']
+    raise ConfigError(
+      f'Given --jobs={jobs}. JAX could not count the devices: {why}. Set '
+      'JAX_PLATFORMS to a platform that this machine has, end what holds its '
+      'devices, or leave out --jobs.'
+    ) from error
+  # Whatever a plugin of JAX says comes before.
+  platform, number = done.stdout.split()[-2:]
   count = int(number) if jobs == 'all' else int(jobs)
   if platform == 'cpu':
     # Else every process would take all cores, and they would take turns.
@@ -100,6 +111,15 @@ def environments(jobs: str) -> list[dict[str, str]]:
       f'two runs on one would slow each other. Use at most --jobs={number}.'
     )
   return [_showing(platform, index) for index in range(count)]
+
+
+def leave_devices() -> None:
+  """Keeps this process on the CPU, since the devices are for the others.
+
+  Otherwise it would hold memory of the first one, or a TPU as a whole, while
+  the processes train. Call it before anything runs in JAX.
+  """
+  jax.config.update('jax_platforms', 'cpu')
 
 
 def _showing(platform: str, index: int) -> dict[str, str]:

@@ -4,9 +4,10 @@ import math
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
+
+from train.models import layers
 
 
 class MLP(nnx.Module):
@@ -19,7 +20,7 @@ class MLP(nnx.Module):
     num_classes: number of logits, at least 1.
     image_shape: ``(height, width, channels)`` of one image.
     hidden: width of each hidden layer; empty gives a linear classifier.
-    dtype: dtype of the computation (``None``: float32); logits are float32.
+    dtype: dtype of the hidden layers (``None``: float32); the head is float32.
     rngs: the ``params`` stream initialises the kernels.
   """
 
@@ -43,11 +44,13 @@ class MLP(nnx.Module):
       )
       for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True)
     )
-    self.head = nnx.Linear(sizes[-1], num_classes, dtype=dtype, rngs=rngs)
+    self.head = nnx.Linear(
+      sizes[-1], num_classes, dtype=layers.LOGITS, rngs=rngs
+    )
 
   def __call__(self, images: jax.Array) -> jax.Array:
     """Maps ``[batch, h, w, c]`` to float32 logits ``[batch, classes]``."""
     x = images.reshape(images.shape[0], -1)
     for layer in self.hidden:
       x = nnx.relu(layer(x))
-    return self.head(x).astype(jnp.float32)
+    return self.head(x)

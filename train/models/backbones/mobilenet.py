@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -72,8 +71,8 @@ class MobileNet(nnx.Module):
     widths: channels of each stage.
     blocks: blocks of each stage, as many numbers as ``widths`` has.
     stem_stride: stride of the first convolution.
-    dtype: dtype of the convolutions and of the head (``None``: float32);
-      BatchNorm and the logits are float32.
+    dtype: dtype of the convolutions (``None``: float32); BatchNorm and
+      the head are float32.
     rngs: the ``params`` stream initialises the kernels.
 
   References:
@@ -114,7 +113,7 @@ class MobileNet(nnx.Module):
     self.head = nnx.Linear(
       in_width,
       num_classes,
-      dtype=dtype,
+      dtype=layers.LOGITS,
       kernel_init=layers.torch_default,
       rngs=rngs,
     )
@@ -124,4 +123,4 @@ class MobileNet(nnx.Module):
     x = nnx.relu(self.stem_norm(self.stem_conv(images)))
     for block in self.blocks:
       x = block(x)
-    return self.head(x.mean(axis=(1, 2))).astype(jnp.float32)
+    return self.head(x.mean(axis=(1, 2)))

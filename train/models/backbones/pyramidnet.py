@@ -71,8 +71,8 @@ class PyramidNet(nnx.Module):
     image_shape: ``(height, width, channels)`` of one image.
     depth: 2 more than a multiple of 6.
     alpha: channels that the last block has more than the stem.
-    dtype: dtype of the convolutions and of the head (``None``: float32);
-      BatchNorm, the sums and the logits are float32.
+    dtype: dtype of the convolutions (``None``: float32); BatchNorm,
+      the sums and the head are float32.
     rngs: the ``params`` stream initialises the kernels.
 
   References:
@@ -103,7 +103,9 @@ class PyramidNet(nnx.Module):
       )
       in_width = width
     self.norm = layers.norm(in_width, rngs=rngs)
-    self.head = nnx.Linear(in_width, num_classes, dtype=dtype, rngs=rngs)
+    self.head = nnx.Linear(
+      in_width, num_classes, dtype=layers.LOGITS, rngs=rngs
+    )
 
   def __call__(self, images: jax.Array) -> jax.Array:
     """Maps ``[batch, h, w, c]`` to float32 logits ``[batch, classes]``."""
@@ -111,4 +113,4 @@ class PyramidNet(nnx.Module):
     for block in self.blocks:
       x = block(x)
     x = nnx.relu(self.norm(x))
-    return self.head(x.mean(axis=(1, 2))).astype(jnp.float32)
+    return self.head(x.mean(axis=(1, 2)))

@@ -187,8 +187,8 @@ class ResNet(nnx.Module):
     first_dilation: dilation of the first block of a dilated stage: that of its
       ``'stage'``, as in PSPNet's code, or that of the ``'previous'`` one, as in
       torchvision.
-    dtype: dtype of the convolutions and of the head (``None``: float32);
-      BatchNorm, the sums and the logits are float32.
+    dtype: dtype of the convolutions (``None``: float32); BatchNorm,
+      the sums and the head are float32.
     hidden: units of a dense layer with BatchNorm and ReLU before the head. It
       takes the features of all places; with 0 their mean goes to the head, as
       published. Our choice: a cheap network that can learn labels by heart.
@@ -271,7 +271,9 @@ class ResNet(nnx.Module):
       self.hidden_norm = layers.norm(hidden, rngs=rngs)
       in_width = hidden
     if self.has_head:
-      self.head = nnx.Linear(in_width, num_classes, dtype=dtype, rngs=rngs)
+      self.head = nnx.Linear(
+        in_width, num_classes, dtype=layers.LOGITS, rngs=rngs
+      )
 
   def features(self, images: jax.Array) -> tuple[jax.Array, ...]:
     """Maps ``[batch, h, w, c]`` to what each stage gives.
@@ -301,7 +303,7 @@ class ResNet(nnx.Module):
       x = nnx.relu(self.hidden_norm(x))
     else:
       x = x.mean(axis=(1, 2))
-    return self.head(x).astype(jnp.float32)
+    return self.head(x)
 
 
 def _dilated(

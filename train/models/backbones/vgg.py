@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
@@ -59,8 +58,8 @@ class VGG(nnx.Module):
     image_shape: ``(height, width, channels)`` of one image.
     widths: channels of each stage.
     blocks: convolutions of each stage, as many numbers as ``widths`` has.
-    dtype: dtype of the convolutions and of the head (``None``: float32);
-      BatchNorm and the logits are float32.
+    dtype: dtype of the convolutions (``None``: float32); BatchNorm and
+      the head are float32.
     rngs: the ``params`` stream initialises the kernels.
 
   References:
@@ -97,7 +96,7 @@ class VGG(nnx.Module):
     self.head = nnx.Linear(
       in_width,
       num_classes,
-      dtype=dtype,
+      dtype=layers.LOGITS,
       kernel_init=layers.torch_default,
       rngs=rngs,
     )
@@ -109,4 +108,4 @@ class VGG(nnx.Module):
       for layer in stage:
         x = layer(x)
       x = nnx.max_pool(x, (2, 2), (2, 2))
-    return self.head(x.mean(axis=(1, 2))).astype(jnp.float32)
+    return self.head(x.mean(axis=(1, 2)))

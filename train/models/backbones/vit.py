@@ -100,7 +100,7 @@ class ViT(nnx.Module):
     remat: whether the backward pass keeps the tokens between the blocks only
       and computes each block anew: less memory for one more forward pass.
     dtype: dtype of the products (``None``: float32); LayerNorm, the sums and
-      the logits are float32.
+      the head are float32.
     rngs: ``params`` initialises the kernels, ``dropout`` draws the masks.
 
   References:
@@ -162,7 +162,7 @@ class ViT(nnx.Module):
     self.head = nnx.Linear(
       representation or width,
       num_classes,
-      dtype=dtype,
+      dtype=layers.LOGITS,
       kernel_init=nnx.initializers.zeros,
       bias_init=nnx.initializers.constant(head_bias),
       rngs=rngs,
@@ -185,7 +185,7 @@ class ViT(nnx.Module):
     x = x[:, 0] if self.pool == 'token' else x.mean(axis=1)
     if self.represents:
       x = jnp.tanh(self.representation(x))
-    return self.head(x).astype(jnp.float32)
+    return self.head(x)
 
 
 def _check(rows: int, columns: int, patch: int, width: int, heads: int) -> None:

@@ -77,8 +77,8 @@ class WideResNet(nnx.Module):
     depth: 4 more than a multiple of 6.
     width: factor of the channels.
     dropout: share dropped between a block's convolutions.
-    dtype: dtype of the convolutions and of the head (``None``: float32);
-      BatchNorm, the sums and the logits are float32.
+    dtype: dtype of the convolutions (``None``: float32); BatchNorm,
+      the sums and the head are float32.
     rngs: ``params`` initialises the kernels, ``dropout`` draws the masks.
 
   References:
@@ -110,7 +110,9 @@ class WideResNet(nnx.Module):
         )
         in_width = out_width
     self.norm = layers.norm(in_width, rngs=rngs)
-    self.head = nnx.Linear(in_width, num_classes, dtype=dtype, rngs=rngs)
+    self.head = nnx.Linear(
+      in_width, num_classes, dtype=layers.LOGITS, rngs=rngs
+    )
 
   def __call__(self, images: jax.Array) -> jax.Array:
     """Maps ``[batch, h, w, c]`` to float32 logits ``[batch, classes]``."""
@@ -118,4 +120,4 @@ class WideResNet(nnx.Module):
     for block in self.blocks:
       x = block(x)
     x = nnx.relu(self.norm(x))
-    return self.head(x.mean(axis=(1, 2))).astype(jnp.float32)
+    return self.head(x.mean(axis=(1, 2)))

@@ -32,7 +32,7 @@ class Classifier(nnx.Module):
     width: channels in between.
     num_classes: number of classes.
     dropout: share of the channels that is dropped, whole ones.
-    dtype: dtype of the convolutions (``None``: float32).
+    dtype: dtype of the first convolution (``None``: float32).
     rngs: ``params`` initialises, ``dropout`` drops.
   """
 
@@ -50,7 +50,7 @@ class Classifier(nnx.Module):
     self.dropout = nnx.Dropout(
       dropout, broadcast_dims=(1, 2), rngs=rngs if dropout else None
     )
-    self.classes = _classes(width, num_classes, dtype, rngs)
+    self.classes = _classes(width, num_classes, rngs)
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps ``[batch, h, w, in_width]`` to logits ``[batch, h, w, classes]``."""
@@ -75,8 +75,8 @@ class PSPNet(nnx.Module):
     dropout: share of the channels that is dropped before the classes.
     align_corners: how features are resized, see ``resize.bilinear``; true in
       the author's code.
-    dtype: dtype of the convolutions (``None``: float32); BatchNorm and logits
-      are float32.
+    dtype: dtype of the convolutions (``None``: float32); BatchNorm and the
+      convolutions that give logits are float32.
     rngs: ``params`` initialises, ``dropout`` drops.
 
   References:
@@ -143,6 +143,11 @@ class PSPNet(nnx.Module):
     auxiliary = self.auxiliary(features[-2])
     return Maps(logits, _upsampled(auxiliary, shape, self.align_corners))
 
+  def last_layers(self) -> Sequence[nnx.Module]:
+    """The layers that the logits come from, the auxiliary ones too."""
+    auxiliary = [self.auxiliary.classes] if self.has_auxiliary else []
+    return [self.classifier.classes, *auxiliary]
+
 
 class DeepLabV3Plus(nnx.Module):
   """The atrous pyramid of DeepLabv3 and the decoder of DeepLabv3+.
@@ -165,8 +170,8 @@ class DeepLabV3Plus(nnx.Module):
     dropout: share that is dropped after the pyramid, number by number.
     decoder_dropout: likewise after each convolution of the decoder.
     align_corners: how features are resized, see ``resize.bilinear``.
-    dtype: dtype of the convolutions (``None``: float32); BatchNorm and logits
-      are float32.
+    dtype: dtype of the convolutions (``None``: float32); BatchNorm and the
+      convolutions that give logits are float32.
     rngs: ``params`` initialises, ``dropout`` drops.
 
   References:
@@ -221,7 +226,7 @@ class DeepLabV3Plus(nnx.Module):
       )
       before = width
     self.decoder_dropout = nnx.List(layers.dropout(x, rngs) for x in drops)
-    self.classes = _classes(width, num_classes, dtype, rngs)
+    self.classes = _classes(width, num_classes, rngs)
 
   def __call__(
     self, features: Sequence[jax.Array], shape: Sequence[int]
@@ -238,10 +243,12 @@ class DeepLabV3Plus(nnx.Module):
       x = drop(layer(x))
     return Maps(_upsampled(self.classes(x), shape, self.align_corners))
 
+  def last_layers(self) -> Sequence[nnx.Module]:
+    """The layer that the logits come from."""
+    return [self.classes]
 
-def _classes(
-  width: int, num_classes: int, dtype: DTypeLike | None, rngs: nnx.Rngs
-) -> nnx.Conv:
+
+def _classes(width: int, num_classes: int, rngs: nnx.Rngs) -> nnx.Conv:
   # Drawn as PyTorch does: He-normal over fan out would start with logits of
   # several units where there are few classes.
   return layers.conv1x1(
@@ -249,7 +256,7 @@ def _classes(
     num_classes,
     use_bias=True,
     kernel_init=layers.torch_default,
-    dtype=dtype,
+    dtype=layers.LOGITS,
     rngs=rngs,
   )
 
@@ -257,4 +264,4 @@ def _classes(
 def _upsampled(
   logits: jax.Array, shape: Sequence[int], align_corners: bool
 ) -> jax.Array:
-  return resize.bilinear(logits.astype(jnp.float32), shape, align_corners)
+  return resize.bilinear(logits, shape, align_corners)

@@ -40,7 +40,8 @@ class SimCC(nnx.Module):
     image_shape: ``(height, width, ...)`` of one image, whole multiples of the
       last stride.
     split: bins for a pixel.
-    dtype: dtype of the layers (``None``: float32); logits are float32.
+    dtype: dtype of the convolution (``None``: float32); the dense layers are
+      float32.
     rngs: the ``params`` stream initialises the kernels.
 
   References:
@@ -81,7 +82,7 @@ class SimCC(nnx.Module):
         places,
         size * split,
         kernel_init=layers.torch_default,
-        dtype=dtype,
+        dtype=layers.LOGITS,
         rngs=rngs,
       )
       for size in (width, height)
@@ -94,6 +95,8 @@ class SimCC(nnx.Module):
     del shape
     maps = self.maps(features[-1])
     flat = jnp.moveaxis(maps, -1, 1).reshape(*maps.shape[::3], -1)
-    return Coordinates(
-      self.x(flat).astype(jnp.float32), self.y(flat).astype(jnp.float32)
-    )
+    return Coordinates(self.x(flat), self.y(flat))
+
+  def last_layers(self) -> Sequence[nnx.Module]:
+    """The layers that the logits come from, one for each axis."""
+    return [self.x, self.y]

@@ -126,7 +126,8 @@ def wrap(
     )
   order = _order_of_use(model, image_shape)
   bits = dict.fromkeys(order, (settings.weights, settings.activations))
-  bits[order[0]] = bits[order[-1]] = (settings.ends, settings.ends)
+  for path in (order[0], *_last(model, layers, order)):
+    bits[path] = (settings.ends, settings.ends)
   for path in order:
     layer = layers[path]
     quantiser = Quantiser(
@@ -227,6 +228,20 @@ def _layers(model: nnx.Module) -> Iterator[tuple[Path, Any]]:
   for path, module in nnx.iter_modules(model):
     if isinstance(module, _LAYERS):
       yield path, module
+
+
+def _last(
+  model: Any, layers: Mapping[Path, Any], order: Sequence[Path]
+) -> Sequence[Path]:
+  """The paths of the layers that give a model's outputs.
+
+  A model of several outputs names them itself, since the last one in the order
+  of use is only one of them, or gives an output that helps in training alone.
+  """
+  if not hasattr(model, 'last_layers'):
+    return order[-1:]
+  last = {id(layer) for layer in model.last_layers()}
+  return [path for path in order if id(layers[path]) in last]
 
 
 def _order_of_use(model: nnx.Module, image_shape: Sequence[int]) -> list[Path]:

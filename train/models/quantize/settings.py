@@ -13,8 +13,8 @@ class Settings(NamedTuple):
   Attributes:
     weights: bits of the kernels, 2 to 16.
     activations: bits of the layers' inputs, 2 to 16.
-    ends: bits of either in the first and in the last layer that is used: 8, as
-      in LSQ's paper.
+    ends: bits of either in the first layer that is used, and in the last one,
+      or in each that gives an output (see `Composed`): 8, as in LSQ's paper.
     count_batch: whether the number of features that scales the gradient of an
       input's step counts the whole batch, as in most ports. By default it
       counts those of one example, as the paper's text reads: with the batch,
