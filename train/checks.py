@@ -106,7 +106,8 @@ def shortage(error: BaseException | None) -> str | None:
       return (
         f'Out of memory: {said(text or "of the machine")} The run needs more '
         'than the device, or the machine, has free. In another workdir give a '
-        'smaller batch_size; or keep it and set micro_batch, dtype=bfloat16, '
+        'smaller batch_size, or test_batch_size, which is that of predictions '
+        'too; or keep them and set micro_batch, dtype=bfloat16, '
         'model.remat=True of a vit, or data.stream=True. The last whole '
         'checkpoint stays.'
       )
