@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import sam_optax
-from sam_optax import ascent, descent, selection
+from sam_optax import _random, ascent, descent, selection
 from tests import driving
 from tests.routes import plain_losses
 
@@ -65,6 +65,19 @@ def test_a_perturbation(name):
   method, params = sam_optax.sharpness_aware(make()), jnp.asarray(PARAMS)
   point = method.perturbed_params(slope, params, method.init(params))
   np.testing.assert_allclose(point - params, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_rsam_weighs_noise_against_a_gradient_of_length_one(monkeypatch):
+  draws = np.float32([1.5, -0.5])
+  monkeypatch.setattr(_random, 'normal_like', lambda key, step, like: draws)
+  method = sam_optax.rsam(RHO, gamma=0.2, lam=0.7, normalize=True)
+  params = jnp.asarray(PARAMS)
+  point = method.perturbed_params(slope, params, method.init(params))
+  noise = 0.2 * draws * np.linalg.norm(PARAMS)
+  direction = noise + 0.7 * unit(slope(PARAMS + noise))
+  np.testing.assert_allclose(
+    point - params, RHO * unit(direction), rtol=1e-4, atol=1e-6
+  )
 
 
 def test_friendly_removes_the_share_that_the_cosine_is():

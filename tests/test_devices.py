@@ -160,6 +160,29 @@ def test_what_devices_share_is_the_mean_and_the_keys_that_were():
   assert driving.equal(after['key'], before['key'])
 
 
+def test_devices_drop_by_draws_of_their_own():
+  step = Step(make_config('sgd', parallel='pmap'), make_dataset())
+  # A network whose outputs are a draw from its random stream.
+  step.apply = lambda params, statistics, images, train: (
+    jax.random.normal(statistics['dropout'], (len(images), 10)),
+    statistics,
+  )
+  state = TrainState(np.int32(0), jax.random.key(0), *[None] * 5)
+  state = state._replace(statistics={'dropout': jax.random.key(1)})
+  batch = {
+    'image': np.zeros((8, 8, 8, 1), np.float32),
+    'target': np.eye(10, dtype=np.float32)[:1].repeat(8, 0),
+  }
+
+  def draw(state, batch):
+    losses, _ = step.loss_fn(state)(None, batch)
+    return jax.lax.all_gather(losses, 'data', tiled=True)
+
+  arguments = step.devices.place(state), step.devices.batch(batch)
+  run = step.devices.compile(draw, arguments, (False, True))
+  assert len(np.unique(run(*arguments))) == 8
+
+
 def test_of_groups_the_statistics_are_the_means_too():
   key = jax.random.key(3)
   before = {'key': key, 'count': np.int32(5), 'mean': np.zeros(2)}
