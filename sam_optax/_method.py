@@ -366,13 +366,13 @@ def _from_parts(
   def perturbed_params(grad_fn, params, state, reference_grad_fn=None):
     evaluator = _evaluate.from_grad_fn(grad_fn, reference_grad_fn, collectives)
     params = _given.params(params)
-    check_state(state, params)
+    state = check_state(state, params)
     return _step.perturbed_params(parts, evaluator, params, state, collectives)
 
   pruning: Any = selection.pruning
 
   def start_epoch(state):
-    _given.state(state, _step.SharpnessAwareState)
+    state = _given.state(state, _step.SharpnessAwareState)
     chosen = pruning.start_epoch(state.selection, state.step)
     return state._replace(selection=chosen), pruning.weights(chosen)
 
