@@ -224,7 +224,8 @@ def start(
   config.data.name = images.name
   if images.large:
     config.data.update(size=pixels, crop='inception')
-  elif pixels != images.pixels:
+  # Masks are moved with their images and never resized: the crop says it.
+  elif pixels != images.pixels and images.task != 'segmentation':
     config.data.size = pixels
   config.method = train_config.method(method_of(row), **arguments)
   return config

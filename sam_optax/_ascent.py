@@ -129,6 +129,15 @@ class Ascent(optax.GradientTransformationExtraArgs):
       known = {k: v for k, v in extra_args.items() if k in Context._fields}
       # Another member of that chain may change the direction.
       context = Context(**known)._replace(length=None)
+      if draws > 1 or (offset is not None and context.offset is None):
+        raise ValueError(
+          'Given an ascent that moves the point of the first gradient, or '
+          'draws more than once, inside another transformation such as '
+          'optax.chain. The method cannot see it there, and its noise or its '
+          'draws would be lost. Put it first in ascent.chain: '
+          'ascent.chain(ascent.random(ascent.gradient(rho)), '
+          'optax.masked(...)).'
+        )
       perturbation = perturb(updates, state, params, context)
       new_state = remember(updates, state, params, context.step)
       return perturbation.value, new_state
@@ -172,9 +181,11 @@ def as_ascent(transformation: optax.GradientTransformation) -> Ascent:
 def chain(*members: optax.GradientTransformation) -> Ascent:
   """One ascent after another: `optax.chain` for ascents.
 
-  `optax.chain` gives the same perturbations. Of a chain made here, the spine
-  can call the halves of each member by themselves, and the state of the method
-  shows the norm that scaled the perturbation (`direction_norm`).
+  `optax.chain` gives the same perturbations, but refuses a member that moves
+  the point of the first gradient or draws more than once (`random`,
+  `posterior`, and `gaussian` with several draws). Of a chain made here, the
+  spine can call the halves of each member by themselves, and the state of the
+  method shows the norm that scaled the perturbation (`direction_norm`).
 
   Args:
     *members: ascents and Optax transformations, the first of which gets the

@@ -261,6 +261,9 @@ def sharpness_aware(
   stood before it would change the first gradient and not the second; the chain
   cannot tell, but `check_chain` does.
 
+  Random parts draw independently of each other, also where they are given the
+  same key, such as the default of all of them.
+
   It branches with `jax.lax.cond`, so a
   plain step pays for one gradient. On CPU, XLA runs the gradient of a
   convolution inside `cond` 40 to 60 times slower than outside. There, choose

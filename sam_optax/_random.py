@@ -35,6 +35,42 @@ def make_key(key: _base.Key) -> jax.Array:
   )
 
 
+# Counted down from here, so that the number of a key is never that of a step or
+# of a device, which are folded into keys as well.
+_LAST = 2**32 - 1
+
+
+def distinct_keys(state: _base.State) -> _base.State:
+  """The state of several parts, with another key for each copy of a key.
+
+  Two parts with one key, such as the default of both, would draw the same
+  numbers: whether a cadence perturbs would decide which examples a selection
+  keeps. The first of them keeps its key, and a key without a copy stays bit for
+  bit.
+
+  Args:
+    state: a tree of arrays; its typed keys are compared in order.
+
+  Returns:
+    A tree of the same structure.
+  """
+  leaves, structure = jax.tree.flatten(state)
+  keys = []
+  for place, leaf in enumerate(leaves):
+    dtype = getattr(leaf, 'dtype', None)
+    is_key = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not is_key or leaf.ndim:
+      continue
+    equal = [leaf == key for key in keys if key.dtype == dtype]
+    if equal:
+      # Not a branch in Python: under `jit` the keys may be traced.
+      other = jax.random.fold_in(leaf, _LAST - len(keys))
+      leaf = jnp.where(functools.reduce(jnp.logical_or, equal), other, leaf)
+      leaves[place] = leaf
+    keys.append(leaf)
+  return jax.tree.unflatten(structure, leaves)
+
+
 def uniform(key: jax.Array, step: jax.Array) -> jax.Array:
   """This step's draw from U[0, 1)."""
   return jax.random.uniform(jax.random.fold_in(key, step))

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sam_optax import _ascent, _base, _collectives, _tree
+from sam_optax import _ascent, _base, _collectives, _random, _tree
 from sam_optax._evaluate import Evaluation, Evaluator
 
 
@@ -87,7 +87,7 @@ class StepResult(NamedTuple):
 def initial_state(parts: Parts, params: _base.PyTree) -> SharpnessAwareState:
   """The state before the first step."""
   num_examples = parts.selection.num_examples
-  return SharpnessAwareState(
+  state = SharpnessAwareState(
     step=jnp.zeros([], jnp.int32),
     perturbed=jnp.zeros([], jnp.bool_),
     sam_fraction=jnp.zeros([]),
@@ -100,6 +100,7 @@ def initial_state(parts: Parts, params: _base.PyTree) -> SharpnessAwareState:
     descent=parts.descent.init(params),
     selection=parts.selection.init(),
   )
+  return _random.distinct_keys(state)
 
 
 def take_step(

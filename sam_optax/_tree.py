@@ -99,8 +99,11 @@ def unit(tree: _base.PyTree) -> _base.PyTree:
 
 
 def cosine(x: _base.PyTree, y: _base.PyTree) -> jax.Array:
-  """<x, y> / (‖x‖ ‖y‖); 0 where one of them is 0."""
-  return vdot(x, y) / (norm(x) + EPS) / (norm(y) + EPS)
+  """<x, y> / (‖x‖ ‖y‖); 0 where one of them is 0 or overflows; NaN stays."""
+  length, other = norm(x), norm(y)
+  share = vdot(x, y) / (length + EPS) / (other + EPS)
+  overflows = jnp.isinf(jnp.maximum(length, other))  # NaN if one is
+  return jnp.where(overflows, 0, share)
 
 
 def component(tree: _base.PyTree, along: _base.PyTree) -> _base.PyTree:

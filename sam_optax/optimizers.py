@@ -212,7 +212,10 @@ def bsam(
 
   where N is num_examples and :math:`\delta` is prior_precision / N. The prior
   acts as weight decay, so add none. The released code averages over noise draws
-  on eight parts of the batch; here one draw serves the whole batch.
+  on eight parts of the batch; here one draw serves the whole batch. With
+  the local perturbations of `parallel` each part has its own draw, and
+  :math:`|g|` in the precision is the absolute value of the mean gradient, where
+  the released code takes the mean of the absolute values.
 
   Costs two gradients per step. Neither is taken at the parameters: `update`
   ignores the gradient that it is given, and XLA removes its computation under

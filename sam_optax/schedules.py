@@ -59,6 +59,8 @@ def rho_schedule(
 
   def schedule(step: jax.typing.ArrayLike) -> jax.Array:
     rate = jnp.asarray(_base.value_at(learning_rate, step))
+    if not jnp.issubdtype(rate.dtype, jnp.floating):
+      rate = rate.astype(float)  # in whole numbers the span would be truncated
     span = jnp.asarray(lr_max - lr_min, rate.dtype)
     share = (rate - lr_min) / jnp.where(span > 0, span, 1)
     share = jnp.where(span > 0, share, 1)

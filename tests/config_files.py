@@ -61,10 +61,10 @@ def data_of(name, variant, config):
 
 
 def build(config, images):
-  """Builds what a run is made of, but for arrays."""
+  """Builds what a run is made of, but for arrays; returns the method."""
   total_steps = train_config.check(config, images.num_examples)
   optimizer = train_config.build_optimizer(config, total_steps)
-  train_config.build_method(
+  return train_config.build_method(
     config,
     key=0,
     num_examples=images.num_examples,

@@ -20,17 +20,17 @@ def scenes(count=6):
   return Dataset(rows, rows, {'num_classes': 4})
 
 
-def people(count=5):
+def people(count=5, joints=16, head_size=6.0):
   """Images of 32x32 pixels of noise, with a person's joints in each."""
   rng = np.random.default_rng(0)
-  joints = rng.uniform(8, 24, (count, 16, 2)).astype(np.float32)
-  visible = rng.random((count, 16)) < 0.8
+  places = rng.uniform(8, 24, (count, joints, 2)).astype(np.float32)
+  visible = rng.random((count, joints)) < 0.8
   rows = {
     'image': rng.integers(0, 256, (count, 32, 32, 3)).astype(np.uint8),
-    'joints': joints,
+    'joints': places,
     'visible': visible,
     'center': np.full((count, 2), 16, np.float32),
     'side': np.full(count, 32, np.float32),
-    'head_size': np.full(count, 6, np.float32),
+    'head_size': np.full(count, head_size, np.float32),
   }
-  return Dataset(rows, rows, {'joints': 16})
+  return Dataset(rows, rows, {'joints': joints})

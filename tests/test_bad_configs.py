@@ -62,6 +62,33 @@ def test_a_config_file_that_makes_no_config(name, tmp_path):
   in_three_beats(str(error.value), expected, f'--config={path}')
 
 
+SECTIONS = {
+  "data={**config.data.to_dict(), 'validaton': 9}": "Did you mean 'validation'",
+  "augment={'flip': True}": "The section 'augment' of its config has no cut",
+  "checkpoint={'every': 5}": 'config.checkpoint.update(',
+  'lable_smoothing=0.3': "Did you mean 'label_smoothing'",
+}
+
+
+@pytest.mark.parametrize('section', SECTIONS)
+def test_a_section_that_is_assigned(section, tmp_path):
+  path = tmp_path / 'own.py'
+  key, _, value = section.partition('=')
+  path.write_text(
+    'from train import config as c\n'
+    'def get_config():\n'
+    '  config = c.default()\n'
+    "  config.model = {'name': 'mlp', 'hidden': (8,)}\n"
+    '  with config.unlocked():\n'
+    "    config.pose = {'sigma': 1.5}\n"
+    f'    config.{key} = {value}\n'
+    '  return config\n'
+  )
+  with pytest.raises(ConfigError) as error:
+    variants.load(str(path))
+  in_three_beats(str(error.value), f'--config={path}', SECTIONS[section])
+
+
 @pytest.mark.parametrize('given', ['', '.', 'configs', 'README.md', 'no.py'])
 def test_no_config_file(given):
   with pytest.raises(ConfigError) as error:
@@ -79,6 +106,7 @@ def test_no_config_file(given):
     ('model.name.x=1', 'model.name.x'),
     ('method.name=samm', "Did you mean 'sam'"),
     ('augment.flip=perhaps', 'flip'),
+    ('augment={"flip": True}', "The section 'augment' of its config has no"),
   ],
 )
 def test_a_setting_that_cannot_be(setting, expected):

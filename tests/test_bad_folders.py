@@ -2,6 +2,7 @@
 
 import json
 import os
+import pathlib
 
 import pytest
 
@@ -55,7 +56,7 @@ PLACES = {
     'Its checkpoints is a file',
   ),
   'a log without its config': (
-    lambda path: (path.mkdir(), (path / 'metrics.jsonl').write_text('')),
+    lambda path: (path.mkdir(), (path / 'metrics.jsonl').write_text('{')),
     'config.json is missing',
   ),
   'a model without its run': (
@@ -95,6 +96,38 @@ def test_a_place_among_the_images(tmp_path):
       workdir.check(tmp_path / place, config)
     in_three_beats(str(error.value), 'in the folder of the data')
   workdir.check(tmp_path / 'photos-run', config)
+
+
+def test_a_place_with_the_name_of_a_set(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  config = tiny()
+  for name, place in (('digits', 'digits'), ('cifar10', 'cifar10/sam/0')):
+    config.data.name = name
+    for _ in range(2):  # to resume it too
+      with workdir.locked(pathlib.Path(place), config):
+        pass
+  # Images of people, whose folder TFDS could have as a name.
+  (tmp_path / 'people' / 'annot').mkdir(parents=True)
+  (tmp_path / 'people' / 'annot' / 'train.json').write_text('[]')
+  config.data.name = 'people'
+  with pytest.raises(ConfigError, match='in the folder of the data'):
+    workdir.check(pathlib.Path('people/run'), config)
+
+
+def test_a_run_that_failed_before_its_first_step_can_be_mended(tmp_path):
+  with workdir.locked(tmp_path / 'run', tiny()), log.Log(tmp_path / 'run'):
+    (tmp_path / 'run' / 'checkpoints').mkdir()
+  config = tiny(seed=1)
+  workdir.check(tmp_path / 'run', config)
+  for name in ('checkpoints/5', 'metrics.jsonl'):
+    path = tmp_path / 'run' / name
+    if name == 'metrics.jsonl':
+      path.write_text('{"step": 1}\n')
+    else:
+      path.mkdir()
+    with pytest.raises(ConfigError, match='seed is 0 there and 1 here'):
+      workdir.check(tmp_path / 'run', config)
+    path.unlink() if path.is_file() else path.rmdir()
 
 
 def test_a_sweep_in_the_folder_of_a_run(tmp_path, capsys):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.tiny_runs import make_dataset, npz_file, run_command, tiny  # noqa: F401
+from tests.words import in_three_beats
 from train import __main__ as train_command
 from train import config as train_config
 from train import run
@@ -60,6 +61,20 @@ def test_a_bad_config_fails_before_anything_is_written(name, npz, tmp_path):
   # Given, why not, what would work.
   assert len(re.findall(r'[.:] ', str(error.value))) >= 2
   assert not folder.exists()
+
+
+def test_a_method_without_its_second_batch(npz, tmp_path):
+  config = tiny(data={'name': npz, 'dir': None})
+  config.method = train_config.method('sam_db', rho=0.1)
+  folder = tmp_path / 'run'
+  with pytest.raises(train_config.ConfigError) as error:
+    run.run(config, folder)
+  in_three_beats(str(error.value), "'sam_db' without reference.batch_size")
+  assert not folder.exists()
+  # Of a step too, for who calls it.
+  program = loop.Program(config, make_dataset())
+  with pytest.raises(train_config.ConfigError, match='reference.batch_size=8'):
+    program.train_step(program.init(0), np.arange(8, dtype=np.int32))
 
 
 def test_a_table_smaller_than_the_data_set_is_refused(npz, tmp_path):

@@ -89,7 +89,7 @@ def programs(tmp_path_factory):
   runs = {}
   with jax.numpy_dtype_promotion('standard'):
     for name, options in METHODS.items():
-      config = tiny(steps=STEPS, log_every=4)
+      config = tiny(steps=STEPS, log_every=4, ema_decay=0.9)
       config.method = train_config.method(name, **options)
       program = Program(config, make_dataset())
       folder = tmp_path_factory.mktemp(name)
@@ -243,8 +243,8 @@ def unfinished(npz, tmp_path):
   """The config of a run that began in a folder and has saved nothing yet."""
   config = tiny(data={'name': npz, 'dir': None})
   folder = tmp_path / 'run'
-  with workdir.locked(folder, config), log.Log(folder):
-    pass
+  with workdir.locked(folder, config), log.Log(folder) as lines:
+    lines.test(1, {'loss': 1.0})
   return config, folder
 
 

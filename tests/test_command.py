@@ -1,5 +1,7 @@
 """Command lines: one way to parse them, and help that a stranger can use."""
 
+import io
+import os
 import pathlib
 import subprocess
 
@@ -22,6 +24,14 @@ COMMANDS = {
   'train.tools.contact_sheet': contact_sheet,
 }
 TAKE_KEYS = ('train', 'train.sweep', 'train.tools.contact_sheet')
+
+
+def test_a_name_that_is_no_unicode_is_shown(monkeypatch):
+  content = io.BytesIO()
+  monkeypatch.setattr('sys.stdout', io.TextIOWrapper(content, 'utf-8'))
+  name = os.fsdecode(b'caf\xe9')
+  assert command.status_of(lambda: print(f'é {name}', flush=True)) == 0
+  assert content.getvalue().decode() == 'é caf\\udce9\n'
 
 
 @pytest.mark.parametrize('name', COMMANDS)

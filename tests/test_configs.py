@@ -1,10 +1,15 @@
 """The config files: every row builds, and has the published numbers."""
 
+import functools
 import json
+import pathlib
 
+import ml_collections
 import pytest
+from PIL import Image
 
 from configs import published
+from tests import image_folders
 from tests.config_files import (
   FILES,
   ROOT,
@@ -15,7 +20,11 @@ from tests.config_files import (
   network_of,
   size_of,
 )
-from train import checks
+from tests.test_dense_program import people, scenes  # noqa: F401
+from train import checks, tasks, variants
+from train.data.open import open_set
+from train.engine import step
+from train.parallel import mesh
 
 
 # Optax's schedules divide an integer by a number.
@@ -24,12 +33,43 @@ def _standard_promotion(standard_promotion):
   yield
 
 
+@pytest.fixture(scope='module')
+def opened(tmp_path_factory, scenes, people):  # noqa: F811
+  """Opens the data set of a config: tiny images of the kind that it takes."""
+  place = tmp_path_factory.mktemp('data')
+  for path in pathlib.Path(people, 'images').iterdir():  # in memory: squares
+    Image.open(path).resize((16, 16)).save(path)
+  found = {
+    'classification': image_folders.write_folder(
+      place, lambda number: (32, 32), 'png', each=2
+    ),
+    'segmentation': scenes,
+    'pose': people,
+  }
+
+  @functools.cache
+  def read(options):
+    return open_set(ml_collections.ConfigDict(json.loads(options)))
+
+  def open_like(config):
+    options = config.data.copy_and_resolve_references()
+    options.update(name=found[config.task], first=None, validation=None)
+    return read(options.to_json())
+
+  return open_like
+
+
 @pytest.mark.parametrize('name', FILES)
-def test_every_row_builds(name):
+def test_every_row_passes_all_checks_before_training(name, opened):
   for variant, config in configs_of(name).items():
+    variants.check_keys(config, f'{name}:{variant}')
     images = data_of(name, variant, config)
-    build(config, images)
+    method = build(config, images)
     size_of(network_of(config), images.pixels, config.task)
+    dataset = opened(config)
+    step._check_reference(config, dataset)
+    step._check_pair(config, tasks.create(config, dataset), method)
+    mesh.choose(config)
 
 
 @pytest.mark.parametrize('name', FILES)

@@ -17,6 +17,7 @@ from train.data import dense, mpii, voc
 from train.data import open as train_open
 from train.data.memory import Dataset
 from train.data.open import open_set
+from train.tasks import segmentation
 
 MASK = np.array([[0, 1, 20], [255, 5, 0]], np.uint8)
 
@@ -136,12 +137,62 @@ def test_voc_prefers_the_augmented_masks(tmp_path):
       'Its mode is RGB',
     ),
     ({'ImageSets/Segmentation/val.txt': b'c\n'}, 'val', 'no such file'),
+    (
+      {'ImageSets/Segmentation/val.txt': 'straße'.encode('cp1252')},
+      'val',
+      'no text in UTF-8',
+    ),
+    (
+      {'SegmentationClass/a.png': _encoded(MASK + 1, 'PNG')},
+      'val',
+      'a.png.*the value 21, and the classes are 0 to 20',
+    ),
   ],
 )
 def test_voc_that_cannot_be_read(tmp_path, changes, split, message):
   path = _write(tmp_path, {**_voc(), **changes})
   with pytest.raises(DataError, match=message):
     voc.find(path, split)[0]
+
+
+@pytest.mark.parametrize('place', [_write, _zipped])
+def test_voc_of_other_files_than_the_original(tmp_path, place):
+  files = _voc()
+  files['ImageSets/Segmentation/val.txt'] = b'\xef\xbb\xbfmy a\r\nb'
+  files['JPEGImages/my a.JPG'] = files['JPEGImages/a.jpg']
+  files['JPEGImages/b.png'] = files.pop('JPEGImages/b.jpg')
+  files['SegmentationClass/my a.PNG'] = files['SegmentationClass/a.png']
+  split = voc.find(place(tmp_path, files), 'val')
+  assert split.names == ['my a', 'b']
+  np.testing.assert_array_equal(split[0].mask, MASK)
+  assert split[1].image.shape == (2, 3, 3)
+
+
+@pytest.mark.parametrize('stream', [False, True])
+def test_masks_of_0_and_255_are_noted(tmp_path, stream):
+  files = _voc()
+  binary = np.where(MASK > 0, 255, 0).astype(np.uint8)
+  for name in 'ab':
+    files[f'SegmentationClass/{name}.png'] = _encoded(binary, 'PNG')
+  dataset = open_set(_options(_write(tmp_path, files), stream=stream))
+  assert 'training masks show one class, 0 (background)' in dataset.notes[0]
+  assert 'write 1 for 255' in dataset.notes[0]
+  assert not open_set(_options(_write(tmp_path, _voc()), stream=stream)).notes
+
+
+def test_masks_without_labels_are_refused(tmp_path):
+  files = _voc()
+  files['SegmentationClass/a.png'] = _encoded(np.full_like(MASK, 255), 'PNG')
+  path = _write(tmp_path, files)
+  with pytest.raises(DataError, match='its test split, of 1 images, every pix'):
+    open_set(_options(path))
+
+
+def test_a_broken_list_is_not_passed_over(tmp_path):
+  files = _voc()
+  files['ImageSets/Segmentation/train_aug.txt'] = b'a.jpg a.png'
+  with pytest.raises(DataError, match='train_aug.*one name in each line'):
+    dense.segmentation(_write(tmp_path, files))
 
 
 def test_no_layout_at_all(tmp_path):
@@ -188,12 +239,51 @@ def test_the_heads_of_mpii(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'changes', [{'joints': [[1, 2, 3]] * 16}, {'joints_vis': [1]}, {'scale': 'x'}]
+  'changes',
+  [
+    {'joints': [[1, 2, 3]] * 16},
+    {'joints_vis': [1]},
+    {'scale': 'x'},
+    {'center': [None, 1.0]},
+    {'joints': [[None, None]] * 16},
+  ],
 )
 def test_mpii_that_cannot_be_read(tmp_path, changes):
   path = _write(tmp_path, _mpii(_people(**changes)))
   with pytest.raises(DataError, match='no list of people'):
     mpii.find(path, 'valid')
+
+
+def test_joints_without_a_place_or_a_label(tmp_path):
+  people = _people()
+  people[0]['joints'][6] = [None, None]
+  found = mpii.find(_write(tmp_path, _mpii(people)), 'valid').people
+  assert np.isfinite(found.joints).all() and not found.visible[0, 6]
+
+
+def _two(people, others):
+  files = _mpii(others)
+  files['annot/train.json'] = json.dumps(people).encode()
+  return files
+
+
+@pytest.mark.parametrize('size', [None, 8])
+def test_people_that_cannot_be_scored(tmp_path, size):
+  def opened(train, test):
+    return open_set(_options(_write(tmp_path, _two(train, test)), size=size))
+
+  some = _people()
+  some[1]['head_size'] = 0.0
+  (note,) = opened(some, some).notes
+  assert note.startswith('1 of 2 test people have no head_size')
+  # In training nobody needs it.
+  assert not opened(_people(head_size=None), _people()).notes
+  with pytest.raises(DataError, match='Nobody in its test split'):
+    opened(some, _people(head_size=None))
+  with pytest.raises(DataError, match="1 of 2 people.*'a.jpg'.*not above 0"):
+    opened(_people(scale=0.0), _people())
+  with pytest.raises(DataError, match='have 3 joints and its test people 16'):
+    opened(_people(joints=[[1, 2]] * 3, joints_vis=[1] * 3), _people())
 
 
 def test_images_of_many_sizes_in_one_array(tmp_path):
@@ -218,6 +308,11 @@ def test_images_of_many_sizes_in_one_array(tmp_path):
   for rest in (dataset.train['image'][:, :, 3:], dataset.test['image'][:, 1]):
     assert len(np.unique(rest.reshape(-1, 3), axis=0)) == 1
     np.testing.assert_allclose(rest.reshape(-1, 3)[0], inside.mean(0), atol=0.6)
+  # As a trained model lays the image of a file into its array.
+  files = segmentation.row(dataset).files
+  image = voc.find(str(tmp_path), 'val')[0].image
+  view = files.view(image, 'c.jpg', dataset.image_shape, {'resize': False})
+  np.testing.assert_array_equal(view.row['image'], dataset.test['image'][0])
 
 
 def test_the_augmented_split_is_the_default(tmp_path):
@@ -288,7 +383,7 @@ def test_a_stream_is_another_one_where_a_file_is(tmp_path):
   files = _voc()
   first = open_set(_options(_write(tmp_path, files), stream=True)).digest()
   assert open_set(_options(str(tmp_path), stream=True)).digest() == first
-  files['SegmentationClass/a.png'] = _encoded(MASK + 1 - MASK % 2, 'PNG')
+  files['SegmentationClass/a.png'] = _encoded(MASK[:, ::-1].copy(), 'PNG')
   other = open_set(_options(_write(tmp_path, files), stream=True)).digest()
   assert other != first
 
@@ -357,6 +452,7 @@ def test_people_are_cut_out_of_images_of_many_sizes(tmp_path):
   [
     ('voc', {'size': 8}, 'Leave out data.size, and give segmentation.crop'),
     ('mpii', {'stream': True}, 'Give data.size, or leave out data.stream'),
+    ('mpii', {'size': 8, 'crop': 'inception'}, 'Leave out data.crop'),
     ('mpii', {'stream': False, 'size': 8}, 'Leave out data.stream'),
     ('mpii', {'size': 8, 'first': (1, 1)}, 'Leave out data.first'),
     ('voc', {'stream': True, 'validation': 1}, 'Leave out data.validation'),

@@ -9,7 +9,10 @@ import pytest
 
 from tests import dense_sets
 from train.augment.pipeline import IMAGENET_MEAN, IMAGENET_STD
-from train.tasks import metrics, pose, segmentation, simcc
+from train.checks import DataError
+from train.data import mpii
+from train.data.dense_stream import DenseStream
+from train.tasks import metrics, pose, segmentation, simcc, skeletons
 
 
 class Maps(NamedTuple):
@@ -173,6 +176,123 @@ def test_the_fields_that_place_an_image_are_marked(build, dataset):
   for name, field in task.fields.items():
     filled = prepare({**rows, name: jnp.full_like(rows[name], field.fill)})
     assert np.array_equal(images, filled) != field.places_image, name
+
+
+def _scored(correct, labelled, **options):
+  """The scores of people with so many joints found."""
+  task = pose.row(dense_sets.people(joints=len(correct)), **options)
+  hits = metrics.Hits(np.array(correct), np.array(labelled))
+  names = 'pckh_0.5', 'pckh_0.1', 'pckh_0.11'
+  return task.scores({'loss': 1.0, 'count': 1, **dict.fromkeys(names, hits)})
+
+
+def test_other_joints_than_those_of_mpii_have_no_parts():
+  # All are in the mean, of which the 6th and 7th of MPII are left out.
+  found = [0] * 6 + [4, 4, 2]
+  scores = _scored(found, [4] * 9, pairs=((0, 3), (1, 2)))
+  assert set(scores) == {'loss', 'pckh_0.5', 'pckh_0.1', 'pckh_0.11'}
+  assert scores['pckh_0.5'] == pytest.approx(10 / 36)
+  assert scores == _scored(found, [4] * 9, flip=False, flip_test=False)
+  # As many as MPII has: they are MPII's, unless their pairs are others.
+  for pairs, has_parts in (
+    (((0, 3), (1, 2)), False),
+    (simcc.MPII_PAIRS[::-1], True),
+    (None, True),
+  ):
+    scores = _scored([3] * 16, [4] * 16, pairs=pairs)
+    assert ('wrist' in scores) == has_parts, pairs
+
+
+def test_joints_that_are_not_mpii_s_have_none_of_its_names():
+  dataset = dense_sets.people()
+  dataset = dataset._replace(facts={'joints': 16, 'joint_names': mpii.JOINTS})
+  found = {'joints': np.zeros((16, 2)), 'confidence': np.zeros(16)}
+  for pairs, name in ((((0, 3),), '0'), (None, 'right ankle')):
+    files = pose.row(dataset, pairs=pairs).files
+    told = files.tell(found, skeletons.Cut((0, 0), (1, 1)), {}).line['joints']
+    assert told[0]['joint'] == name
+
+
+def test_people_without_the_size_of_a_head_have_no_score():
+  with pytest.raises(DataError, match='a head_size above 0'):
+    _scored([0] * 16, [0] * 16)
+  with pytest.raises(ValueError, match='with data.validation are of the train'):
+    pose.row(dense_sets.people(head_size=[np.nan, 0, -1, np.inf, np.nan]))
+  row = {name: x[1] for name, x in dense_sets.people().test.items()}
+  row['head_size'] = np.float32(np.nan)
+  _, predicted = skeletons.draw((), row, {'joints': row['joints']})
+  assert predicted.text == 'predicted'
+
+
+@pytest.mark.parametrize(
+  ('joints', 'options', 'message'),
+  [
+    (5, {}, 'people of 5 joints without pairs'),
+    (17, {'flip': False}, 'people of 17 joints without pairs'),
+    (16, {'pairs': ((0, 99),)}, 'from 0 to 15'),
+    (16, {'pairs': ((0, 1), (1, 2))}, 'one pair at most'),
+    (16, {'pairs': (0, 1)}, 'Give such pairs'),
+    (16, {'split': 0}, 'a whole number from 1'),
+    (16, {'split': 1.5}, 'a whole number from 1'),
+    (16, {'scale': 1.5}, 'from 0 to below 1'),
+    (16, {'rotation': -30}, 'from 0 to 180'),
+    (16, {'smoothing': 1.5}, 'from 0 to below 1'),
+    (16, {'mean': (124, 116, 104)}, 'Divide what is of pixels'),
+  ],
+)
+def test_options_of_pose_out_of_range(joints, options, message):
+  with pytest.raises(ValueError, match=message):
+    pose.row(dense_sets.people(joints=joints), **options)
+
+
+def test_people_are_not_scaled_beyond_what_is_read_of_them():
+  def build(**options):
+    # As `train.data.dense_stream.people` cuts them.
+    streamed = DenseStream(
+      None, None, {'joints': 16}, (64, 64, 3), (114, 114, 3)
+    )
+    return pose.row(streamed, **options)
+
+  assert build(scale=0.25, rotation=45.0) and build(scale=0.7, rotation=0.0)
+  for options in ({'scale': 0.3}, {'scale': 0.8, 'rotation': 0.0}):
+    with pytest.raises(ValueError, match='would be black'):
+      build(**options)
+  pose.row(dense_sets.people(), scale=0.5)
+
+
+@pytest.mark.parametrize(
+  ('options', 'message'),
+  [
+    ({'classes': (0, 4)}, 'from 0 to 3'),
+    ({'classes': (0, -1)}, 'from 0 to 3'),
+    ({'classes': (1, 1)}, 'each once'),
+    ({'classes': ()}, 'None for those that occur'),
+    ({'crop': -3}, 'a whole number from 1'),
+    ({'crop': 0}, 'a whole number from 1'),
+    ({'window': 9.5}, 'a whole number from 1'),
+    ({'scale': (0, 1)}, 'two numbers above 0'),
+    ({'scale': (2, 1)}, 'two numbers above 0'),
+    ({'scale': 1.5}, 'two numbers above 0'),
+    ({'rotation': 200.0}, 'from 0 to 180'),
+    ({'auxiliary_weight': -1.0}, 'cannot be below 0'),
+    ({'std': (58, 57, 57)}, 'Divide what is of pixels'),
+  ],
+)
+def test_options_of_segmentation_out_of_range(options, message):
+  with pytest.raises(ValueError, match=message):
+    segmentation.row(dense_sets.scenes(), **options)
+
+
+@pytest.mark.parametrize(
+  ('label', 'classes', 'message'),
+  [(255, None, 'no pixel has a label'), (1, (2, 3), r'no classes=\(2, 3\)')],
+)
+def test_masks_of_which_no_score_is_a_number(label, classes, message):
+  task = segmentation.row(dense_sets.scenes(), classes=classes)
+  masks = jnp.full((6, 12, 16), label, jnp.uint8)
+  sums = task.sums(Maps(_perfect(masks)), {'mask': masks}, jnp.ones(6))
+  with pytest.raises(DataError, match=message):
+    task.scores(jax.tree.map(np.asarray, sums))
 
 
 def _by_pixel(images):

@@ -10,7 +10,8 @@ import optax.contrib
 import pytest
 
 import sam_optax
-from sam_optax import _chain
+from sam_optax import _chain, ascent, cadence, descent, selection
+from tests import driving
 from tests.field import RHO, START, loss, sam_gradient, two_leaves
 
 # Faults 3 and 4.
@@ -220,6 +221,28 @@ def test_inject_hyperparams_under_jit():
   state.hyperparams['learning_rate'] = jnp.asarray(0.3)
   updates, _ = step(START, state)
   np.testing.assert_allclose(updates, 3 * expected, rtol=1e-5)
+
+
+def test_no_default_is_a_function():
+  # `inject_hyperparams` takes every function for a schedule.
+  modules = ascent, cadence, descent, selection
+  made = [getattr(module, name) for module in modules for name in dir(module)]
+  made += [getattr(sam_optax, name) for name in sam_optax.METHODS]
+  for make in filter(inspect.isfunction, made):
+    for name, parameter in inspect.signature(make).parameters.items():
+      is_given = parameter.default is not parameter.empty
+      assert not (is_given and callable(parameter.default)), (make, name)
+
+
+@pytest.mark.parametrize('make', [sam_optax.gcsam, sam_optax.sam_on])
+def test_a_default_mask_is_injected_as_it_is(make):
+  params = {'layer': jnp.asarray([[1.0], [-2.0]]), 'norm': jnp.ones(2)}
+  grad_fn = jax.grad(lambda w: jnp.sum((w['layer'][:, 0] * w['norm']) ** 4))
+  found = [
+    tx.update(grad_fn(params), tx.init(params), params, grad_fn=grad_fn)[0]
+    for tx in (make(rho=0.5), optax.inject_hyperparams(make)(rho=0.5))
+  ]
+  assert driving.equal(*found)
 
 
 @pytest.mark.parametrize(

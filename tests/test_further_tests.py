@@ -17,7 +17,7 @@ from tests import tiny_config
 from tests.words import in_three_beats
 from train import run, tasks, workdir
 from train.checks import ConfigError, DataError
-from train.data import builders, digits, tests
+from train.data import builders, classes, digits, tests
 from train.data.open import open_set
 from train.engine import loop, seen, testing
 from train.report import further, results
@@ -150,6 +150,19 @@ def test_any_of_several_labels_counts_and_none_is_left_out(
     assert found['accuracy'] == pytest.approx(expected, abs=1e-6)
 
 
+def test_a_name_of_two_images_has_no_labels_of_its_own(tmp_path):
+  path = str(tmp_path / 'real.json')
+  pathlib.Path(path).write_text('[[0], [1]]')
+  facts = {'num_classes': 2}
+  with pytest.raises(DataError, match="are called '1.png'") as error:
+    classes.read_lists(path, [['cat/1.png', 'dog/1.png']], facts)
+  in_three_beats(str(error.value), 'cat/1.png', 'dog/1.png')
+  # In two parts, such as two kinds of corruption, it is one image.
+  parts = [['fog/1.png', 'fog/2.png'], ['snow/2.png', 'snow/1.png']]
+  found = classes.read_lists(path, parts, facts)
+  assert found == {'1.png': [0], '2.png': [1]}
+
+
 def test_an_image_without_a_right_label_does_not_count(trained):
   program, _ = trained
   task = program.step.task
@@ -221,7 +234,7 @@ def test_a_set_that_changed_has_another_digest(change, folders, tmp_path):
   assert list(first['tests']) == ['same', 'some'] and see() == first
   (tmp_path / 'run').mkdir()
   workdir.begin_data(tmp_path / 'run', first)
-  (tmp_path / 'run' / 'metrics.jsonl').write_text('')  # it has begun
+  (tmp_path / 'run' / 'metrics.jsonl').write_text('{}\n')  # it has begun
   workdir.check_data(tmp_path / 'run', first)
   change(next((tmp_path / 'some' / '3').iterdir()))
   other = see()
@@ -237,8 +250,8 @@ def test_how_a_set_is_labelled_is_in_its_digest(folders, tmp_path):
   digests = set()
   for table in ({'3': 3, '5': 5, '8': 8}, {'3': 8, '5': 5, '8': 3}):
     path.write_text(json.dumps(table))
-    for classes in ('all', 'own'):
-      section = {'mapped': str(path), 'classes': classes}
+    for chosen in ('all', 'own'):
+      section = {'mapped': str(path), 'classes': chosen}
       config = make_config(some={'name': str(folders / 'some'), **section})
       (one,) = tests.open_tests(config.data, open_set(config.data))
       digests.add(one.digest())

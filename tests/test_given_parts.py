@@ -69,6 +69,33 @@ def test_a_part_in_a_wrong_place_is_refused(swapped):
     sam_optax.sharpness_aware(**({'ascent': ascent.gradient(0.1)} | make()))
 
 
+UNSEEN = {
+  'noise in a chain': lambda: optax.chain(
+    ascent.random(ascent.gradient(0.1), gamma=0.5), optax.identity()
+  ),
+  'noise under a mask': lambda: optax.masked(ascent.posterior(10), True),
+  'draws in a chain': lambda: optax.chain(ascent.gaussian(0.1, draws=8)),
+}
+
+
+@pytest.mark.parametrize('unseen', UNSEEN)
+def test_an_ascent_whose_noise_would_be_lost_is_refused(unseen):
+  method = sam_optax.sharpness_aware(UNSEEN[unseen]())
+  state, grad_fn = method.init(START), lambda params: params
+  with refused('ascent.chain'):
+    method.update(START, state, START, grad_fn=grad_fn)
+  with refused('ascent.chain'):
+    diagnostics.sharpness(optax.tree.norm, START, UNSEEN[unseen]())
+
+
+@pytest.mark.parametrize(
+  'make', [lambda: ascent.posterior(10), lambda: ascent.gaussian(0.1, draws=2)]
+)
+def test_noise_around_noise_that_would_be_lost_is_refused(make):
+  with refused('ascent.random(ascent.gradient(rho))'):
+    ascent.random(make())
+
+
 @pytest.mark.parametrize(
   ('arguments', 'options'),
   [

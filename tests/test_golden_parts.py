@@ -281,6 +281,12 @@ def test_a_radius_tied_to_an_injected_rate():
     assert np.linalg.norm(points[0] - params) == pytest.approx(radius, 1e-5)
 
 
+@pytest.mark.parametrize('rate', [1, np.int32(1), lambda step: step + 1])
+def test_a_rate_that_is_a_whole_number(rate):
+  rho = sam_optax.rho_schedule(rate, 0.2, 0.1, lr_max=2.0, lr_min=0.5)
+  close(rho(jnp.int32(0)), 0.1 + 0.1 / 3)
+
+
 def test_aesam_controller():
   golden = GOLDEN['ae_sam_controller_only']
   controller = cadence.gradient_surge(golden['T'])
@@ -374,6 +380,22 @@ def test_esam_keeps_the_listed_examples():
       rise = jnp.asarray(step['diff'])
       kept = between(jnp.zeros_like(rise), rise)
       assert sorted(kept.tolist()) == step['selected']
+
+
+@pytest.mark.parametrize(
+  ('gamma', 'variant', 'number'),
+  [
+    (0.98, 'code', 979),
+    (0.99, 'code', 1000),
+    (0.995, 'code', 1000),
+    (0.995, 'paper', 995),
+    (1.0, 'code', 1000),
+  ],
+)
+def test_esam_keeps_all_of_a_batch_where_the_code_does(gamma, variant, number):
+  rise = jnp.arange(1000.0)
+  kept = selection.most_sensitive(gamma, variant).between(0 * rise, rise)
+  assert kept.shape == (number,)
 
 
 @pytest.mark.parametrize('lam', [0.3, 0.8])

@@ -143,7 +143,9 @@ def tiny_imagenet(tmp_path):
     write(tmp_path / f'val/images/val_{number}.JPEG', pixels)
     write(tmp_path / f'test/images/test_{number}.JPEG', pixels)
   lines = ['val_2.JPEG\tn1\t0\t0\t3\t3', 'val_0.JPEG\tn2\t0\t0\t3\t3']
-  (tmp_path / 'val/val_annotations.txt').write_text('\n'.join(lines) + '\n')
+  # As an editor of Windows may have saved it.
+  text = '\ufeff' + '\r\n'.join(lines) + '\r\n'
+  (tmp_path / 'val/val_annotations.txt').write_bytes(text.encode())
   return tmp_path
 
 
@@ -167,6 +169,8 @@ def test_a_damaged_layout_of_tiny_imagenet(tiny_imagenet):
   ):
     annotations.write_text(text)
     raises(match, folder.find, str(tiny_imagenet))
+  annotations.write_bytes('val_0.JPEG\tstraße'.encode('cp1252'))
+  raises('no text in UTF-8', folder.find, str(tiny_imagenet))
   annotations.unlink()
   message = raises("classes .'images'", folder.find, str(tiny_imagenet))
   assert 'val_annotations.txt' in message

@@ -66,6 +66,12 @@ def test_joints_within_a_share_of_the_reference():
     truth + jnp.array(moves), truth, visible, jnp.array([9.0, 40.0]), 0.5
   )
   np.testing.assert_array_equal(hits.correct, [1, 2, 1])
+  # Without one, a person does not count.
+  for reference in (0.0, -3.0, np.nan, np.inf):
+    sizes = jnp.array([reference, 40.0])
+    hits = count(truth + jnp.array(moves), truth, visible, sizes, 0.5)
+    np.testing.assert_array_equal(hits.labelled, visible[1])
+    np.testing.assert_array_equal(hits.correct, [1, 1, 1])
 
 
 def test_the_parts_of_mpii_and_the_pooled_mean():

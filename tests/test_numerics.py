@@ -6,6 +6,8 @@ import numpy as np
 import optax
 import pytest
 
+from sam_optax import _tree, ascent
+from sam_optax._ascent import Context
 from tests import driving
 from tests.methods import METHODS, PERTURBING, build, method
 from tests.probe import probe
@@ -235,3 +237,21 @@ def test_apply_if_finite_skips_a_broken_step(name):
     assert driving.equal((params, state.inner_state), old) == broken
     assert driving.is_finite((params, state))
     assert state.last_finite == (not broken)
+
+
+def test_norms_that_overflow_leave_a_direction_finite():
+  # Finite numbers, the square of whose norm is not.
+  gradient = {'w': jnp.asarray([3e19, -1e19])}
+  context = Context(jnp.int32(1), reference=lambda params: gradient)
+  parts = {
+    'along': ascent.reference('along', variant='paper'),
+    'across': ascent.reference('across', variant='paper'),
+    'friendly': ascent.friendly('cos'),
+  }
+  for name, part in parts.items():
+    state = part.init(gradient)
+    found = part.perturb(gradient, state, gradient, context).value
+    assert driving.is_finite(found), name
+  assert _tree.cosine(gradient, gradient) == 0
+  # A NaN is no overflow, and shows.
+  assert jnp.isnan(_tree.cosine(gradient, {'w': jnp.full(2, jnp.nan)}))

@@ -28,6 +28,8 @@ TRAIN = [
   '--workdir=runs/photos',
 ]
 
+LYING, ORIENTATION = 'photos/train/cat/7.jpg', 0x0112
+
 
 def save(path, shape=(16, 16, 3), seed=0):
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,6 +47,11 @@ def place(tmp_path, monkeypatch):
       for number in range(count):
         shape = (16 + number, 20, 3)
         save(tmp_path / 'photos' / split / name / f'{number}.jpg', shape)
+  exif = Image.Exif()
+  exif[ORIENTATION] = 6  # as a phone stores a photo that was taken upright
+  path = tmp_path / LYING
+  with Image.open(path) as photo:
+    photo.save(path, exif=exif)
   return tmp_path
 
 
@@ -52,6 +59,8 @@ def test_the_page_from_beginning_to_end(place):
   with as_a_user():
     for block in blocks(PAGE.read_text(), 'python'):
       exec(compile(block, PAGE.name, 'exec'), {})
+  with Image.open(LYING) as photo:  # 20 wide and 23 high before
+    assert photo.size == (23, 20) and ORIENTATION not in photo.getexif()
   for block in blocks(PAGE.read_text(), 'sh'):
     for line in commands(block):
       run_command(line)
@@ -197,7 +206,7 @@ def test_the_messages_of_the_page_are_those_of_the_program(place):
     train_config.check(config, num_examples=9)
   assert has(str(error.value), small)
   with workdir.locked(place / 'run', config):
-    (place / 'run' / 'metrics.jsonl').write_text('')
+    (place / 'run' / 'metrics.jsonl').write_text('{}\n')
   config.epochs = 3
   with pytest.raises(ConfigError) as error:
     workdir.check(place / 'run', config)

@@ -309,7 +309,7 @@ def test_masks_are_written(trained, scenes, tmp_path, capsys):  # noqa: F811
     found = np.array(Image.open(tmp_path / 'a' / f'{row}.png'))
     right += np.sum((truth == 0) & (found == 0))
     total += np.sum((truth == 0) | (found == 0))
-  assert matrix['iou_0'] == pytest.approx(right / total, abs=0.05)
+  assert matrix['iou_0'] == pytest.approx(right / total, abs=1e-6)
 
 
 @pytest.mark.usefixtures('standard_promotion')

@@ -53,7 +53,10 @@ def scores(predictor, test):
   [
     pytest.param({'model': RESNET}, id='batch_norm'),
     pytest.param({'model': RESNET, 'ema_decay': 0.9}, id='averaged'),
-    pytest.param({'model': {**VIT, 'dropout': 0.1}}, id='random_streams'),
+    # Of which an average takes the last.
+    pytest.param(
+      {'model': {**VIT, 'dropout': 0.1}, 'ema_decay': 0.9}, id='random_streams'
+    ),
     pytest.param({'parallel': 'pmap', 'mesh': None}, id='pmap'),
     pytest.param({'parallel': 'jit', 'mesh': (2, 2)}, id='split_parameters'),
   ],
@@ -80,14 +83,23 @@ def test_averaged_parameters_are_what_is_kept(npz, tmp_path):
   assert any(np.any(last[name] != averaged[name]) for name in last)
 
 
-def test_any_number_of_images(npz, tmp_path):
-  trained(tmp_path / 'run', npz)
+def test_any_number_of_images(npz, tmp_path, monkeypatch):
+  trained(tmp_path / 'run', npz, test_batch_size=200)
   predictor = predict.load(tmp_path / 'run' / 'model')  # the folder by itself
+  sizes, call = [], predictor._call
+
+  def counted(function, rows, *more):
+    sizes.append(len(rows['image']))
+    return call(function, rows, *more)
+
+  monkeypatch.setattr(predictor, '_call', counted)
   images = make_dataset(test=530).test['image']
   whole = predictor(images)
   assert whole.outputs.shape == whole.probabilities.shape == (530, 10)
+  # As many as in a batch of its test, for whose memory there was room.
+  assert sizes == [200, 200, 200]
   np.testing.assert_allclose(whole.probabilities.sum(axis=-1), 1, rtol=1e-5)
-  for some in (slice(1), slice(3), slice(511, 514)):
+  for some in (slice(1), slice(3), slice(199, 202)):
     np.testing.assert_allclose(
       predictor(images[some]).outputs, whole.outputs[some], rtol=1e-4, atol=1e-5
     )

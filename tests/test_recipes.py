@@ -279,31 +279,35 @@ def test_schedules_by_hand(options, expected, warmup):
 
 def test_the_average_of_the_weights_is_what_is_tested():
   dataset = make_dataset()
-  config = make_config({'ema_decay': 0.75, 'optimizer.learning_rate': 1.0})
-  program = loop.Program(config, dataset)
+  # With statistics of BatchNorm, which are averaged likewise.
+  network = {'name': 'resnet', 'widths': (2,), 'blocks': (0,)}
+  changes = {'model': network, 'optimizer.learning_rate': 1.0}
+  program = loop.Program(make_config({**changes, 'ema_decay': 0.75}), dataset)
   state, order = program.start_epoch(program.init(0), 0, 0)
-  expected = jax.tree.map(np.array, state.params)
+  raw = lambda state: (state.params, state.statistics)
+  expected = jax.tree.map(np.array, raw(state))
   for ids in order[:2]:
     state, _ = program.train_step(state, ids)
     expected = jax.tree.map(
-      lambda e, p: 0.75 * e + 0.25 * np.array(p), expected, state.params
+      lambda e, p: 0.75 * e + 0.25 * np.array(p), expected, raw(state)
     )
   for found, leaf in zip(
     *map(jax.tree.leaves, (state.average, expected)), strict=True
   ):
     np.testing.assert_allclose(found, leaf, rtol=1e-5, atol=1e-7)
   # The same training, and the average in the place of its parameters.
-  plain = loop.Program(make_config({'optimizer.learning_rate': 1.0}), dataset)
+  plain = loop.Program(make_config(changes), dataset)
   other, _ = plain.start_epoch(plain.init(0), 0, 0)
   for ids in order[:2]:
     other, _ = plain.train_step(other, ids)
-  for pair in zip(
-    *map(jax.tree.leaves, (state.params, other.params)), strict=True
-  ):
+  for pair in zip(*map(jax.tree.leaves, map(raw, (state, other))), strict=True):
     np.testing.assert_array_equal(*pair)
-  averaged = plain.test(other._replace(params=expected))['loss']
+  params, statistics = expected
+  averaged = plain.test(other._replace(params=params, statistics=statistics))
+  averaged = averaged['loss']
   assert program.test(state)['loss'] == pytest.approx(averaged, rel=1e-5)
-  assert plain.test(other)['loss'] != pytest.approx(averaged, rel=1e-3)
+  for part in (other, other._replace(params=params)):
+    assert plain.test(part)['loss'] != pytest.approx(averaged, rel=1e-4)
 
 
 def test_mixup_blends_what_a_step_sees():
@@ -355,6 +359,12 @@ BAD = [
   ({'data.label_noise': 1.5}, 'data.label_noise=1.5'),
   ({'data.noise_count': 'some'}, 'random, exact'),
   ({'data.noise_over': 'some'}, 'all, wrong'),
+  ({'data.noise_seed': -1}, 'data.noise_seed=-1'),
+  ({'reference.batch_size': 25}, 'Use at most 24'),
+  (
+    {'reference.batch_size': 7, 'reference.contains_batch': True},
+    'A batch has 8',
+  ),
   ({'ema_decay': 1.0}, 'below 1'),
   ({'optimizer.clip': 0.0}, 'above 0'),
   ({'optimizer.decayed': 'kernel'}, "Did you mean 'kernels'"),

@@ -1,6 +1,8 @@
 """Streamed sets: the same batches as from memory, whoever reads them."""
 
 import io
+import pathlib
+import shutil
 import types
 
 import jax
@@ -51,6 +53,12 @@ def test_batches_are_those_of_the_order(same):
   np.testing.assert_array_equal(streamed.sample(), whole.sample())
 
 
+def test_one_class_is_refused_before_it_is_read(same, tmp_path):
+  for split in ('train', 'test'):
+    shutil.copytree(pathlib.Path(same, split, 'ant'), tmp_path / split / 'ant')
+  raises('all of one class', lambda: cropped(str(tmp_path)))
+
+
 def test_a_crop_follows_from_seed_epoch_and_id_alone(varied):
   whole = cropped(varied)
   images, _ = taken(whole.train_batches(ORDER, 1, 2))
@@ -73,8 +81,8 @@ def test_a_crop_follows_from_seed_epoch_and_id_alone(varied):
 
 def test_test_images_are_the_middle(varied, tmp_path):
   pixels = noise(0, 16, 40)
-  write(tmp_path / 'train' / 'ant' / 'a.png', pixels)
-  write(tmp_path / 'test' / 'ant' / 'a.png', pixels)
+  for place in ('train/ant', 'train/bee', 'test/ant'):
+    write(tmp_path / place / 'a.png', pixels)
   row = np.zeros((1, 1), np.int32)
   sides = {'none': 16, 'inception': 14}  # 224 of 256
   for kind, side in sides.items():

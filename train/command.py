@@ -1,6 +1,7 @@
 """How the commands read their command lines, and how they fail."""
 
 import argparse
+import io
 import pathlib
 import sys
 import textwrap
@@ -109,6 +110,9 @@ def status_of(function: Callable[[], int | None]) -> int:
   """
   # TFDS and JAX report every detail, and Orbax each error that it raises too.
   logging.set_verbosity(logging.FATAL)
+  # A folder's name need not be Unicode, and the name of a class is one.
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(errors='backslashreplace')
   try:
     return function() or 0
   except Exception as error:

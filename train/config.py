@@ -124,7 +124,8 @@ def default() -> Config:
       # included, to the 'wrong' ones, or to 'each' (see train/tasks/losses.py).
       'label_smoothing': 0.0,
       'smoothing_over': 'all',
-      # Evaluate a moving average of the parameters, with this decay per step.
+      # Test and keep moving averages of the parameters and of the statistics of
+      # BatchNorm, with this decay per step.
       'ema_decay': 0.0,
       'optimizer': {
         'name': 'sgd',
@@ -194,7 +195,11 @@ def check(config: Config, num_examples: int) -> int:
   ):
     checks.at_least(name, config[name], 1)
   # NumPy's generators and JAX's keys take no other.
-  checks.between('seed', config.seed, 0, 2**32 - 1, 'It seeds 32 bits')
+  for name, seed in (
+    ('seed', config.seed),
+    ('data.noise_seed', config.data.noise_seed),
+  ):
+    checks.between(name, seed, 0, 2**32 - 1, 'It seeds 32 bits')
   checks.at_least('pictures', config.pictures, 0)
   checks.at_least('checkpoint.every', config.checkpoint.every, 0)
   checks.at_least('measure_every', config.measure_every, 0)
@@ -206,7 +211,7 @@ def check(config: Config, num_examples: int) -> int:
   if config.micro_batch is not None:
     checks.at_least('micro_batch', config.micro_batch, 1)
   if config.reference.batch_size is not None:
-    checks.at_least('reference.batch_size', config.reference.batch_size, 1)
+    _check_reference(config, num_examples)
   if not 0 <= config.ema_decay < 1:
     raise ConfigError(
       f'Given ema_decay={config.ema_decay}. It is what the average keeps of '
@@ -229,3 +234,21 @@ def check(config: Config, num_examples: int) -> int:
       f'is reached. Use at most {steps}, or train longer.'
     )
   return steps
+
+
+def _check_reference(config: Config, num_examples: int) -> None:
+  """Refuses a second gradient source that would not be of what it says."""
+  size = config.reference.batch_size
+  checks.at_least('reference.batch_size', size, 1)
+  given = f'Given reference.batch_size={size}'
+  if size > num_examples:
+    raise ConfigError(
+      f'{given}. The training set has only {num_examples} examples, and each '
+      f'is taken once. Use at most {num_examples}.'
+    )
+  if config.reference.contains_batch and size < config.batch_size:
+    raise ConfigError(
+      f'{given} with reference.contains_batch=True. A batch has '
+      f'{config.batch_size} examples, which it cannot contain. Use '
+      f'{config.batch_size} or more, or contains_batch=False.'
+    )

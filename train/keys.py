@@ -51,7 +51,7 @@ MEANINGS = {
   'loss': 'softmax, sigmoid',
   'label_smoothing': 'share of a label that goes to other classes',
   'smoothing_over': 'which classes: all, wrong, each',
-  'ema_decay': 'of the averaged parameters that are tested, 0 for none',
+  'ema_decay': 'of the averaged network that is tested, 0 for none',
   'optimizer.name': 'sgd, rmsprop, adam, adamw',
   'optimizer.learning_rate': 'its peak',
   'optimizer.schedule': 'cosine, linear, poly, drops, constant',

@@ -51,6 +51,7 @@ def run(
   if program is None:
     dataset = open_set(config.data)
     program = loop.Program(config, dataset)
+    program.step.check_reference()
     if processes.is_primary():
       program.seen.say()
       epoch = program.num_examples // config.batch_size

@@ -13,7 +13,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from train import checks
+from train import checks, tasks
 from train import config as train_config
 from train.checks import Config, ConfigError
 
@@ -175,13 +175,60 @@ def build(module: Mapping[str, Any], variant: str, given: str) -> Config:
       f'{type(config).__name__}, and not a config. Start from '
       'train.config.default(), change it, and return it.'
     )
-  absent = sorted({*train_config.default()} - {*config})
-  if absent:
-    raise ConfigError(
-      f'Given --config={given}. Its config has no {", ".join(absent)}, which '
-      'a run needs. Start from train.config.default(), which has every key.'
-    )
+  check_keys(config, f'--config={given}')
   return config
+
+
+# Sections whose keys are read by what they name, which refuses others itself.
+_OWN_KEYS = ('model', 'method', 'data.tests')
+
+
+def check_keys(config: Config, given: str) -> None:
+  """Refuses keys that nothing reads, and sections that lack some.
+
+  A dict that is assigned to a section takes its place, and is not locked.
+
+  Args:
+    config: the config.
+    given: what made it, for the messages.
+
+  Raises:
+    ConfigError: if it has other keys than `default()`, and the section of a
+      task.
+  """
+  _check_section(config, train_config.default(), '', given)
+
+
+def _check_section(config: Any, default: Any, path: str, given: str) -> None:
+  section = f'The section {path!r} of its config' if path else 'Its config'
+  if not isinstance(config, ml_collections.ConfigDict):
+    raise ConfigError(
+      f'Given {given}. {section} is {config!r}, and a section has keys. Set '
+      f'one of them, such as {path}.{next(iter(default))}.'
+    )
+  absent = sorted({*default} - {*config})
+  if absent:
+    advice = 'Start from train.config.default(), which has every key.'
+    if path:
+      advice = (
+        'A dict that is assigned to a section replaces all of it. Set single '
+        f'keys, or use config.{path}.update(KEY=VALUE).'
+      )
+    raise ConfigError(
+      f'Given {given}. {section} has no {", ".join(absent)}, which a run '
+      f'needs. {advice}'
+    )
+  known = [*default] if path else [*default, *tasks.TASKS]
+  for key in config:
+    if key not in known:
+      raise ConfigError(
+        f'Given {given}. {section} has {key!r}, which nothing reads. '
+        f'{checks.nearest(key, known)}'
+      )
+  for key, value in default.items():
+    inner = f'{path}.{key}' if path else key
+    if isinstance(value, ml_collections.ConfigDict) and inner not in _OWN_KEYS:
+      _check_section(config[key], value, inner, given)
 
 
 def _broken(given: str, what: str, error: BaseException) -> ConfigError:
@@ -230,6 +277,7 @@ def overridden(config: Config, settings: Sequence[str]) -> Config:
       'keys are those of default() in train/config.py and the arguments of the '
       'method.'
     ) from error
+  check_keys(values.config, ' '.join(settings) or 'a config')
   return values.config
 
 

@@ -9,6 +9,7 @@ from collections.abc import Generator, Mapping
 from typing import Any
 
 from train.checks import Config, ConfigError
+from train.data import dense, tfds
 
 # May differ when a run is resumed: it changes nothing that is computed.
 MAY_DIFFER = ('checkpoint', 'log_every', 'pictures', 'data.workers')
@@ -159,8 +160,16 @@ def as_json(config: Config) -> dict[str, Any]:
 
 
 def is_begun(folder: pathlib.Path) -> bool:
-  """Whether a folder holds more of a run than its config."""
-  return any((folder / name).exists() for name in _OF_A_RUN)
+  """Whether a folder holds something of a run's steps: a line or a checkpoint.
+
+  A run that fails before its first step leaves an empty log.
+  """
+  log, checkpoints = (folder / name for name in _OF_A_RUN)
+  if log.exists() and log.stat().st_size:
+    return True
+  return checkpoints.is_dir() and any(
+    path.name.isdecimal() for path in checkpoints.iterdir()
+  )
 
 
 def is_busy(folder: pathlib.Path) -> bool:
@@ -281,6 +290,9 @@ def _check_place(folder: pathlib.Path) -> None:
 def _check_apart(folder: pathlib.Path, data: str) -> None:
   """Refuses a folder among the images of a data set."""
   images = pathlib.Path(data).expanduser()
+  # A set that is known by its name lies elsewhere, whatever is called so here.
+  if tfds.is_name(data) and dense.find(str(images)) is None:
+    return
   if images.is_dir() and folder.resolve().is_relative_to(images.resolve()):
     raise ConfigError(
       f'Given workdir={folder}. It is in the folder of the data, {data}, where '

@@ -234,6 +234,7 @@ def reference(part: str = 'whole', *, variant: str = 'code') -> Ascent:
     along = _tree.component(gradient, other)
     if variant == 'paper':
       ratio = _tree.norm(other) / (_tree.norm(gradient) + _tree.EPS)
+      ratio = jnp.where(jnp.isfinite(ratio), ratio, 0)  # as in `component`
       along = _tree.scale(ratio, along)
     if part == 'along':
       return Perturbation(along)
@@ -243,7 +244,7 @@ def reference(part: str = 'whole', *, variant: str = 'code') -> Ascent:
 
 
 def centralized(
-  mask: _base.Mask = kernels.mask, axis: kernels.Axes | None = None
+  mask: _base.Mask | None = None, axis: kernels.Axes | None = None
 ) -> Ascent:
   r"""The gradient of each kernel minus its mean (GCSAM).
 
@@ -256,7 +257,8 @@ def centralized(
 
   Args:
     mask: the leaves that are centered: a tree of bools with the params'
-      structure, or a function from the params to it.
+      structure, or a function from the params to it. None for the rule of
+      `sam_optax.kernels`.
     axis: the axis or axes that number the kernels of each leaf with two or more
       axes, or a function (path, leaf) -> axes. None for the rule of
       `sam_optax.kernels`. A leaf that is centered without such axes is one
@@ -265,6 +267,9 @@ def centralized(
   Returns:
     An ascent from gradient to direction.
   """
+  # No function as the default: `optax.inject_hyperparams` takes every function
+  # for a schedule.
+  mask = kernels.mask if mask is None else mask
 
   def center(path, is_centered, leaf):
     if not is_centered:

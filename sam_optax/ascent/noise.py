@@ -120,7 +120,9 @@ def random(
   at :math:`w + \delta`: a radius in `inner` is the radius of the whole.
 
   Args:
-    inner: the ascent that sizes the perturbation, such as `gradient(rho)`.
+    inner: the ascent that sizes the perturbation, such as `gradient(rho)`. It
+      may neither move the point of the first gradient itself nor draw more
+      than once.
     gamma: scale of the noise, at least 0.
     lam: weight of the gradient against the noise, at least 0.
     key: PRNG key or int seed.
@@ -133,12 +135,23 @@ def random(
 
   Returns:
     An `Ascent`.
+
+  Raises:
+    ValueError: if an argument is out of its range, or inner has an offset or
+      draws.
   """
   _check.number('gamma', gamma, why='gamma scales the noise')
   _check.number('lam', lam, why='lam weighs the gradient against the noise')
   _check.one_of('variant', variant, ('code', 'paper'))
   _check.key('key', key)
   wrapped = as_ascent(inner)
+  if wrapped.offset is not None or wrapped.draws > 1:
+    raise ValueError(
+      'Given an inner ascent that moves the point of the first gradient, or '
+      'draws more than once. random() moves that point itself, and draws once. '
+      'Pass one that only sizes a direction: ascent.random(ascent.gradient('
+      'rho)).'
+    )
 
   def init(params):
     return RandomState(_random.make_key(key), wrapped.init(params))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sam_optax import _base, _given, _tree
+from sam_optax import _base, _given, _random, _tree
 from sam_optax._ascent import Context, as_ascent
 
 
@@ -61,7 +61,8 @@ def sharpness(
     )
   part = as_ascent(ascent)
   grad_fn = jax.grad(loss_fn)
-  state, point, offset = part.init(params), params, None
+  state = _random.distinct_keys(part.init(params))  # as in a method
+  point, offset = params, None
   step = jnp.zeros([], jnp.int32)
   if part.offset is not None:
     offset = part.offset(state, params, step)

@@ -223,7 +223,8 @@ def most_sensitive(
   Args:
     gamma: share of the batch in the second pass, in (0, 1].
     variant: `'paper'` for exactly that many; `'code'` for one fewer, as the
-      released code's strict comparison with the last of them leaves.
+      released code's strict comparison with the last of them leaves, and for
+      all from gamma = 0.99, where that code makes no choice.
 
   Returns:
     A `Selection`.
@@ -236,8 +237,8 @@ def most_sensitive(
   def between(losses, perturbed_losses):
     rise = _tree.subtract(perturbed_losses, losses)
     kept = _kept(gamma, rise.shape[0])
-    if variant == 'code' and kept < rise.shape[0]:
-      kept = max(1, kept - 1)
+    if variant == 'code':
+      kept = rise.shape[0] if gamma >= 0.99 else max(1, kept - 1)
     return jax.lax.top_k(rise, kept)[1]
 
   return _base.Selection(optax.EmptyState, between=between)

@@ -172,6 +172,23 @@ def check_different(name: str, images: np.ndarray) -> None:
     )
 
 
+def check_several(name: str, num_classes: int) -> None:
+  """Refuses a set whose training images are all of one class.
+
+  Args:
+    name: of the set.
+    num_classes: of its training images.
+
+  Raises:
+    DataError: if there are less than two.
+  """
+  if num_classes < 2:
+    raise DataError(
+      f'Cannot use {name!r}. Its training images are all of one class, so that '
+      'there is nothing to tell apart. Use a set of two classes or more.'
+    )
+
+
 def shortened(words: Sequence[str], most: int = 8) -> str:
   """Some words with commas, the first ones of many."""
   if len(words) <= most:

@@ -74,14 +74,15 @@ def numbers_of(
 
 
 def read_lists(
-  path: str, files: Iterable[str], facts: Mapping[str, Any]
+  path: str, files: Iterable[Sequence[str]], facts: Mapping[str, Any]
 ) -> dict[str, list[int]]:
   """The right training classes of images, of which each may have several.
 
   Args:
     path: of a JSON file: a list of classes for each file name; or a list of
       such lists, in the order of the names.
-    files: the images, whose folders do not matter.
+    files: the images of each part of the set, whose folders do not matter: the
+      images of one name in several parts are versions of one image.
     facts: about the training set.
 
   Returns:
@@ -91,7 +92,7 @@ def read_lists(
     DataError: if the file cannot be used, or is not of these images.
   """
   content = _json(path, dict | list)
-  names = sorted(map(os.path.basename, files))
+  names = sorted(set().union(*(_names(path, part) for part in files)))
   if isinstance(content, list):
     if len(content) != len(names):
       raise DataError(
@@ -110,6 +111,21 @@ def read_lists(
     name: [number_of(repr(path), label, facts) for label in content[name]]
     for name in names
   }
+
+
+def _names(path: str, files: Sequence[str]) -> Mapping[str, str]:
+  """The images of a part by their names, of which each must be of one."""
+  found = {}
+  for file in files:
+    name = os.path.basename(file)
+    if name in found:
+      raise DataError(
+        f'Cannot use the labels in {path!r}. They go by the names of files, and'
+        f' both {found[name]!r} and {file!r} are called {name!r}. Give each'
+        ' image a name of its own.'
+      )
+    found[name] = file
+  return found
 
 
 def _json(path: str, kind: Any) -> Any:

@@ -32,7 +32,7 @@ def segmentation(
   Returns:
     Rows of 'image', 'mask' (uint8 ``[n, height, width]``, 255 where nothing
     counts) and 'extent' (int32 ``[n, 2]``, width and height of the image in its
-    array); the facts have 'num_classes' and 'class_names'.
+    array); the facts are those of :func:`train.data.dense_stream.facts`.
 
   Raises:
     DataError: if it cannot be read.
@@ -40,17 +40,25 @@ def segmentation(
   train = train or _default_train(path)
   splits = [voc.find(path, name) for name in (train, test)]
   examples = [[split[i] for i in range(len(split))] for split in splits]
-  masks = [example.mask.shape for split in examples for example in split]
-  shape = tuple(int(side) for side in np.max(masks, axis=0))
+  notes = []
+  for split, found, where in zip(
+    splits, examples, ('training', 'test'), strict=True
+  ):
+    classes = voc.classes_in(found)
+    if not classes:
+      raise DataError(
+        f'Cannot use {path!r}. In the masks of its {where} split, of'
+        f' {len(split)} images, every pixel is {voc.IGNORED}, which does not'
+        ' count. Give pixels the numbers of their classes.'
+      )
+    notes += voc.notes(where, classes)
+  shapes = [example.mask.shape for found in examples for example in found]
+  shape = tuple(int(side) for side in np.max(shapes, axis=0))
   colour = dense_stream.mean_colour([example.image for example in examples[0]])
   train_rows, test_rows = (
     dense_stream.padded(split, shape, colour) for split in examples
   )
-  return Dataset(
-    train_rows,
-    test_rows,
-    {'num_classes': len(voc.CLASSES), 'class_names': voc.CLASSES},
-  )
+  return Dataset(train_rows, test_rows, dense_stream.facts(colour), notes)
 
 
 def pose(
@@ -75,11 +83,10 @@ def pose(
   Raises:
     DataError: if it cannot be read, or images differ in size.
   """
-  train_rows, test_rows = (
-    _people(mpii.find(path, name), size) for name in (train, test)
-  )
-  people = mpii.People(*(train_rows[name] for name in mpii.People._fields))
-  return Dataset(train_rows, test_rows, mpii.facts(people))
+  splits = [mpii.find(path, name) for name in (train, test)]
+  notes = mpii.notes(*splits)
+  train_rows, test_rows = (_people(split, size) for split in splits)
+  return Dataset(train_rows, test_rows, mpii.facts(splits[0].people), notes)
 
 
 class Layout(NamedTuple):
@@ -132,11 +139,11 @@ def find(path: str) -> Layout | None:
 
 
 def _default_train(path: str) -> str:
-  try:
-    voc.find(path, 'train_aug')
-  except DataError:
-    return 'train'  # Whose error, if there is one, says more.
-  return 'train_aug'
+  store = Store(path).first(voc.LISTS)
+  augmented = f'{voc.LISTS}/train_aug.txt'
+  # Without such a layout, the error of `train` says more.
+  has = store is not None and store.has(augmented)
+  return 'train_aug' if has else 'train'
 
 
 def _people(split: mpii.Split, size: int | None) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 
-from train.checks import DataError
 from train.data import digest, image, mpii, stream, voc
 
 Rows: TypeAlias = dict[str, np.ndarray]
@@ -234,7 +233,8 @@ def scenes(path: str, splits: Sequence[str], workers: int) -> DenseStream:
 
   Returns:
     Rows as :func:`train.data.dense.segmentation` has them. The largest image
-    tells the size of all; 100 of the training images tell the colour outside.
+    tells the size of all; 100 of the training images tell the colour outside,
+    and whether there is a note on their masks.
 
   Raises:
     DataError: if it cannot be read.
@@ -242,12 +242,12 @@ def scenes(path: str, splits: Sequence[str], workers: int) -> DenseStream:
   found = [voc.find(path, name) for name in splits]
   sizes = [split.size(n) for split in found for n in range(len(split))]
   height, width = (int(side) for side in np.max(sizes, axis=0))
-  sample = [found[0][n].image for n in _spread(len(found[0]))]
-  colour = mean_colour(sample)
+  sample = [found[0][n] for n in _spread(len(found[0]))]
+  notes = tuple(voc.notes('training', voc.classes_in(sample)))
+  colour = mean_colour([example.image for example in sample])
   train, test = (Scenes(split, (height, width), colour) for split in found)
   shape = (height, width, 3)
-  facts = {'num_classes': len(voc.CLASSES), 'class_names': voc.CLASSES}
-  return DenseStream(train, test, facts, shape, shape, workers)
+  return DenseStream(train, test, facts(colour), shape, shape, workers, notes)
 
 
 def people(
@@ -270,11 +270,6 @@ def people(
   found = [mpii.find(path, name) for name in splits]
   side = math.ceil(size * _REACH)
   train, test = (Cut(split, side) for split in found)
-  if any(np.any(split.people.side <= 0) for split in found):
-    raise DataError(
-      f'Cannot cut the people of {path!r} out. One has a scale of 0 or less,'
-      ' and so no box. Leave such people out of the JSON.'
-    )
   row_shape = (side, side, 3)
   return DenseStream(
     train,
@@ -283,7 +278,24 @@ def people(
     (size, size, 3),
     row_shape,
     workers,
+    mpii.notes(*found),
   )
+
+
+def facts(colour: np.ndarray) -> dict[str, Any]:
+  """What a data set knows of its masks.
+
+  Args:
+    colour: outside of its images, uint8 ``[3]``.
+
+  Returns:
+    'num_classes', 'class_names', and 'colour' as numbers.
+  """
+  return {
+    'num_classes': len(voc.CLASSES),
+    'class_names': voc.CLASSES,
+    'colour': tuple(colour.tolist()),
+  }
 
 
 def padded(

@@ -17,6 +17,7 @@ import numpy as np
 from train.checks import DataError
 from train.data.arrays import shortened
 from train.data.image import Encoded
+from train.data.store import lines
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.webp', '.bmp')
 # Of images too, which are not read: some have several images, or 16 bits.
@@ -178,19 +179,20 @@ def _annotated(path: str, numbers: dict[str, int]) -> list[tuple[str, int]]:
   """The files of Tiny-ImageNet's validation split, in the order of names."""
   images = os.path.join(os.path.dirname(path), 'images')
   found = []
-  with open(path, encoding='utf-8') as lines:
-    for line in lines:
-      # File, class and a box, apart by tabs.
-      name, _, rest = line.rstrip('\n').partition('\t')
-      label = rest.split('\t')[0]
-      image = os.path.join(images, name)
-      if label not in numbers or not os.path.isfile(image):
-        raise DataError(
-          f'Cannot load {path!r}. Its line {line.strip()!r} names'
-          f' {image!r} of the class {label!r}, and there is no such file or'
-          ' no such folder under train. Unpack the archive again.'
-        )
-      found.append((image, numbers[label]))
+  with open(path, 'rb') as file:
+    listed = lines(file.read(), repr(path))
+  for line in listed:
+    # File, class and a box, apart by tabs.
+    name, _, rest = line.partition('\t')
+    label = rest.split('\t')[0]
+    image = os.path.join(images, name)
+    if label not in numbers or not os.path.isfile(image):
+      raise DataError(
+        f'Cannot load {path!r}. Its line {line.strip()!r} names'
+        f' {image!r} of the class {label!r}, and there is no such file or'
+        ' no such folder under train. Unpack the archive again.'
+      )
+    found.append((image, numbers[label]))
   if not found:
     raise DataError(
       f'Cannot load {path!r}. It is empty, so that there is nothing to test'

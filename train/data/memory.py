@@ -209,11 +209,8 @@ def checked(
     num_classes = int(train.labels.max()) + 1
   here = f'the test split of {name!r}'
   test = arrays.checked(here, Arrays(*test), num_classes)
-  if num_classes < 2 or train.labels.min() == train.labels.max():
-    raise DataError(
-      f'Cannot use {name!r}. Its training images are all of one class, so that '
-      'there is nothing to tell apart. Use a set of two classes or more.'
-    )
+  several = train.labels.min() != train.labels.max()
+  arrays.check_several(name, num_classes if several else 1)
   if train.images.shape[1:] != test.images.shape[1:]:
     raise DataError(
       f'Cannot use {name!r}. Its train images have the shape'

@@ -37,8 +37,8 @@ class People(NamedTuple):
       places mean nothing.
     center: float32 ``[n, 2]``, x and y of the middle of the person's box.
     side: float32 ``[n]``, side of the box in pixels, with its margin.
-    head_size: float32 ``[n]`` in pixels, the length that PCKh divides by; nan
-      where it is not known.
+    head_size: float32 ``[n]`` in pixels, the length that PCKh divides by; nan,
+      or not above 0, where it is not known.
   """
 
   joints: np.ndarray
@@ -116,7 +116,50 @@ def find(path: str, split: str) -> Split:
         f' {name} has {len(files)} people. Use two files of one release.'
       )
     found = found._replace(head_size=sizes)
+  boxless = ~(np.isfinite(found.side) & (found.side > 0))
+  if np.any(boxless):
+    raise DataError(
+      f'Cannot load {name}. {np.sum(boxless)} of {len(files)} people, such as'
+      f' in {files[np.argmax(boxless)]!r}, have a scale that is not above 0,'
+      ' and so no box. Leave such people out of the file.'
+    )
   return Split(store, files, found)
+
+
+def notes(train: Split, test: Split) -> Sequence[str]:
+  """Checks two splits beside each other.
+
+  Args:
+    train: the training split.
+    test: the test split.
+
+  Returns:
+    What is rarely meant, and what to do about it.
+
+  Raises:
+    DataError: if they differ in their joints, or nobody can be scored.
+  """
+  counts = [split.people.joints.shape[1] for split in (train, test)]
+  if counts[0] != counts[1]:
+    raise DataError(
+      f'Cannot use {train.store}. Its training people have {counts[0]} joints'
+      f' and its test people {counts[1]}, where a model has one number. Give'
+      ' all people the same joints.'
+    )
+  sizes = test.people.head_size
+  known = np.sum(np.isfinite(sizes) & (sizes > 0))
+  if not known:
+    raise DataError(
+      f'Cannot use {test.store}. Nobody in its test split has a head_size, by'
+      " which the score divides. Give each of them its head's length in pixels"
+      ' as head_size, or another length that grows with the person.'
+    )
+  if known == len(sizes):
+    return ()
+  return (
+    f'{len(sizes) - known} of {len(sizes)} test people have no head_size, by'
+    ' which the score divides, and do not count in it. Give it for each.',
+  )
 
 
 def facts(found: People) -> dict[str, Any]:
@@ -132,7 +175,8 @@ def people(listed: Sequence[dict[str, Any]]) -> People:
 
   Args:
     listed: a person each: ``joints`` ``[16][2]``, ``joints_vis`` ``[16]``,
-      ``center`` ``[2]``, ``scale``, and, if it is known, ``head_size``.
+      ``center`` ``[2]``, ``scale``, and, if it is known, ``head_size``. The
+      joints are as many as everybody has; 16 are MPII's.
 
   Returns:
     The people, in their order.
@@ -148,6 +192,11 @@ def people(listed: Sequence[dict[str, Any]]) -> People:
     raise ValueError(
       f'joints_vis of shape {visible.shape}, center of {center.shape}'
     )
+  placed = np.all(np.isfinite(joints), axis=-1)
+  if not (np.all(placed | (visible <= 0)) and np.isfinite(center).all()):
+    raise ValueError('a center, or a joint with a label, that is no number')
+  # A product with what is no number is none, of a weight of 0 too.
+  joints = np.where(placed[..., None], joints, 0)
   center[:, 1] += 15 * scale
   return People(
     (joints - 1).astype(np.float32),

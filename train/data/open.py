@@ -89,6 +89,8 @@ def _open_whole(options: Any) -> AnySet:
     )
   spec = stream.ImageSpec(shape, resized, inception)
   if streams:
+    # Each class of a folder has images; labels elsewhere are not read yet.
+    arrays.check_several(options.name, found.num_classes)
     return stream.Streamed(
       options.name,
       train,
@@ -113,6 +115,12 @@ def _open_whole(options: Any) -> AnySet:
 def _dense(options: Any, layout: dense.Layout) -> AnySet:
   """Masks or people, in memory or streamed."""
   path, size = os.path.expanduser(options.name), options.size
+  if options.crop != 'none':
+    raise DataError(
+      f'Cannot cut {options.name!r} with data.crop={options.crop}. It would'
+      ' move neither masks nor joints. Leave out data.crop: the task itself'
+      ' draws cuts, see its section of the config.'
+    )
   if size is not None and not layout.cuts:
     raise DataError(
       f'Cannot resize {options.name!r} to data.size={size}. Each mask is moved'

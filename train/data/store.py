@@ -61,11 +61,7 @@ class Store:
     """Whether there is such a file or folder below the place."""
     if not _is_zip(self.path):
       return os.path.exists(self._named(file))
-    wanted = posixpath.join(self.inside, file)
-    return any(
-      name == wanted or name.startswith(f'{wanted}/')
-      for name in _names(self.path)
-    )
+    return posixpath.join(self.inside, file) in _names(self.path)
 
   def at(self, inside: str) -> 'Store':
     """The store of a place below this one."""
@@ -104,6 +100,28 @@ class Store:
     return os.path.join(self.path, self.inside, file).rstrip('/')
 
 
+def lines(content: bytes, name: str) -> list[str]:
+  """The lines of a text file.
+
+  Args:
+    content: of the file; a byte order mark at its beginning is no text.
+    name: of the file, for an error.
+
+  Returns:
+    The lines, without their ends.
+
+  Raises:
+    DataError: if it is not in UTF-8.
+  """
+  try:
+    return content.decode('utf-8-sig').splitlines()
+  except UnicodeDecodeError as error:
+    raise DataError(
+      f'Cannot load {name}. It is no text in UTF-8: {said(error)} Save it in'
+      ' UTF-8.'
+    ) from error
+
+
 def _folders(path: str) -> Sequence[str]:
   if not os.path.isdir(path):
     return []
@@ -123,10 +141,18 @@ def _opened(path: str) -> zipfile.ZipFile:
 
 @functools.lru_cache(maxsize=4)
 def _names(path: str) -> frozenset[str]:
+  """The files and folders of a zip."""
   try:
-    return frozenset(_opened(path).namelist())
+    files = _opened(path).namelist()
   except (OSError, zipfile.BadZipFile) as error:
     raise DataError(
       f'Cannot load {path!r}. It is not a whole zip: {said(error)} Copy it'
       ' again.'
     ) from error
+  names = set()
+  for name in files:
+    name = name.rstrip('/')
+    while name and name not in names:
+      names.add(name)
+      name = posixpath.dirname(name)
+  return frozenset(names)

@@ -185,7 +185,7 @@ def _open(
   found = _find(section, options)
   right = None
   if section['labels'] is not None:
-    files = [path for part in found for path in _paths(what, part.source)]
+    files = [_paths(what, part.source) for part in found]
     right = classes.read_lists(section['labels'], files, dataset.facts)
   parts = []
   for part in found:

@@ -1,10 +1,10 @@
 """The folder of a trained model: all that is needed to use it.
 
-`model.safetensors` has the arrays by flat names: `params.` those of the network
-(the averaged ones where the run averages), `statistics.` what else it holds,
-such as BatchNorm's. `model.json` has the config and what is known of the data
-set: the shape of an image, how to normalise, the classes. It is written last
-and has a checksum of the arrays, so that both are of one run or none.
+`model.safetensors` has the arrays by flat names: `params.` those of the
+network, `statistics.` what else it holds, such as BatchNorm's; both averaged
+where the run averages. `model.json` has the config and what is known of the
+data set: the shape of an image, how to normalise, the classes. It is written
+last and has a checksum of the arrays, so that both are of one run or none.
 """
 
 import io
@@ -56,11 +56,8 @@ def write(
     step: of the run.
     state: its training state.
   """
-  average = state.average
-  params = state.params if average is None else average
-  trees = {'params': params, 'statistics': state.statistics}
   flat = {}
-  for prefix, tree in trees.items():
+  for prefix, tree in state.tested._asdict().items():
     flat |= saved.flat(prefix, tree)
   flat = devices.readable(flat)
   if not processes.is_primary():
@@ -73,7 +70,7 @@ def write(
   content = safetensors.numpy.save(arrays)
   facts = {
     'task': config.task,
-    'averaged': average is not None,
+    'averaged': state.average is not None,
     **step.described._asdict(),
     'checksum': zlib.crc32(content),
     'config': json.loads(config.to_json_best_effort()),

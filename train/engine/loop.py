@@ -344,6 +344,8 @@ class Program:
     batch = Batch(ids, self.feed.like(len(ids)), self._reference_ids(ids))
     try:
       self.devices.try_out(self.step.step, (state, batch), self._split)
+    except train_config.ConfigError:
+      raise
     except ValueError as error:
       raise train_config.ConfigError(
         f'In method, on {self.devices.count} devices: {error}'

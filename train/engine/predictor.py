@@ -16,7 +16,7 @@ from train.engine import export, network
 from train.models.weights import saved
 from train.tasks import Answer, Files, Panel, Rows, View
 
-# Images that are predicted together at most.
+# Images that are predicted together at most, if the test had more.
 _BATCH = 512
 
 
@@ -66,6 +66,9 @@ class Predictor:
 
   def __call__(self, images: np.ndarray) -> Predictions:
     """Predicts some images, at most 512 of them at a time.
+
+    The run's `test_batch_size` bounds them too: the memory that its test had is
+    enough for so many.
 
     Args:
       images: uint8 ``[n, height, width, channels]`` of `image_shape`, not
@@ -179,7 +182,7 @@ class Predictor:
       The scores by name.
     """
     sums: Any = None
-    for part, count in _parts(rows):
+    for part, count in self._parts(rows):
       valid = np.arange(len(part['image'])) < count
       found = self._call(self._sums, part, valid.astype(np.float32))
       found = jax.tree.map(np.float64, found)
@@ -225,11 +228,14 @@ class Predictor:
   def _batched(self, function: Callable[..., Any], rows: Rows) -> Any:
     """What a function gives for rows, a part of them at a time."""
     found = []
-    for part, count in _parts(rows):
+    for part, count in self._parts(rows):
       whole = self._call(function, part)
       cut = functools.partial(lambda count, x: x[:count], count)
       found.append(jax.tree.map(cut, whole))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *found)
+
+  def _parts(self, rows: Rows) -> Iterator[tuple[Rows, int]]:
+    return _parts(rows, min(_BATCH, self.config.test_batch_size))
 
   def _call(self, function: Callable[..., Any], rows: Rows, *more: Any) -> Any:
     count = len(rows['image'])
@@ -323,19 +329,20 @@ def restore(exported: export.Exported, task: tasks.Task) -> models.Functional:
   return model._replace(params=params, statistics=statistics)
 
 
-def _parts(rows: Rows) -> Iterator[tuple[Rows, int]]:
+def _parts(rows: Rows, most: int) -> Iterator[tuple[Rows, int]]:
   """Rows in parts of few sizes, each of which is compiled once.
 
   The last part is filled up with its first row.
 
   Args:
     rows: by name, each with the examples as its first axis.
+    most: how many rows a part has at most.
 
   Yields:
     Each part, and how many of its rows count.
   """
   total = len(rows['image'])
-  size = min(_BATCH, 1 << (total - 1).bit_length())
+  size = min(most, 1 << (total - 1).bit_length())
   for start in range(0, total, size):
     count = min(size, total - start)
     some = np.resize(np.arange(start, start + count), size)

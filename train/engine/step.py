@@ -5,7 +5,7 @@ from the state's key and the step number. On many devices it is what each of
 them does with its own examples, see `train/parallel/devices.py`.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,13 @@ from train.parallel.devices import is_key
 from train.tasks import Rows
 
 
+class Tested(NamedTuple):
+  """The arrays of a network that is tested."""
+
+  params: Any
+  statistics: Any
+
+
 class TrainState(NamedTuple):
   """Everything that a step changes, and the key it draws from."""
 
@@ -31,9 +38,16 @@ class TrainState(NamedTuple):
   key: jax.Array
   params: Any
   statistics: Any  # BatchNorm's running statistics, random streams
-  average: Any  # moving average of the parameters, None without ema_decay
+  average: Tested | None  # moving averages, None without ema_decay
   method: Any  # a SharpnessAwareState
   optimizer: optax.OptState
+
+  @property
+  def tested(self) -> Tested:
+    """What is tested and kept of a run: the averages, where it averages."""
+    if self.average is not None:
+      return self.average
+    return Tested(self.params, self.statistics)
 
 
 class Step:
@@ -84,6 +98,7 @@ class Step:
     # A method that is an optimizer returns minus its whole step.
     whole = self.method.is_optimizer
     self.optimizer = optax.sgd(1.0) if whole else optimizer
+    self._shapes = jax.eval_shape(lambda: model.params)
     image = jax.ShapeDtypeStruct((1, *self.image_shape), jnp.float32)
     program = jax.make_jaxpr(model.apply, static_argnums=3)(
       model.params, model.statistics, image, True
@@ -100,8 +115,10 @@ class Step:
 
   def init(self, params, statistics, seed) -> TrainState:
     """The state before the first step."""
-    # A copy, because a step gives the state's buffers away.
-    average = jax.tree.map(jnp.copy, params) if self.config.ema_decay else None
+    average = None
+    if self.config.ema_decay:
+      # A copy, because a step gives the state's buffers away.
+      average = jax.tree.map(jnp.copy, Tested(params, statistics))
     return TrainState(
       step=jnp.zeros([], jnp.int32),
       key=jax.random.key(seed),
@@ -153,6 +170,33 @@ class Step:
       self.network.unperturbed(params),
       params,
       point,
+    )
+
+  def check_reference(self) -> None:
+    """Refuses a method that lacks its second gradient source.
+
+    A step refuses it too, but only when it is compiled.
+
+    Raises:
+      ConfigError: if the method asks for one and the config has none.
+    """
+    if self.config.reference.batch_size is None:
+      method, itself = self.build_method(0), lambda params: params
+      jax.eval_shape(
+        lambda params: method.perturbed_params(
+          itself, params, method.init(params), self._no_reference
+        ),
+        self._shapes,
+      )
+
+  def _no_reference(self, params: Any) -> NoReturn:
+    """Of a method that asks for a second gradient source: there is none."""
+    del params
+    raise train_config.ConfigError(
+      f'Given method.name={self.config.method.name!r} without '
+      'reference.batch_size. The method takes a gradient of other examples in '
+      'each step, and nothing says of how many. Give their number, such as '
+      f'--config.reference.batch_size={self.config.batch_size}.'
     )
 
   def prepare(self, state: TrainState, rows: Rows) -> Rows:
@@ -208,6 +252,8 @@ class Step:
       options['reference_grad_fn'] = jax.grad(
         lambda params: jnp.mean(loss_fn(params, other)[0])
       )
+    else:
+      options['reference_grad_fn'] = self._no_reference
     (loss, aux), grads, method = self.method.value_and_grad(
       loss_fn,
       state.params,
@@ -220,15 +266,16 @@ class Step:
       grads, state.optimizer, state.params
     )
     params = optax.apply_updates(state.params, updates)
+    statistics = self.devices.common(aux['statistics'], state.statistics)
     average = state.average
     if average is not None:
-      new = 1 - self.config.ema_decay
-      average = optax.incremental_update(params, average, new)
+      tested = Tested(params, statistics)
+      average = _averaged(average, tested, self.config.ema_decay)
     after = TrainState(
       step=state.step + 1,
       key=state.key,
       params=params,
-      statistics=self.devices.common(aux['statistics'], state.statistics),
+      statistics=statistics,
       average=average,
       method=method,
       optimizer=optimizer,
@@ -259,6 +306,21 @@ class Step:
       return sums, None
     found = self.task.predict(outputs, batch)
     return sums, gallery.some(Examples(rows, found, valid), shown)
+
+
+def _averaged(average: Tested, tested: Tested, decay: float) -> Tested:
+  """The average after a step; of keys and counts there is only the last.
+
+  The statistics move with the parameters that they belong to: those of the last
+  parameters would not normalise what the averaged ones compute.
+  """
+
+  def one(old, new):
+    if not jnp.issubdtype(new.dtype, jnp.inexact):
+      return new
+    return optax.incremental_update(new, old, 1 - decay)
+
+  return jax.tree.map(one, average, tested)
 
 
 def _check_pair(

@@ -106,14 +106,12 @@ class Testing:
     valid: np.ndarray,
     evaluate: Callable[..., Any],
   ) -> tuple[dict[str, float], list[gallery.Examples]]:
-    params = state.params if state.average is None else state.average
     # Added up in float64: as many terms as there are batches.
     sums: Any = None
     examples = []
     for rows, valid_here in zip(batches, valid, strict=True):
       found, shown = evaluate(
-        params,
-        state.statistics,
+        *state.tested,
         rows,
         self._step.devices.split(valid_here),
       )

@@ -22,7 +22,7 @@ class Trained(NamedTuple):
   Attributes:
     name: of the run, for the legends.
     folder: of the run.
-    params: the parameters; the averaged ones where the run averages.
+    params: the parameters; averaged, as the statistics, where the run averages.
     loss_fn: params -> mean loss on some training examples. BatchNorm takes its
       running statistics, and the augmentation is drawn once: the same params
       always have the same loss.

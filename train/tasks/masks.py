@@ -32,7 +32,7 @@ def files(names: Sequence[str], fill: Sequence[float]) -> Files:
   Args:
     names: of the classes.
     fill: of each channel, 0 to 255, beside an image that is smaller than the
-      model's.
+      model's: what is there in the data set.
 
   Returns:
     A line has the share of the pixels of each class; the file is an indexed PNG

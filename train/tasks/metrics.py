@@ -107,17 +107,20 @@ def pck(
     truth: float ``[batch, joints, 2]``, likewise.
     visible: bool ``[batch, joints]``: the joints that have a label; others are
       not counted.
-    reference: float ``[batch]``, the length in pixels.
+    reference: float ``[batch]``, the length in pixels; a person whose length
+      is no finite number above 0 is not counted.
     threshold: the share; a distance that is equal is within.
 
   Returns:
     The counts.
   """
   distance = jnp.sqrt(jnp.sum(jnp.square(predicted - truth), axis=-1))
-  correct = visible & (distance <= threshold * reference[:, None])
+  measured = jnp.isfinite(reference) & (reference > 0)
+  counted = visible & measured[:, None]
+  correct = counted & (distance <= threshold * reference[:, None])
   return Hits(
     jnp.sum(correct, axis=0, dtype=jnp.int32),
-    jnp.sum(visible, axis=0, dtype=jnp.int32),
+    jnp.sum(counted, axis=0, dtype=jnp.int32),
   )
 
 

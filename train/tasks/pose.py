@@ -5,16 +5,17 @@ How it is predicted, as a column and a row, is in `train/tasks/simcc.py`.
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from train import checks
 from train.augment import affine, pipeline
 from train.augment.pipeline import IMAGENET_MEAN, IMAGENET_STD
-from train.checks import Config
+from train.checks import Config, DataError
 from train.tasks import metrics, simcc, skeletons, task
 from train.tasks.simcc import Axes
 from train.tasks.task import Field, Rows, Score, Task
@@ -51,14 +52,14 @@ def row(
   flip_test: bool = True,
   mean: Sequence[float] = IMAGENET_MEAN,
   std: Sequence[float] = IMAGENET_STD,
-  pairs: Sequence[Sequence[int]] = simcc.MPII_PAIRS,
+  pairs: Sequence[Sequence[int]] | None = None,
 ) -> Task:
   """The place of each joint of a person; scored by PCKh.
 
   People are cut out of their images to the images' size, scaled, turned and
   mirrored in training. The score is the pooled share of joints within half of
-  the head's size; beside it stand the parts, and the shares at 0.10 and, as
-  HRNet's code reads "@0.1", at 0.11.
+  the head's size; beside it stand the parts of MPII's skeleton, and the shares
+  at 0.10 and, as HRNet's code reads "@0.1", at 0.11.
 
   Args:
     dataset: rows of MPII's fields, whose facts have 'joints'.
@@ -71,16 +72,22 @@ def row(
     flip_test: whether the test averages over the mirror image.
     mean: of each channel, of pixels in [0, 1].
     std: likewise.
-    pairs: joints that change places in a mirrored image.
+    pairs: as :func:`train.tasks.skeletons.skeleton` takes it.
 
   Returns:
     The task.
   """
-  if sigma is not None:
-    simcc.check_sigma(sigma)
-  height, width = dataset.image_shape[:2]
   joints = task.fact(dataset, 'joints')
+  pipeline.normalisation(mean, std, dataset)  # which checks them
+  _check_bins(split, sigma, smoothing)
+  _check_moves(dataset, scale, rotation)
+  _check_heads(dataset)
+  skeleton = skeletons.skeleton(joints, pairs, flip or flip_test)
+  pairs = skeleton.pairs
+  height, width = dataset.image_shape[:2]
   names = task.names(dataset, 'joint_names', joints)
+  if joints == skeletons.MPII_JOINTS and skeleton is not skeletons.MPII:
+    names = tuple(map(str, range(joints)))  # not MPII's, as the set takes them
   bins = _Bins((width, height), split, sigma, smoothing)
   test = _Test(bins, flip_test, pairs)
   draw_move = functools.partial(
@@ -119,7 +126,7 @@ def row(
     losses=_losses,
     scalars=functools.partial(_scalars, split),
     sums=functools.partial(_sums, test),
-    scores=_scores,
+    scores=functools.partial(_scores, skeleton),
     main=Score('pckh_0.5', '%', higher_is_better=True),
     normalisation=(mean, std),
     seen=lambda dataset: (
@@ -127,9 +134,57 @@ def row(
       ' count'
     ),
     predict=functools.partial(_predict, test),
-    draw=skeletons.draw,
+    draw=functools.partial(skeletons.draw, skeleton.limbs),
     files=skeletons.files(names),
   )
+
+
+def _check_bins(split: int, sigma: float | None, smoothing: float) -> None:
+  task.whole('split', split, 1)
+  if sigma is not None:
+    simcc.check_sigma(sigma)
+  if not 0 <= smoothing < 1:
+    raise ValueError(
+      f'Cannot smooth targets with {smoothing=}: it is the share of the other'
+      ' bins. Give a number from 0 to below 1.'
+    )
+
+
+def _check_moves(dataset: Any, scale: float, rotation: float) -> None:
+  why = 'It is the standard deviation of the angle in degrees'
+  checks.between('rotation', rotation, 0, 180, why)
+  if not 0 <= scale < 1:
+    raise ValueError(
+      f'Cannot scale people by {scale=}: it is the greatest change of a factor'
+      ' around 1. Give a number from 0 to below 1.'
+    )
+  # People that are streamed are cut out before, with a part around the box.
+  cut = getattr(dataset, 'row_shape', None)
+  if cut is None:
+    return
+  # A square that is turned needs most at half a right angle.
+  angle = math.radians(min(2 * rotation, 45))
+  turned = math.cos(angle) + math.sin(angle)
+  most = cut[0] / dataset.image_shape[0] / turned - 1
+  if scale > most:
+    raise ValueError(
+      f'Cannot scale people by {scale=} with {rotation=}: they are read from'
+      ' disk with as much around them as a smaller one reaches, and beyond it'
+      f' would be black. Use scale={math.floor(100 * most) / 100} or less.'
+    )
+
+
+def _check_heads(dataset: Any) -> None:
+  """Refuses people in memory of whom nobody in the test can be scored."""
+  # Held out for validation are people of the training split, which may lack it.
+  test = getattr(dataset, 'test', None)
+  sizes = test.get('head_size') if isinstance(test, Mapping) else None
+  if sizes is not None and not np.any(np.isfinite(sizes) & (sizes > 0)):
+    raise ValueError(
+      'Cannot score people of whom nobody has a head_size, by which the score'
+      ' divides. Give it for those that are tested, which with data.validation'
+      ' are of the training split.'
+    )
 
 
 class _Bins(NamedTuple):
@@ -226,12 +281,19 @@ def _sums(test: _Test, logits: Any, batch: Rows, valid: jax.Array) -> Any:
   }
 
 
-def _scores(sums: Any) -> dict[str, float]:
+def _scores(skeleton: skeletons.Skeleton, sums: Any) -> dict[str, float]:
   means = {
-    name: metrics.joint_means(metrics.Hits(*sums[name])) for name in _THRESHOLDS
+    name: metrics.joint_means(
+      metrics.Hits(*sums[name]), skeleton.parts, skeleton.left_out
+    )
+    for name in _THRESHOLDS
   }
   parts = dict(means['pckh_0.5'])
-  parts.pop('mean')
+  if math.isnan(parts.pop('mean')):
+    raise DataError(
+      'Cannot score the test people: none of them has both a labelled joint and'
+      ' a head_size above 0, so that there is no mean. Give both.'
+    )
   return {
     'loss': float(sums['loss'] / sums['count']),
     **{name: each['mean'] for name, each in means.items()},

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from train import checks
 from train.augment import affine, pipeline
 from train.augment.pipeline import IMAGENET_MEAN, IMAGENET_STD
-from train.checks import Config
+from train.checks import Config, DataError
 from train.tasks import masks as shown_masks
 from train.tasks import metrics, task, windows
 from train.tasks.task import Field, Rows, Score, Task
@@ -38,7 +39,8 @@ def pixel_losses(
       of them alike, as in the codes of PSPNet and DeepLab; or ``'image'``, that
       of the images' means, in which a pixel of an image with few of them counts
       more. A method that chooses examples compares images, so it needs the
-      latter.
+      latter. The batch is the part that is given here: on several devices, or
+      with micro-batches, the parts then count alike, whatever their pixels.
     ignore: the label of pixels that do not count.
 
   Returns:
@@ -150,10 +152,14 @@ def row(
   Returns:
     The task.
   """
-  if over is not None:
-    _check_over(over)
   num_classes = task.fact(dataset, 'num_classes')
-  crop = crop or min(dataset.image_shape[:2])
+  pipeline.normalisation(mean, std, dataset)  # which checks them
+  for name, side in (('crop', crop), ('window', window)):
+    if side is not None:
+      task.whole(name, side, 1)
+  _check_range(scale, rotation, auxiliary_weight)
+  _check_scored(over, classes, num_classes)
+  crop = min(dataset.image_shape[:2]) if crop is None else crop
   size = (crop, crop)
   fill = tuple(255 * value for value in mean)
   plan = windows.plan(dataset.image_shape, window, window_share, flip_test)
@@ -193,8 +199,39 @@ def row(
     comparable=over != 'batch',
     predict=functools.partial(_predict, test),
     draw=functools.partial(shown_masks.draw, names),
-    files=shown_masks.files(names, fill),
+    # Beside an image in the data set is another colour than beside a crop.
+    files=shown_masks.files(names, dataset.facts.get('colour', fill)),
   )
+
+
+def _check_range(
+  scale: Sequence[float], rotation: float, auxiliary_weight: float
+) -> None:
+  if np.shape(scale) != (2,) or not 0 < scale[0] <= scale[1] < np.inf:
+    raise ValueError(
+      f'Cannot scale images by {scale=}: it is the least and the greatest'
+      ' factor on their sides. Give two numbers above 0, such as (0.5, 2).'
+    )
+  why = 'It is the greatest angle in degrees, on either side'
+  checks.between('rotation', rotation, 0, 180, why)
+  checks.at_least('auxiliary_weight', auxiliary_weight, 0)
+
+
+def _check_scored(
+  over: str | None, classes: Sequence[int] | None, num_classes: int
+) -> None:
+  if over is not None:
+    _check_over(over)
+  if classes is None:
+    return
+  listed = np.ndim(classes) == 1 and len(classes) > 0
+  known = listed and all(x in range(num_classes) for x in classes)
+  if not known or len(set(classes)) < len(classes):
+    raise ValueError(
+      f'Cannot score {classes=}: they are numbers of the {num_classes} classes,'
+      f' each once. Give some from 0 to {num_classes - 1}, or None for those'
+      ' that occur.'
+    )
 
 
 def _losses(
@@ -256,6 +293,12 @@ def _sums(
 def _scores(classes: Sequence[int] | None, sums: Any) -> dict[str, float]:
   each = metrics.iou(sums['matrix'])
   chosen = each if classes is None else each[list(classes)]
+  if np.isnan(chosen).all():
+    what = 'pixel has a label' if classes is None else f'{classes=} occurs'
+    raise DataError(
+      f'Cannot score the test images: of them no {what}, so that there is no'
+      ' mean. Give masks with labels, or other classes.'
+    )
   return {
     'loss': float(sums['loss'] / sums['count']),
     'miou': float(np.nanmean(chosen)),

@@ -1,12 +1,13 @@
 """Joints of people for people: drawn, and for image files."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from train.checks import DataError
-from train.tasks import pictures
+from train.tasks import metrics, pictures, simcc
 from train.tasks.pictures import LEFT, MIDDLE, RIGHT, Panel
 from train.tasks.task import Answer, Files, Rows, View
 
@@ -17,10 +18,69 @@ MPII_LIMBS = (
   (2, 12, RIGHT), (5, 4, LEFT), (4, 3, LEFT), (15, 14, LEFT), (14, 13, LEFT),
   (3, 13, LEFT), (2, 3, MIDDLE), (12, 13, MIDDLE), (8, 9, MIDDLE),
 )  # fmt: skip
-_MPII_JOINTS = 16
+MPII_JOINTS = 16
 
 # How much more than the box of a person is cut out, as in MPII's sets.
 _MARGIN = 1.25
+
+
+class Skeleton(NamedTuple):
+  """Which joints belong together.
+
+  Attributes:
+    pairs: joints that change places in a mirrored image.
+    parts: the joints of each part that is scored by itself.
+    left_out: joints that are not in the mean score.
+    limbs: two joints each, with the colour of the line between them.
+  """
+
+  pairs: Sequence[Sequence[int]]
+  parts: Mapping[str, Sequence[int]] = MappingProxyType({})
+  left_out: Sequence[int] = ()
+  limbs: Sequence[tuple[int, int, tuple[int, int, int]]] = ()
+
+
+MPII = Skeleton(
+  simcc.MPII_PAIRS, metrics.MPII_PARTS, metrics.MPII_LEFT_OUT, MPII_LIMBS
+)
+
+
+def skeleton(
+  joints: int, pairs: Sequence[Sequence[int]] | None, mirrors: bool
+) -> Skeleton:
+  """The skeleton of people with so many joints.
+
+  Args:
+    joints: how many; 16 are MPII's, unless the pairs are others.
+    pairs: joints that change places in a mirrored image (``None``: MPII's).
+    mirrors: whether images are mirrored, for which pairs are needed.
+
+  Returns:
+    MPII's; or one without parts, all of whose joints are scored alike.
+
+  Raises:
+    ValueError: if pairs are missing, or are not of the joints.
+  """
+  if pairs is None and joints == MPII_JOINTS:
+    return MPII
+  if pairs is None and mirrors:
+    raise ValueError(
+      f'Cannot mirror people of {joints} joints without pairs: a left joint'
+      ' becomes a right one, and only of the 16 joints of MPII it is known'
+      ' which. Give the joints that change places, such as pairs=((1, 2),'
+      ' (3, 4)), or flip=False and flip_test=False.'
+    )
+  pairs = pairs or ()
+  whole = all(isinstance(x, Sequence) and len(x) == 2 for x in pairs)
+  flat = [joint for pair in pairs for joint in pair] if whole else []
+  once = len(set(flat)) == len(flat)
+  if not (whole and once and all(joint in range(joints) for joint in flat)):
+    raise ValueError(
+      f'Cannot exchange {pairs=}: each is of two joints from 0 to'
+      f' {joints - 1}, and a joint is in one pair at most. Give such pairs.'
+    )
+  alike = set(map(frozenset, pairs)) == set(map(frozenset, MPII.pairs))
+  return MPII if joints == MPII_JOINTS and alike else Skeleton(pairs)
 
 
 class Cut(NamedTuple):
@@ -117,28 +177,33 @@ def view(
   return _row(image, (shape[1] / 2, shape[0] / 2), shape[1], cut)
 
 
-def draw(row: Rows, prediction: Mapping[str, Any]) -> Sequence[Panel]:
+def draw(
+  limbs: Sequence[tuple[int, int, tuple[int, int, int]]],
+  row: Rows,
+  prediction: Mapping[str, Any],
+) -> Sequence[Panel]:
   """A person with the labelled joints, and with those that are predicted.
 
   Args:
+    limbs: of the skeleton.
     row: 'image', 'joints', 'visible' and 'head_size' of one example.
     prediction: its 'joints'.
 
   Returns:
-    Two panels; joints without a label are on neither.
+    Two panels; joints without a label are on neither. How many are found is
+    said where the size of the head is known.
   """
   image = pictures.colored(np.asarray(row['image']))
   truth, visible = np.asarray(row['joints']), np.asarray(row['visible'])
   found = np.asarray(prediction['joints'])
-  limbs = MPII_LIMBS if len(visible) == _MPII_JOINTS else ()
-  distance = np.linalg.norm(found - truth, axis=-1)
-  near = np.sum(visible & (distance <= 0.5 * row['head_size']))
+  text, head = 'predicted', row['head_size']
+  if np.isfinite(head) and head > 0:
+    distance = np.linalg.norm(found - truth, axis=-1)
+    near = np.sum(visible & (distance <= 0.5 * head))
+    text = f'{text}: {near} of {visible.sum()} joints'
   return (
     Panel('truth', pictures.skeleton(image, truth, visible, limbs)),
-    Panel(
-      f'predicted: {near} of {visible.sum()} joints',
-      pictures.skeleton(image, found, visible, limbs),
-    ),
+    Panel(text, pictures.skeleton(image, found, visible, limbs)),
   )
 
 

@@ -1,6 +1,7 @@
 """A task as a row of functions and facts, as a method is."""
 
 import inspect
+import numbers
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeAlias
@@ -168,6 +169,15 @@ class Task(NamedTuple):
   test_fields: tuple[str, ...] = ()
   losses_alone: Callable[[Any, Rows], jax.Array] | None = None
   comparable: bool = True
+
+
+def whole(name: str, value: Any, minimum: int) -> None:
+  """Refuses an option that is no whole number from a minimum on."""
+  if not isinstance(value, numbers.Integral) or value < minimum:
+    raise ValueError(
+      f'Cannot use {name}={value!r}: it is a count. Give a whole number from'
+      f' {minimum}.'
+    )
 
 
 def fact(dataset: Any, name: str) -> Any:

@@ -134,7 +134,7 @@ def vasso(
 
 def sam_on(
   rho: _base.ScalarOrSchedule = 0.5,
-  mask: _base.Mask = ascent.normalization,
+  mask: _base.Mask | None = None,
 ) -> SharpnessAware:
   r"""SAM-ON: SAM that perturbs the normalization parameters only.
 
@@ -154,8 +154,8 @@ def sam_on(
     rho: norm of the perturbation, at least 0 (the released code: 0.5).
     mask: the parameters to perturb: a tree of bools with the structure of the
       params or a prefix of it, or a function from the params to such a tree.
-      The default selects every parameter with `norm` or `bn` on its path, as
-      the released code does.
+      None for every parameter with `norm` or `bn` on its path, as in the
+      released code.
 
   Returns:
     A `SharpnessAware` transformation.
@@ -186,12 +186,13 @@ def sam_on(
     Minimization Needs <https://arxiv.org/abs/2306.04226>`_, 2023, and the
     released code.
   """
+  mask = ascent.normalization if mask is None else mask
   return sharpness_aware(ascent.chain(ascent.only(mask), ascent.gradient(rho)))
 
 
 def gcsam(
   rho: _base.ScalarOrSchedule = 0.05,
-  mask: _base.Mask = kernels.mask,
+  mask: _base.Mask | None = None,
   axis: kernels.Axes | None = None,
 ) -> SharpnessAware:
   r"""Gradient-centralized SAM: the ascent direction without its means.
@@ -216,8 +217,8 @@ def gcsam(
   Args:
     rho: norm of the perturbation, at least 0.
     mask: the parameters whose gradient is centered: a tree of bools with the
-      structure of the params, or a function from the params to it. The default
-      is the rule of `sam_optax.kernels`: neither biases nor the scales of
+      structure of the params, or a function from the params to it. None for
+      the rule of `sam_optax.kernels`: neither biases nor the scales of
       normalisations.
     axis: the axis or axes that number the kernels of each leaf with two or more
       axes, or a function (path, leaf) -> axes. None for the rule of

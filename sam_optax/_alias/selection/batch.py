@@ -140,7 +140,8 @@ def esam(
       code: 0.5).
     key: PRNG key or int seed.
     variant: 'paper' selects exactly this fraction. 'code' selects one example
-      fewer, as the strict comparison in the released code does.
+      fewer, as the strict comparison in the released code does, and from
+      gamma = 0.99 the whole batch, as that code does.
 
   Returns:
     A `SharpnessAware` transformation.
