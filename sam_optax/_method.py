@@ -261,14 +261,12 @@ def sharpness_aware(
   stood before it would change the first gradient and not the second; the chain
   cannot tell, but `check_chain` does.
 
-  Random parts draw independently of each other, also where they are given the
-  same key, such as the default of all of them.
+  Random parts draw independently, also with the same key (their default).
 
-  It branches with `jax.lax.cond`, so a
-  plain step pays for one gradient. On CPU, XLA runs the gradient of a
-  convolution inside `cond` 40 to 60 times slower than outside. There, choose
-  the branch in Python: jit the step with `perturb` and `full_batch` static, and
-  call ``step(..., **method.decide(state))``.
+  It branches with `jax.lax.cond`, so a plain step pays for one gradient. On
+  CPU, XLA runs the gradient of a convolution inside `cond` 40 to 60 times
+  slower. There, jit the step with `perturb` and `full_batch` static, and choose
+  the branch in Python: ``step(..., **method.decide(state))``.
 
   Args:
     ascent: from gradient to perturbation, any Optax transformation.

@@ -56,6 +56,9 @@ NEEDED = {
 }
 
 
+PARTS = 'Ascent|Transformation|Cadence|Descent|Selection|Schedule'
+
+
 def fixed_numbers():
   """(maker, its other arguments, argument): the numbers that do not vary."""
   rows = [(row.make, row.options) for row in METHODS.values()]
@@ -65,7 +68,7 @@ def fixed_numbers():
   ):
     for make in vars(module).values():
       made = inspect.isfunction(make) and inspect.signature(make)
-      if made and re.search('Transf|Cadence|Desc|Selec|Schedule$', str(made)):
+      if made and re.search(PARTS, str(made.return_annotation)):
         needed = {k: x for k, x in NEEDED.items() if k in made.parameters}
         rows.append((make, needed))
   return [

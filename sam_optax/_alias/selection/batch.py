@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 import optax  # pyright: ignore[reportMissingTypeStubs]
 
 from sam_optax import _base, _tree, ascent, selection
@@ -240,7 +239,9 @@ def sam_random(
 
 def _divided_by(beta: _base.ScalarOrSchedule) -> optax.GradientTransformation:
   # A beta in bfloat16 is as wide as the params, and the gradient is wider.
-  inverse = lambda number: 1 / jnp.asarray(number, float)
   if callable(beta):
-    return optax.scale_by_schedule(lambda step: inverse(beta(step)))
-  return optax.stateless(lambda g, params: _tree.scale(inverse(beta), g))
+    return optax.scale_by_schedule(
+      lambda step: 1 / _base.value_at(beta, step, float)
+    )
+  inverse = 1 / _base.value_at(beta, None, float)
+  return optax.stateless(lambda g, params: _tree.scale(inverse, g))
