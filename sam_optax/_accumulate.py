@@ -1,5 +1,6 @@
 """A loss in micro-batches: the memory of one, the gradient of the batch."""
 
+import functools
 from typing import Any
 
 import jax
@@ -37,14 +38,16 @@ def accumulate(loss_fn: _base.LossFn, micro_batch_size: int) -> _base.LossFn:
 
   Returns:
     (params, batch) -> (losses, aux), the losses in the batch's order. A leaf
-    of aux with an axis of examples (logits) is that of the batch. Another that
-    is a float (BatchNorm's running statistics, which every micro-batch moves
-    from where the step found them) is the micro-batches' mean, by their sizes;
-    the rest (the count of a random stream) is the last one's.
+    of aux whose first axis is the examples (logits) is that of the batch.
+    Another that is a float (BatchNorm's running statistics, which every
+    micro-batch moves from where the step found them) is the micro-batches'
+    mean, by their sizes; the rest (the count of a random stream) is the last
+    one's.
 
   Raises:
     ValueError: if micro_batch_size is no number of examples; at a call, if a
-      leaf of the batch (a PRNG key, weights of classes) has no axis of them.
+      leaf of the batch (a PRNG key, weights of classes) has no axis of them, or
+      if one of aux has it elsewhere than first.
 
   Example:
     >>> import jax, jax.numpy as jnp, sam_optax
@@ -93,8 +96,8 @@ def accumulate(loss_fn: _base.LossFn, micro_batch_size: int) -> _base.LossFn:
     left = None
     if rest:
       left = of_wide(wide, jax.tree.map(lambda x: x[-rest:], batch))
-    return jax.tree.map(
-      lambda like, *leaves: _joined(number, rest, like, *leaves),
+    return jax.tree_util.tree_map_with_path(
+      functools.partial(_joined, number, rest),
       whole,
       parts,
       *(() if left is None else (left,)),
@@ -115,12 +118,22 @@ def _split(x: Any, count: int) -> Any:
 def _joined(
   number: int,
   rest: int,
+  path: Any,
   like: jax.ShapeDtypeStruct,
   parts: jax.Array,
   left: jax.Array | None = None,
 ) -> jax.Array:
   """One leaf of the batch, from its micro-batches [count, ...] and the rest."""
   if parts.shape[1:] != like.shape:  # it has an axis of examples
+    if like.shape != (number, *parts.shape[2:]):
+      # The path is in (losses, aux), and the losses are [batch].
+      raise ValueError(
+        f'Given a loss_fn whose aux {jax.tree_util.keystr(path[1:])} has the '
+        f'shape {like.shape} for {number} examples and {parts.shape[1:]} for '
+        'those of a micro-batch. accumulate() joins the examples along the '
+        'first axis, and another one depends on their number. Return it as '
+        '[batch, ...], and change it after the step.'
+      )
     rows = parts.swapaxes(0, 1).reshape(number - rest, *parts.shape[2:])
     return rows if left is None else jnp.concatenate([rows, left])
   if not jnp.issubdtype(like.dtype, jnp.inexact):

@@ -78,6 +78,7 @@ def from_arrays(arrays: _base.PyTree, like: _base.PyTree) -> _base.PyTree:
   def restored(path, leaf, like):
     plain = jax.eval_shape(jax.random.key_data, like) if _is_key(like) else like
     plain = jax.eval_shape(jnp.asarray, plain)
+    leaf = _typed(leaf, plain.dtype)
     if np.shape(leaf) != plain.shape or leaf.dtype != plain.dtype:
       raise ValueError(
         f'Given {leaf.dtype}{list(np.shape(leaf))} as '
@@ -92,6 +93,15 @@ def from_arrays(arrays: _base.PyTree, like: _base.PyTree) -> _base.PyTree:
     return jax.random.wrap_key_data(leaf, impl=_implementation(like))
 
   return jax.tree_util.tree_map_with_path(restored, arrays, like)
+
+
+def _typed(leaf: Any, dtype: Any) -> Any:
+  """An array, in the dtype where NumPy's files keep its bytes alone."""
+  leaf = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+  # They know no bfloat16 and no float8: such an array comes back as bytes.
+  is_bytes = leaf.dtype == np.dtype(f'V{dtype.itemsize}')
+  is_extension = dtype.kind == 'V'
+  return leaf.view(dtype) if is_bytes and is_extension else leaf
 
 
 def _implementation(key: Any) -> Any:

@@ -32,6 +32,7 @@ def number(
   why: str,
   above: bool = False,
   static: bool = False,
+  schedule: bool = True,
   whole: bool = False,
 ) -> None:
   """Raises ValueError if `value` is known to be no number in its range.
@@ -44,6 +45,7 @@ def number(
     why: what the number is, to end "because ...".
     above: whether `minimum` itself is out of range.
     static: whether it shapes arrays, so that a schedule cannot serve.
+    schedule: whether a schedule can serve.
     whole: whether it counts something, so that a fraction cannot serve.
   """
   if static and callable(value):
@@ -58,6 +60,11 @@ def number(
       f"optax.inject_hyperparams, static_args=('{name}',)."
     )
   if callable(value) and not isinstance(value, type):
+    if not schedule:
+      raise ValueError(
+        f'Given a schedule for {name}. It has one value for the whole run '
+        f'because {why}. Pass a number.'
+      )
     _takes_a_step(name, value)
     return
   is_array = isinstance(value, jax.Array | np.ndarray)
@@ -68,8 +75,8 @@ def number(
     )
   if isinstance(value, Tracer):
     return
-  known: Any = np.asarray(value)[()] if is_array else value
-  if isinstance(known, bool | np.bool_) or not isinstance(known, numbers.Real):
+  known = _plain(value)
+  if isinstance(known, bool) or not isinstance(known, numbers.Real):
     known_as = f'{name}={value!r}'
     if isinstance(value, optax.GradientTransformation):
       known_as = f'an optimizer as {name}'
@@ -97,6 +104,16 @@ def number(
     f'Given {name}={value!r}. This cannot work because {why}. '
     f'Use a {kind} {bounds}.'
   )
+
+
+def _plain(value: Any) -> Any:
+  """A number of NumPy or JAX as a Python number; anything else stays.
+
+  NumPy does not count its scalars of bfloat16 or float8 as real numbers.
+  """
+  if not isinstance(value, jax.Array | np.ndarray | np.generic):
+    return value
+  return value.item() if jnp.issubdtype(value.dtype, jnp.number) else value
 
 
 def _takes_a_step(name: str, schedule: Callable[..., Any]) -> None:
@@ -128,7 +145,8 @@ def span(
   """
   if not _are_known(start, stop):
     return
-  if stop < start and not (never and stop == 0):
+  first, end = _plain(start), _plain(stop)
+  if end < first and not (never and end == 0):
     raise ValueError(
       f'Given {names[0]}={start!r} and {names[1]}={stop!r}. The span ends '
       f'before it starts, and would be empty. Use a {names[1]} of at least '
@@ -144,7 +162,7 @@ def interval(names: tuple[str, str], low: Any, high: Any) -> None:
     low: the least value; a schedule or a traced number passes.
     high: the greatest.
   """
-  if _are_known(low, high) and low > high:
+  if _are_known(low, high) and _plain(low) > _plain(high):
     raise ValueError(
       f'Given {names[0]}={low!r} and {names[1]}={high!r}. No number is between '
       f'the two. Use a {names[0]} of at most {names[1]}.'
@@ -153,7 +171,7 @@ def interval(names: tuple[str, str], low: Any, high: Any) -> None:
 
 def _are_known(*values: Any) -> bool:
   """Whether all are numbers, and neither schedules nor traced."""
-  known = numbers.Real | jax.Array | np.ndarray
+  known = numbers.Real | jax.Array | np.ndarray | np.generic
   return all(
     isinstance(value, known) and not isinstance(value, Tracer)
     for value in values

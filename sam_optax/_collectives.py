@@ -56,7 +56,10 @@ SINGLE_DEVICE = Collectives()
 
 # Groups are an axis of `jax.vmap` without a name, reduced by the batching
 # rules of these two: `jax.lax.psum` over a vmapped axis fails inside
-# `jax.shard_map` with check_vma=True (jax 0.10.2).
+# `jax.shard_map` with check_vma=True (jax 0.10.2). The rule answers to the
+# innermost `vmap` that its argument depends on, so the argument must depend on
+# the group: else a `vmap` of the caller, over runs, would be reduced instead,
+# and `jax.grad` of the caller would meet a function that has no transpose.
 @jax.custom_batching.custom_vmap
 def _group_mean(x):
   return x
@@ -77,6 +80,11 @@ def _group_sum(x):
 def _group_sum_rule(size, is_mapped, x):
   del size, is_mapped
   return jnp.sum(x, axis=0, dtype=x.dtype), False
+
+
+def _by_group(collectives: Collectives, x: jax.Array) -> jax.Array:
+  """X itself, as a value that depends on the group."""
+  return jnp.where(jnp.asarray(collectives.group) >= 0, x, x)
 
 
 def _varying(x: jax.Array) -> frozenset[str]:
@@ -110,7 +118,7 @@ def mean(collectives: Collectives, tree: _base.PyTree) -> _base.PyTree:
 
   def over_all(x):
     if collectives.groups is not None:
-      x = _group_mean(x)
+      x = _group_mean(_by_group(collectives, x))
     # What is known to be equal everywhere is its own mean.
     axes = tuple(
       axis

@@ -45,7 +45,7 @@ class _Outcome(NamedTuple):
 
 def make_value_and_grad(
   parts: _step.Parts,
-  check_state: Callable[..., None],
+  check_state: Callable[..., Any],
   collectives: _collectives.Collectives,
 ) -> Callable[..., Any]:
   """`SharpnessAware.value_and_grad` of a method with these parts."""
@@ -69,7 +69,7 @@ def make_value_and_grad(
     _given.function('loss_fn', loss_fn, _given.LOSS_FN)
     _check_examples(selection, batch, example_ids)
     params = _given.params(params)
-    check_state(state, params)
+    state = check_state(state, params)
     example_ids, size = _examples_of(selection, batch, example_ids)
     state = _count_dropped(selection, collectives, state, example_ids)
     if first is not None:  # of the caller's making, perhaps

@@ -92,18 +92,19 @@ def gradient(name: str, tree: _base.PyTree, like: _base.PyTree) -> _base.PyTree:
     strict=True,
   )
   for (path, leaf), param in pairs:
+    kind = getattr(leaf, 'dtype', None)
+    if kind is None or not jnp.issubdtype(kind, jnp.floating):
+      raise ValueError(
+        f'Given {name} whose leaf {_name(path)} is '
+        f'{kind or f"a {type(leaf).__name__}"}. The gradient by a parameter of '
+        f'{param.dtype} is a float. Return what jax.grad(loss) makes.'
+      )
     if leaf.shape != param.shape:
       raise ValueError(
         f'Given {name} whose leaf {_name(path)} has the shape {leaf.shape}, '
         f'for a parameter of shape {param.shape}. Added to each other, they '
         'would be broadcast to another shape. Return the gradient by this '
         'parameter, such as jax.grad(loss) makes.'
-      )
-    if not jnp.issubdtype(leaf.dtype, jnp.floating):
-      raise ValueError(
-        f'Given {name} whose leaf {_name(path)} is {leaf.dtype}. The gradient '
-        f'by a parameter of {param.dtype} is a float. Return what '
-        'jax.grad(loss) makes.'
       )
   return tree
 
@@ -277,10 +278,14 @@ def example_ids(ids: Any, num_examples: int | None = None) -> jax.Array:
   return jnp.where(nowhere, NOWHERE, given.astype(jnp.int32))
 
 
-def state(value: Any, kind: type) -> None:
-  """Raises ValueError if a state is not of the type that the method made."""
+def state(value: Any, kind: type) -> Any:
+  """The state with JAX's arrays in the place of NumPy's, if it is of the type.
+
+  Raises:
+    ValueError: if the method makes a state of another type.
+  """
   if isinstance(value, kind):
-    return
+    return _tree.arrays(value)
   raise ValueError(
     f'Given a state of type {type(value).__name__}. This method keeps a '
     f'{kind.__name__}. Pass what its own init or its last call returned; of '
@@ -292,8 +297,10 @@ def state(value: Any, kind: type) -> None:
 
 def make_check_state(
   init: Callable[[_base.PyTree], Any], kind: type
-) -> Callable[[Any, _base.PyTree], None]:
-  """A function (state, params) that raises ValueError if they do not fit.
+) -> Callable[[Any, _base.PyTree], Any]:
+  """A function (state, params) -> the state as arrays, if the two fit.
+
+  It raises ValueError if they do not.
 
   Args:
     init: params -> state, traced once for each new set of shapes.
@@ -302,11 +309,12 @@ def make_check_state(
   fitting = set()
 
   def check(value, params):
-    state(value, kind)
+    value = state(value, kind)
     signature = _signature(value), _signature(params)
     if signature not in fitting:
       _compare(value, jax.eval_shape(init, params))
       fitting.add(signature)
+    return value
 
   return check
 

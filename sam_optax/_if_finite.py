@@ -1,5 +1,6 @@
 """A method that skips steps whose gradients are not finite: `if_finite`."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -85,15 +86,17 @@ def if_finite(method: SharpnessAware) -> SharpnessAware:
     probe = extra_args.get('grad_fn')
     if isinstance(probe, _check_chain.Probe):
       return probe.answer(updates), state
-    _given.state(state, IfFiniteState)
-    updates = _tree.arrays(updates)
+    state = _given.state(state, IfFiniteState)
+    if params is not None:  # else the method says that it needs them
+      params = _given.params(params)
+      updates = _nan_if_any(_given.gradient('`updates`', updates, params))
     direction, new = method.update(
-      _nan_if_any(updates), state.method, params, **_watched(extra_args)
+      updates, state.method, params, **_watched(extra_args)
     )
     return judged(direction, new, state)
 
   def value_and_grad(loss_fn, params, state, *arguments, **options):
-    _given.state(state, IfFiniteState)
+    state = _given.state(state, IfFiniteState)
     value, direction, new = method.value_and_grad(
       _watched_loss(loss_fn),
       params,
@@ -104,7 +107,7 @@ def if_finite(method: SharpnessAware) -> SharpnessAware:
     return value, *judged(direction, new, state)
 
   def decide(state, *arguments, **options):
-    _given.state(state, IfFiniteState)
+    state = _given.state(state, IfFiniteState)
     return method.decide(state.method, *arguments, **options)
 
   def first_pass(loss_fn, params, batch, inner: Any = method.first_pass):
@@ -115,7 +118,7 @@ def if_finite(method: SharpnessAware) -> SharpnessAware:
     return state._replace(method=method_state), weights
 
   def perturbed_params(grad_fn, params, state, *arguments, **options):
-    _given.state(state, IfFiniteState)
+    state = _given.state(state, IfFiniteState)
     return method.perturbed_params(
       grad_fn, params, state.method, *arguments, **options
     )
@@ -172,12 +175,18 @@ def _watched_loss(loss_fn):
   return lambda params, batch: loss_fn(_watch(params), batch)
 
 
+def _watched_gradient(name, grad_fn, at):
+  gradient = _given.gradient(f'a gradient by {name}', grad_fn(at), at)
+  return _nan_if_any(gradient)
+
+
 def _watched(options: dict[str, Any]) -> dict[str, Any]:
   """The keywords of a call, with every gradient in them NaN if any is."""
   watched = dict(options)
   for name in ('grad_fn', 'reference_grad_fn'):
-    if options.get(name) is not None:
-      watched[name] = lambda at, f=options[name]: _nan_if_any(f(at))
+    # The method refuses what it cannot call.
+    if callable(options.get(name)):
+      watched[name] = functools.partial(_watched_gradient, name, options[name])
   if options.get('loss_fn') is not None:
     watched['loss_fn'] = _watched_loss(options['loss_fn'])
   return watched

@@ -261,14 +261,12 @@ def sharpness_aware(
   stood before it would change the first gradient and not the second; the chain
   cannot tell, but `check_chain` does.
 
-  Random parts draw independently of each other, also where they are given the
-  same key, such as the default of all of them.
+  Random parts draw independently, also with the same key (their default).
 
-  It branches with `jax.lax.cond`, so a
-  plain step pays for one gradient. On CPU, XLA runs the gradient of a
-  convolution inside `cond` 40 to 60 times slower than outside. There, choose
-  the branch in Python: jit the step with `perturb` and `full_batch` static, and
-  call ``step(..., **method.decide(state))``.
+  It branches with `jax.lax.cond`, so a plain step pays for one gradient. On
+  CPU, XLA runs the gradient of a convolution inside `cond` 40 to 60 times
+  slower. There, jit the step with `perturb` and `full_batch` static, and choose
+  the branch in Python: ``step(..., **method.decide(state))``.
 
   Args:
     ascent: from gradient to perturbation, any Optax transformation.
@@ -369,13 +367,13 @@ def _from_parts(
   def perturbed_params(grad_fn, params, state, reference_grad_fn=None):
     evaluator = _evaluate.from_grad_fn(grad_fn, reference_grad_fn, collectives)
     params = _given.params(params)
-    check_state(state, params)
+    state = check_state(state, params)
     return _step.perturbed_params(parts, evaluator, params, state, collectives)
 
   pruning: Any = selection.pruning
 
   def start_epoch(state):
-    _given.state(state, _step.SharpnessAwareState)
+    state = _given.state(state, _step.SharpnessAwareState)
     chosen = pruning.start_epoch(state.selection, state.step)
     return state._replace(selection=chosen), pruning.weights(chosen)
 

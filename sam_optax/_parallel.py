@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sam_optax import _base, _check, _check_chain, _collectives
+from sam_optax import _base, _check, _check_chain, _collectives, _given
 from sam_optax._method import SharpnessAware
 
 
@@ -141,6 +141,8 @@ def parallel(
         'with loss_fn(params, batch) -> (losses of shape [batch], aux).'
       )
     _check.not_masked(params)
+    params = _given.params(params)
+    updates = _given.gradient('`updates`', updates, params)
     _, grads, state = value_and_grad(
       loss_fn, params, state, batch, extra_args.get('example_ids'), **given
     )
@@ -163,8 +165,15 @@ def parallel(
       )
     # Before the split, or all groups would be prepared by the same draws.
     batch = batch if prepare is None else prepare(batch)
-    batch, example_ids = _split((batch, example_ids), int(size))
-    groups = jax.tree.leaves(batch)[0].shape[0]
+    if example_ids is not None:
+      example_ids = _given.example_ids(example_ids)
+    number = _given.rows(
+      batch,
+      None if example_ids is None else len(example_ids),
+      'examples_per_perturbation splits every leaf into groups',
+    )
+    batch, example_ids = _split((batch, example_ids), number, int(size))
+    groups = number // int(size)
 
     def on_group(group, batch, ids):
       own = method.for_collectives(
@@ -216,16 +225,12 @@ def _check_bound(axes: tuple[str, ...]) -> None:
       ) from error
 
 
-def _split(tree: _base.PyTree, size: int) -> _base.PyTree:
-  """Rows [batch] as [batch / size, size]."""
-
-  def split(x):
-    if x.shape[0] % size:
-      raise ValueError(
-        f'Given a batch of {x.shape[0]} examples on a device, and '
-        f'examples_per_perturbation={size}. It cannot be split into such '
-        'groups. Use a divisor of the batch.'
-      )
-    return x.reshape(-1, size, *x.shape[1:])
-
-  return jax.tree.map(split, tree)
+def _split(tree: _base.PyTree, number: int, size: int) -> _base.PyTree:
+  """Rows [number] as [number / size, size]."""
+  if number % size or not number:
+    raise ValueError(
+      f'Given a batch of {number} examples on a device, and '
+      f'examples_per_perturbation={size}. It cannot be split into such groups. '
+      'Use a divisor of the batch; leave a step without examples out.'
+    )
+  return jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), tree)

@@ -52,12 +52,14 @@ def scale_loss(loss_fn: _base.LossFn, scale: _base.Number) -> _base.LossFn:
 
 def _each(tree: _base.PyTree, factor: jax.Array) -> _base.PyTree:
   """The tree, whose gradient is multiplied on its way back."""
-  return jax.tree.map(
-    lambda x: (
-      _scale_gradient(x, factor) if jnp.issubdtype(x.dtype, jnp.inexact) else x
-    ),
-    tree,
-  )
+
+  def scaled(x):
+    # A Python number has no gradient, and none comes back to it.
+    dtype = getattr(x, 'dtype', None)
+    has_gradient = dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
+    return _scale_gradient(x, factor) if has_gradient else x
+
+  return jax.tree.map(scaled, tree)
 
 
 @jax.custom_vjp

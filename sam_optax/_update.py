@@ -26,7 +26,7 @@ CALL_WITH_EXAMPLES = (
 def make_update(
   parts: _step.Parts,
   value_and_grad: Callable[..., Any],
-  check_state: Callable[..., None],
+  check_state: Callable[..., Any],
   collectives: _collectives.Collectives,
 ) -> Callable[..., tuple[Any, _step.SharpnessAwareState]]:
   """`SharpnessAware.update` of a method with these parts."""
@@ -80,7 +80,7 @@ def make_update(
         'Given no loss_fn. This method chooses examples by their losses, '
         f'which grad_fn does not show. Call {CALL_WITH_EXAMPLES}.'
       )
-    check_state(state, params)
+    state = check_state(state, params)
     evaluator = _evaluate.from_grad_fn(
       _missing if grad_fn is None else grad_fn, reference_grad_fn, collectives
     )

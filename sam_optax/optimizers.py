@@ -60,25 +60,25 @@ def _optimizer(
     )
 
   def update(updates, state, params=None, **extra_args) -> Any:
-    _given.state(state, OptimizerState)
+    state = _given.state(state, OptimizerState)
     direction, method_state = method.update(
       updates, state.method, params, **extra_args
     )
     return finished(direction, state, method_state, params)
 
   def value_and_grad(loss_fn, params, state, *arguments, **options):
-    _given.state(state, OptimizerState)
+    state = _given.state(state, OptimizerState)
     value, direction, method_state = method.value_and_grad(
       loss_fn, params, state.method, *arguments, **options
     )
     return value, *finished(direction, state, method_state, params)
 
   def decide(state, *arguments, **options):
-    _given.state(state, OptimizerState)
+    state = _given.state(state, OptimizerState)
     return method.decide(state.method, *arguments, **options)
 
   def perturbed_params(grad_fn, params, state, *arguments, **options):
-    _given.state(state, OptimizerState)
+    state = _given.state(state, OptimizerState)
     return method.perturbed_params(
       grad_fn, params, state.method, *arguments, **options
     )

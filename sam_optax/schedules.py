@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -47,10 +49,13 @@ def rho_schedule(
     Zhuang et al., `Surrogate Gap Minimization Improves Sharpness-Aware
     Training <https://arxiv.org/abs/2203.08065>`_, 2022, Algorithm 1.
   """
-  _check.number('rho_min', rho_min, why='rho_min is a radius')
-  _check.number('rho_max', rho_max, rho_min, why='rho falls from it to rho_min')
-  _check.number('lr_min', lr_min, why='lr_min is a learning rate')
-  _check.number('lr_max', lr_max, lr_min, why='it is the greatest rate')
+  number = functools.partial(_check.number, schedule=False)
+  number('rho_min', rho_min, why='rho_min is a radius')
+  number('rho_max', rho_max, why='rho_max is a radius')
+  number('lr_min', lr_min, why='lr_min is a learning rate')
+  number('lr_max', lr_max, why='lr_max is a learning rate')
+  _check.interval(('rho_min', 'rho_max'), rho_min, rho_max)
+  _check.interval(('lr_min', 'lr_max'), lr_min, lr_max)
 
   def schedule(step: jax.typing.ArrayLike) -> jax.Array:
     rate = jnp.asarray(_base.value_at(learning_rate, step))
@@ -90,9 +95,10 @@ def noise_schedule(
     The code released with Liu et al., `Random Sharpness-Aware Minimization
     <https://openreview.net/forum?id=htUvh7xPoa>`_, 2022.
   """
-  _check.number('total_steps', total_steps, 1, why='it is a number of steps')
-  _check.number('initial', initial, why='initial scales the noise')
-  _check.number('factor', factor, why='factor scales the noise')
+  number = functools.partial(_check.number, schedule=False)
+  number('total_steps', total_steps, 1, why='it is a number of steps')
+  number('initial', initial, why='initial is where the scale starts')
+  number('factor', factor, why='factor is by how much it grows')
 
   def schedule(step: jax.typing.ArrayLike) -> jax.Array:
     progress = jnp.clip(jnp.asarray(step) / total_steps, 0, 1)

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -130,3 +131,9 @@ def step_of(tx):
 
 def as_numpy(tree):
   return jax.tree.map(np.asarray, tree)
+
+
+def in_numpy(state):
+  """A state with NumPy's arrays, but for its keys, which NumPy cannot hold."""
+  is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+  return jax.tree.map(lambda x: x if is_key(x) else np.asarray(x), state)

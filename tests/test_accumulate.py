@@ -9,6 +9,7 @@ import pytest
 
 import sam_optax
 from tests import routes
+from tests.given import refused
 from tests.methods import method
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(8, 3)), jnp.float32)
@@ -44,6 +45,21 @@ def test_losses_and_aux_are_as_of_the_whole_batch(size):
   assert aux['count'] == (8 % size or size)  # of the last part
   assert aux['key'] == whole['key'] and aux['none'] is None
   assert aux['half'].dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize('size', [3, 4])
+@pytest.mark.parametrize(
+  'aux',
+  [
+    lambda outputs: outputs.T,
+    lambda outputs: outputs @ outputs.T,  # first and second
+    lambda outputs: outputs.ravel(),
+  ],
+)
+def test_examples_along_another_axis_of_aux_are_refused(size, aux):
+  loss_fn = lambda w, x: (jnp.sum(x @ w, axis=1), {'z': aux(x @ w)})
+  with refused("aux ['z']", '[batch, ...]'):
+    sam_optax.accumulate(loss_fn, size)(jnp.ones([3, 2]), X)
 
 
 def test_a_batch_that_fits_is_not_split():

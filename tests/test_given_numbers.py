@@ -1,6 +1,8 @@
 """Numbers and keys are checked when a method is built."""
 
 import fractions
+import inspect
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import optax
 import pytest
 
 import sam_optax
-from sam_optax import cadence
+from sam_optax import cadence, schedules
 from tests import driving
 from tests.given import (
   SAM,
@@ -38,6 +40,53 @@ def test_an_array_out_of_range_is_refused(name, number):
   for bad in (jnp.ones(2), np.ones([1]), [0.1], (0.1,), {}, True, optax.sgd(1)):
     with refused(number):
       build(name, **{number: bad})
+
+
+# What the makers of parts need before any number.
+NEEDED = {
+  'cadence': cadence.every(2),
+  'learning_rate': 0.1,
+  'lr_max': 0.1,
+  'lr_min': 0.0,
+  'num_examples': NUM_EXAMPLES,
+  'rho': 0.1,
+  'rho_max': 0.2,
+  'rho_min': 0.1,
+  'total_steps': 9,
+}
+
+
+PARTS = 'Ascent|Transformation|Cadence|Descent|Selection|Schedule'
+
+
+def fixed_numbers():
+  """(maker, its other arguments, argument): the numbers that do not vary."""
+  rows = [(row.make, row.options) for row in METHODS.values()]
+  for module in (
+    *(sam_optax.ascent, sam_optax.cadence, sam_optax.descent),
+    *(sam_optax.selection, schedules),
+  ):
+    for make in vars(module).values():
+      made = inspect.isfunction(make) and inspect.signature(make)
+      if made and re.search(PARTS, str(made.return_annotation)):
+        needed = {k: x for k, x in NEEDED.items() if k in made.parameters}
+        rows.append((make, needed))
+  return [
+    pytest.param(make, options, name, id=f'{make.__name__}-{name}')
+    for make, options in rows
+    for name, argument in inspect.signature(make).parameters.items()
+    if re.fullmatch(
+      r'(_base\.Number|float|int)( \| None)?', str(argument.annotation)
+    )
+  ]
+
+
+@pytest.mark.parametrize(('make', 'options', 'name'), fixed_numbers())
+def test_a_schedule_for_a_number_that_does_not_vary_is_refused(
+  make, options, name
+):
+  with refused('a schedule for', name, 'Pass a number'):
+    make(**(options | {name: lambda step: 1}))
 
 
 @pytest.mark.parametrize(
@@ -158,6 +207,32 @@ CALLS = {
     ),
     None,
   ),
+  'a radius in bfloat16': (
+    same(
+      lambda: step_of(sam_optax.sam(jnp.bfloat16(0.25))),
+      lambda: step_of(sam_optax.sam(0.25)),
+    ),
+    None,
+  ),
+  'a radius in bfloat16 of NumPy': (
+    same(
+      lambda: step_of(sam_optax.sam(np.asarray(jnp.bfloat16(0.25))[()])),
+      lambda: step_of(sam_optax.sam(0.25)),
+    ),
+    None,
+  ),
+  'a negative radius in bfloat16': (
+    lambda: sam_optax.sam(jnp.bfloat16(-0.25)),
+    ('rho=', 'at least 0'),
+  ),
+  'a span in bfloat16 that ends before it starts': (
+    lambda: sam_optax.late_sam(start=jnp.bfloat16(3), stop=2),
+    ('start=', 'stop=2', 'before it starts'),
+  ),
+  'a typed key as a radius': (
+    lambda: sam_optax.sam(jax.random.key(0)),
+    ('rho=', 'number'),
+  ),
   'a period that int32 has not': (
     lambda: sam_optax.sam_k(k=10**12),
     ('k=1000000000000', 'whole number'),
@@ -235,6 +310,17 @@ CALLS = {
   'micro-batches of a loss that is none': (
     lambda: sam_optax.accumulate(START, 2)(START, driving.batch_at(0)[0]),
     ('a loss_fn of type dict',),
+  ),
+  'a greatest radius below the least': (
+    lambda: sam_optax.rho_schedule(0.1, 0.1, 0.2, 0.1, 0.0),
+    ('rho_min=0.2', 'rho_max=0.1'),
+  ),
+  'a radius that is traced': (
+    lambda: (
+      jax.jit(lambda r: sam_optax.rho_schedule(0.1, 0.2, r, 0.1, 0.1)(0))(0.1)
+      == 0.2
+    ),
+    None,
   ),
   'radii of one rate': (
     lambda: (

@@ -1,5 +1,7 @@
 """States of other methods, params and files."""
 
+import io
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,7 @@ from tests.given import (
   called,
   every_method,
   every_route,
+  in_numpy,
   refused,
   same,
   shapes,
@@ -107,6 +110,21 @@ def test_a_state_survives_as_plain_arrays(name):
     )
 
 
+@pytest.mark.parametrize('dtype', [jnp.bfloat16, jnp.float16])
+def test_a_narrow_state_survives_in_a_file_of_numpy(dtype):
+  # NumPy knows no bfloat16, and gives its bytes back.
+  like = method('fsam').init(driving.start(dtype))
+  arrays, file = sam_optax.to_arrays(like), io.BytesIO()
+  np.savez(file, *jax.tree.leaves(arrays))
+  loaded = np.load(io.BytesIO(file.getvalue())).values()
+  loaded = jax.tree.unflatten(jax.tree.structure(like), loaded)
+  assert driving.equal(sam_optax.from_arrays(loaded, like), like)
+  for other in {jnp.bfloat16, jnp.float16, jnp.float32} - {dtype}:
+    with refused('.ascent', 'Build the method'):
+      other_like = method('fsam').init(driving.start(other))
+      sam_optax.from_arrays(loaded, other_like)
+
+
 def test_other_arrays_are_refused():
   like = method('rsam').init(driving.start())
   arrays = sam_optax.to_arrays(like)
@@ -115,6 +133,8 @@ def test_other_arrays_are_refused():
   wrong = arrays._replace(step=np.zeros(3, np.int32))
   with refused('.step', 'Build the method'):
     sam_optax.from_arrays(wrong, like)
+  with refused('.step', 'Build the method'):
+    sam_optax.from_arrays(arrays._replace(step=0.5), like)
 
 
 @every_method
@@ -133,6 +153,7 @@ def test_the_step_can_be_read(name):
 # -- One call each ------------------------------------------------------------
 
 
+PRUNED = method('sam_infobatch')
 CHAINED = optax.chain(SAM, driving.BASE)
 
 
@@ -201,6 +222,13 @@ CALLS = {
     same(
       lambda: called(SAM, state=as_numpy(SAM.init(START)))[1:],
       lambda: called(SAM)[1:],
+    ),
+    None,
+  ),
+  'arrays of NumPy, at an epoch': (
+    same(
+      lambda: PRUNED.start_epoch(in_numpy(PRUNED.init(START))),
+      lambda: PRUNED.start_epoch(PRUNED.init(START)),
     ),
     None,
   ),

@@ -10,6 +10,7 @@ import pytest
 
 import sam_optax
 from tests import driving, routes
+from tests.given import refused
 from tests.methods import METHODS, method
 
 # Where a gradient has an infinite entry, at the parameters or elsewhere, and in
@@ -140,6 +141,38 @@ def test_a_host_decides_through_it():
   )
   assert after.skipped == 1
   assert driving.equal(after.method, state.method)
+
+
+def test_a_gradient_is_checked_as_the_method_checks_it():
+  tx, alone = sam_optax.if_finite(sam_optax.sam(0.5)), sam_optax.sam(0.5)
+  step = lambda tx, grad_fn, updates=3.0: tx.update(
+    updates, tx.init(1.0), 1.0, grad_fn=grad_fn
+  )
+  square = lambda w: 3.0 if float(w) > 1 else 2.0  # of Python, as updates are
+  assert driving.equal(step(tx, square)[0], step(alone, square)[0])
+  for grad_fn, updates, words in (
+    ('w', 3.0, ('a grad_fn of type str',)),
+    (lambda w: {'w': w}, 3.0, ('a gradient by grad_fn', 'structure')),
+    (lambda w: 3, 3.0, ('a gradient by grad_fn', 'int32')),
+    (lambda w: 'w', 3.0, ('a gradient by grad_fn',)),
+    (square, 3, ('`updates`', 'int32')),
+    (square, 'w', ('`updates`',)),
+  ):
+    for made in (alone, tx):
+      with refused(*words):
+        step(made, grad_fn, updates)
+
+
+def test_numbers_of_python_are_an_aux_of_a_scaled_loss():
+  aux = {'n': 3, 'share': 0.5, 'known': True, 'none': None}
+  loss_fn = lambda params, x: (params * x, aux)
+  scaled = sam_optax.scale_loss(loss_fn, 2.0)
+  assert scaled(1.5, jnp.ones(2))[1] == aux
+  method = sam_optax.sam()
+  (_, found), *_ = method.value_and_grad(
+    scaled, 1.5, method.init(1.5), jnp.ones(2)
+  )
+  assert found == aux
 
 
 def test_the_scale_of_a_loss_has_no_effect():

@@ -122,6 +122,46 @@ def test_each_group_has_its_own_aux_and_the_loss_is_the_mean():
   )
 
 
+def decayed(params, batch):
+  """Losses whose gradient by one leaf does not depend on the examples."""
+  decay = jnp.sum(params['b'] ** 2)
+  return jnp.tanh(batch[0] @ params['w']) ** 2 + decay, None
+
+
+def group_step(params, **decided):
+  made = sam_optax.parallel(
+    sam_optax.sam(0.1), None, examples_per_perturbation=4
+  )
+  state = made.init(params)
+  batch = optax.tree.cast(driving.batch_at(0)[0], params['w'].dtype)
+  return made.value_and_grad(decayed, params, state, batch, **decided)
+
+
+def test_groups_of_examples_inside_an_ensemble():
+  # Their mean must not be taken over the runs.
+  runs = jax.tree.map(lambda x: jnp.stack([x, -2 * x]), driving.start())
+  step = lambda params: group_step(params, perturb=False)
+  alone = [step(jax.tree.map(lambda x, i=i: x[i], runs)) for i in (0, 1)]
+  expected = jax.tree.map(lambda *x: jnp.stack(x), *alone)
+  driving.assert_close(jax.vmap(step)(runs), expected)
+
+
+def test_groups_of_examples_have_derivatives(x64):
+  params = optax.tree.cast(driving.start(), jnp.float64)
+
+  def height(size):
+    moved = jax.tree.map(lambda x: x + size, params)
+    (loss, _), grads, _ = group_step(moved, perturb=False)
+    return loss + sum(jnp.sum(g) for g in jax.tree.leaves(grads))
+
+  @jax.jit  # one program for all three
+  def slopes(size):
+    return height(size), jax.grad(height)(size), jax.jacfwd(height)(size)
+
+  (right, *_), (left, *_), (_, *found) = map(slopes, (1e-5, -1e-5, 0.0))
+  np.testing.assert_allclose(found, (right - left) / 2e-5, rtol=1e-6)
+
+
 @pytest.mark.parametrize('check_vma', [True, False])
 @pytest.mark.parametrize(
   'perturbation, averages', [('local', 1), ('synced', 2)]
@@ -239,6 +279,23 @@ def step_of(made, **changes):
   return made.update(params, made.init(params), params, **given)
 
 
+def in_groups(updates=None, **changes):
+  made = sam_optax.parallel(sam_optax.sam(), None, examples_per_perturbation=2)
+  params = driving.start()
+  updates = params if updates is None else updates
+  given = {'loss_fn': plain_losses, 'batch': driving.batch_at(0)[0]} | changes
+  return made.update(updates, made.init(params), params, **given)
+
+
+def test_the_ids_of_groups_may_be_a_list():
+  given = {
+    'example_ids': list(range(8)),
+    'batch': (driving.X[:8], driving.Y[:8]),
+  }
+  grads, _ = jax.eval_shape(lambda: in_groups(**given))
+  assert jax.tree.map(jnp.shape, grads) == {'b': (2,), 'w': (3,)}
+
+
 @pytest.mark.parametrize(
   'build, words',
   [
@@ -265,6 +322,14 @@ def step_of(made, **changes):
       ),
       'divisor',
     ),
+    (lambda: in_groups(batch=()), 'without an axis of examples'),
+    (
+      lambda: in_groups(batch=(jnp.ones([8, 3]), 1.0)),
+      r'\[1\].*the shape \(\)',
+    ),
+    (lambda: in_groups(batch=(jnp.ones([0, 3]),)), 'a batch of 0 examples'),
+    (lambda: in_groups(example_ids=[0.5] * 8), 'example_ids'),
+    (lambda: in_groups(updates=jnp.ones(3)), '`updates` with the structure'),
     (
       lambda: step_of(
         sam_optax.parallel(sam_optax.sam(), None, examples_per_perturbation=2),

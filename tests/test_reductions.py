@@ -13,7 +13,7 @@ import optax
 import pytest
 
 import sam_optax
-from tests import driving
+from tests import driving, given
 from tests.methods import (
   METHODS,
   PERTURBING,
@@ -295,6 +295,22 @@ def test_injected_hyperparameters_change_without_a_retrace(name):
       expected = driving.results(changed(name, number)[:5])
       driving.assert_close(list(run({number: traits.other})), expected)
   assert len(traces) == 1
+
+
+@every_method
+def test_narrow_params_narrow_the_injected_hyperparameters(name):
+  # NumPy does not count a scalar of bfloat16 as a real number, nor does JAX
+  # combine one with float32. The state is as a file of NumPy's gives it back.
+  tx, params = injected(name), driving.start(jnp.bfloat16)
+  gradient, keywords = driving.first_call(name, params)
+  state = tx.init(params)
+  state = state._replace(inner_state=given.in_numpy(state.inner_state))
+  updates, new = jax.eval_shape(
+    lambda: tx.update(gradient, state, params, **keywords)
+  )
+  dtypes = lambda tree: jax.tree.map(lambda x: x.dtype, tree)
+  assert dtypes(updates) == dtypes(gradient)
+  assert dtypes(new.inner_state) == dtypes(state.inner_state)
 
 
 @pytest.mark.parametrize('name', RANDOM)

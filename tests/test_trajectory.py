@@ -86,6 +86,27 @@ def test_saf_descends_against_the_logits_of_epochs_ago(ago, begin, end):
     assert np.abs(last - expected[-1]).max() > 1e-3
 
 
+def test_saf_counts_the_steps_of_an_epoch_with_a_smaller_last_batch():
+  method = sam_optax.saf(
+    10, CLASSES, epochs_ago=1, start_epoch=0, steps_per_epoch=3
+  )
+  step_fn = jax.jit(lambda *given: method.value_and_grad(classify, *given)[2])
+  w, state = jnp.asarray(START), method.init(jnp.asarray(START))
+  slots = []
+  for _ in range(2):
+    for ids in (range(4), range(4, 8), range(8, 10)):
+      ids = jnp.asarray(ids)
+      batch = jnp.asarray(INPUTS)[ids], jnp.asarray(LABELS)[ids]
+      state = step_fn(w, state, batch, ids)
+    slots.append(np.asarray(state.bank))
+    w = w + 1
+  first, second = slots
+  # The first epoch fills slot 0, the second slot 1, of every example.
+  assert np.all(np.any(first[:, 0], axis=1)) and not np.any(first[:, 1])
+  np.testing.assert_array_equal(second[:, 0], first[:, 0])
+  assert np.all(np.any(second[:, 1], axis=1))
+
+
 # -- The epochs in which SAF and MESA are active -----------------------------
 
 

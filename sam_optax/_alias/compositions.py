@@ -284,7 +284,8 @@ def arsam_ausam(
     s_min: weight of the smallest score in the draw, above 0 (see `ausam`).
     s_max: weight of the largest score, above 0.
     ramp_epochs: number of epochs over which the weight of the largest score
-      grows from s_min to s_max, at least 0.
+      grows from s_min to s_max, at least 0 (see `ausam`, and for a smaller
+      last batch).
     history: 'mean', or 'last' for the scores of AUSAM-1.
     p_min: lower bound of the probability, in [0, 1] (see `arsam`).
     p_max: upper bound of the probability, in (0, 1].

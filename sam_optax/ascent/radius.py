@@ -47,7 +47,7 @@ def gradient(rho: _base.ScalarOrSchedule, *, eps: float = _tree.EPS) -> Ascent:
     An ascent from direction to perturbation.
   """
   _check_rho(rho)
-  _check.number('eps', eps, why='eps is added to a norm')
+  _check.number('eps', eps, why='eps is added to a norm', schedule=False)
 
   def perturb(gradient, state, params, context):
     del state, params

@@ -96,9 +96,13 @@ def between(
   Returns:
     A `Cadence`.
   """
-  _check.number('start', start, why='start is a step', whole=True)
+  _check.number(
+    'start', start, why='start is a step', schedule=False, whole=True
+  )
   if stop is not None:
-    _check.number('stop', stop, why='stop is a step', whole=True)
+    _check.number(
+      'stop', stop, why='stop is a step', schedule=False, whole=True
+    )
     _check.span(('start', 'stop'), start, stop, never=True)
 
   def decide(state, step, *gradient):

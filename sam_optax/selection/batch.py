@@ -83,9 +83,10 @@ def by_loss_rise(
   \rfloor` (at least 1) are drawn without replacement, in proportion to the
   scores scaled over the batch to [s_min, s_cur], where s_cur grows linearly
   from s_min to s_max over the first `ramp_epochs` epochs of num_examples // K
-  steps. A batch with an example never seen is used in full, in any epoch (our
-  choice: the released code uses full batches in the first epoch, and gives an
-  example that it missed there the score 1).
+  steps, with K of the batch at hand: a smaller last batch is drawn as in an
+  earlier epoch. A batch with an example never seen is used in full, in any
+  epoch (our choice: the released code uses full batches in the first epoch, and
+  gives an example that it missed there the score 1).
 
   Args:
     num_examples: rows of the table; every example id is below it.

@@ -95,9 +95,11 @@ def by_loss(
     whole=True,
   )
   _check.key('key', key)
-  _check.number('share', share, 0, 0.99, why='some examples must stay')
+  _check.number(
+    'share', share, 0, 0.99, why='some examples must stay', schedule=False
+  )
   if stop is not None:
-    _check.number('stop', stop, why='stop is a step')
+    _check.number('stop', stop, why='stop is a step', schedule=False)
   _check.one_of('loss', loss, ('perturbed', 'clean'))
 
   def init():

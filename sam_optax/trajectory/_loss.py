@@ -153,7 +153,7 @@ def as_method(
 
   def checked(loss_fn, params, state, batch, *arguments, **options):
     params = _given.params(params)
-    check_state(state, params)
+    state = check_state(state, params)
     _given.function('loss_fn', loss_fn, _given.LOSS_FN)
 
     def pair_fn(params, batch):

@@ -47,6 +47,7 @@ def saf(
   epochs_ago: int = 3,
   start_epoch: _base.ScalarOrSchedule = 5,
   stop_epoch: _base.ScalarOrSchedule | None = None,
+  steps_per_epoch: _base.ScalarOrSchedule | None = None,
 ) -> SharpnessAware:
   r"""SAF, sharpness-aware training for free: stays close to its past logits.
 
@@ -57,8 +58,11 @@ def saf(
   where :math:`z_i` are the logits of example i and :math:`\bar z_i` those
   recorded epochs_ago epochs before, in training mode and with augmentation. The
   second term is active in epochs e with start_epoch < e < stop_epoch, counted
-  from 0, of num_examples // batch_size steps each. With lam = 0 it is the base
-  optimizer.
+  from 0. With lam = 0 it is the base optimizer.
+
+  The method counts epochs by its steps. If your loader keeps a smaller last
+  batch, pass steps_per_epoch; otherwise an epoch counts as one step shorter
+  than it is, and that batch counts as one of another epoch.
 
   Costs one gradient per step. The state holds num_examples * (epochs_ago + 1) *
   num_classes floats and no copy of the parameters.
@@ -81,6 +85,8 @@ def saf(
       paper: 5).
     stop_epoch: the second term is active before this epoch, at least 0; None
       for no end.
+    steps_per_epoch: steps in an epoch, at least 1; None for num_examples //
+      batch_size, which is right if the last partial batch is dropped.
 
   Returns:
     A `SharpnessAware` transformation.
@@ -134,6 +140,8 @@ def saf(
     )
   weighing = Weighing(lam, tau, start_epoch, stop_epoch)
   weighing.check()
+  if steps_per_epoch is not None:
+    _check.number('steps_per_epoch', steps_per_epoch, 1, why='it is a length')
 
   def on_devices(collectives):
     # `identity`, which also counts the ids outside of the bank.
@@ -162,10 +170,12 @@ def saf(
         )
       example_ids = _given.example_ids(example_ids, num_examples)
       batch_size = example_ids.shape[0] * _collectives.count(collectives)
-      per_epoch = max(1, num_examples // batch_size)
-      epoch = state.method.step // per_epoch
+      step, per_epoch = state.method.step, steps_per_epoch
+      if per_epoch is None:
+        per_epoch = max(1, num_examples // batch_size)
+      epoch = step // _base.value_at(per_epoch, step, step.dtype)
       write, read = slots(epoch, epochs_ago)
-      weight, temperature = weighing.at(state.method.step, epoch)
+      weight, temperature = weighing.at(step, epoch)
       rows = state.bank.at[example_ids, read]
       earlier = rows.get(mode='fill', fill_value=0)
 

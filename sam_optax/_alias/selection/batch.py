@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import optax  # pyright: ignore[reportMissingTypeStubs]
 
-from sam_optax import _base, ascent, selection
+from sam_optax import _base, _tree, ascent, selection
 from sam_optax._method import SharpnessAware, sharpness_aware
 
 
@@ -53,7 +53,10 @@ def ausam(
       PyramidNet, ResNet-50 and MobileNet).
     key: PRNG key or int seed.
     ramp_epochs: number of epochs over which the weight of the largest score
-      grows from s_min to s_max, at least 0 (the released code: 30).
+      grows from s_min to s_max, at least 0 (the released code: 30). An epoch
+      counts as num_examples // batch_size steps. So a smaller last batch is
+      drawn with the weights of an earlier epoch, and the ramp ends a little
+      sooner.
     history: 'mean' for the score above; 'last' for the last value alone, which
       is AUSAM-1.
 
@@ -235,6 +238,10 @@ def sam_random(
 
 
 def _divided_by(beta: _base.ScalarOrSchedule) -> optax.GradientTransformation:
+  # A beta in bfloat16 is as wide as the params, and the gradient is wider.
   if callable(beta):
-    return optax.scale_by_schedule(lambda step: 1 / beta(step))
-  return optax.scale(1 / beta)
+    return optax.scale_by_schedule(
+      lambda step: 1 / _base.value_at(beta, step, float)
+    )
+  inverse = 1 / _base.value_at(beta, None, float)
+  return optax.stateless(lambda g, params: _tree.scale(inverse, g))

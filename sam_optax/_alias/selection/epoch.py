@@ -31,7 +31,7 @@ def infobatch(
   weights = method.start_epoch(state)`` and leave out the examples whose weight
   is 0. Epochs then have fewer steps. At a fixed number of steps a run has more
   epochs; to give it a fixed number of epochs, as the authors do, give it fewer
-  steps.
+  steps. A smaller last batch is a step like every other.
 
   Costs one gradient per step. The state holds two floats per example of the
   training set and no copy of the parameters.
@@ -120,7 +120,7 @@ def sam_infobatch(
   weights = method.start_epoch(state)`` and leave out the examples whose weight
   is 0. Epochs then have fewer steps. At a fixed number of steps a run has more
   epochs; to give it a fixed number of epochs, as the authors do, give it fewer
-  steps.
+  steps. A smaller last batch is a step like every other.
 
   Costs two gradients per step. The state holds two floats per example of the
   training set and no copy of the parameters.
@@ -197,6 +197,10 @@ def _by_loss(
       'InfoBatch keeps a score for each example and stops near the end. Pass '
       f'both: {name}(num_examples=50_000, total_steps=78_000).'
     )
-  _check.number('total_steps', total_steps, 1, why='it is a length')
-  _check.number('delta', delta, 0, 1, why='delta is a share of the run')
+  _check.number(
+    'total_steps', total_steps, 1, why='it is a length', schedule=False
+  )
+  _check.number(
+    'delta', delta, 0, 1, why='delta is a share of the run', schedule=False
+  )
   return selection.by_loss(num_examples, share, delta * total_steps, loss, key)
