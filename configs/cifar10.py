@@ -8,8 +8,9 @@ from train import config as train_config
 
 STEPS_PER_EPOCH = 50_000 // 128
 
-# Radii and decays for CIFAR-10 as the papers print them; R-SAM's and the
-# warm-up of ARSAM are not published: our choice.
+# Radii and decays for CIFAR-10 as the papers print them. Our choice, as they
+# are not published: F-ASAM's radius and decay, the radii of R-SAM, of ARSAM and
+# of the combination, and the warm-up of ARSAM.
 VARIANTS = {
   'sgd': ('identity', {}),
   'sam': ('sam', {'rho': 0.1}),

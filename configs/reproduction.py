@@ -35,6 +35,11 @@ the paper leaves a number out, the file beside it (`configs/arsam.py` and so on)
 names another source or says "our choice". The published numbers themselves,
 with their oddities, are in [configs/published](../configs/published/README.md).
 
+On a GPU, `dtype='auto'` is bfloat16 here, which no paper states, and on several
+devices each perturbs along its own examples, where ARSAM and AUSAM state one
+GPU. Add `--config.dtype=float32 '--config.mesh=(1,)'` to a command for the
+arithmetic and the algorithm of the papers.
+
 ```sh
 python -m configs  # which config trains which row
 python -m train --workdir=runs/row \\

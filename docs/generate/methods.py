@@ -251,7 +251,9 @@ def _published(runs: list[Run]) -> str:
     '',
     'Published test accuracy, and the config that trains the row. *Speed* is'
     ' relative to SAM on the same network; *SAM steps* is the fraction of steps'
-    ' that perturb. Arguments are listed where they differ from the defaults.'
+    ' that perturb. Arguments are those of our config where they differ from'
+    ' the defaults; of one that the paper does not print, the file of the'
+    ' config says "our choice" or names another source.'
     ' A row without a config is quoted by the paper from another one.',
     '',
   ]

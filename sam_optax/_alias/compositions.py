@@ -261,7 +261,8 @@ def arsam_ausam(
   parameters and two floats per example of the training set.
 
   Scores are recorded on SAM steps only, and a batch with an example that has no
-  score yet is used in full, so let the warm-up last at least an epoch.
+  score yet is used in full. So let the warm-up last two epochs or more: one of
+  them leaves those examples without a score that fill no batch.
 
   Needs `loss_fn`, `batch` and `example_ids`, in `update` as in
   `value_and_grad`.
