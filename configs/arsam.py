@@ -3,7 +3,8 @@
 Beside each number stands its source: a section of the paper, or "our choice".
 Its appendix could not be had, which has learning rate, weight decay and radius.
 SGD, SAM, LookSAM and ESAM have the same accuracies as in AUSAM, digit for
-digit: the training and these methods are those of `configs/ausam.py`.
+digit: the training, the networks and these methods are those of
+`configs/ausam.py`.
 """
 
 from typing import Any

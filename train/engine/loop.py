@@ -200,7 +200,8 @@ class Program:
 
   def init(self, seed: int) -> TrainState:
     """The state before the first step."""
-    state = self._init(*self._batchwise.start(seed), seed)
+    # As JAX would not take half of the 32 bits for an int of its own.
+    state = self._init(*self._batchwise.start(seed), np.uint32(seed))
     return self.devices.place(state)
 
   def start_epoch(
