@@ -6,7 +6,8 @@ other than CIFAR are not in that code; vSAM (ajiaaa/vSAM) is a program of the
 same authors that has Tiny-ImageNet.
 
 The networks are those that the paper names. WRN-28-10 in the released code has
-five blocks in a stage instead of four: `--config.model.depth=34` is that network.
+five blocks in a stage instead of four: `--config.model.depth=34` is that
+network.
 """
 
 from collections.abc import Mapping
