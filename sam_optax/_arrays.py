@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sam_optax import _base, _given
+from sam_optax import _base, _given, _tree
 
 
 def to_arrays(state: _base.PyTree) -> _base.PyTree:
@@ -41,7 +41,7 @@ def to_arrays(state: _base.PyTree) -> _base.PyTree:
   """
 
   def plain(leaf):
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    return jax.random.key_data(leaf) if _tree.is_key(leaf) else leaf
 
   return jax.tree.map(plain, state)
 
@@ -61,7 +61,7 @@ def from_arrays(arrays: _base.PyTree, like: _base.PyTree) -> _base.PyTree:
   Raises:
     ValueError: if the structure, a shape or a dtype differs.
   """
-  if any(map(_is_key, jax.tree.leaves(arrays))):
+  if any(map(_tree.is_key, jax.tree.leaves(arrays))):
     raise ValueError(
       'Given arrays with typed keys. They come from a file that has none. '
       'Pass the plain arrays first, and second what they are like: '
@@ -76,7 +76,9 @@ def from_arrays(arrays: _base.PyTree, like: _base.PyTree) -> _base.PyTree:
     )
 
   def restored(path, leaf, like):
-    plain = jax.eval_shape(jax.random.key_data, like) if _is_key(like) else like
+    plain = (
+      jax.eval_shape(jax.random.key_data, like) if _tree.is_key(like) else like
+    )
     plain = jax.eval_shape(jnp.asarray, plain)
     leaf = _typed(leaf, plain.dtype)
     if np.shape(leaf) != plain.shape or leaf.dtype != plain.dtype:
@@ -88,7 +90,7 @@ def from_arrays(arrays: _base.PyTree, like: _base.PyTree) -> _base.PyTree:
         'was.'
       )
     leaf = jnp.array(leaf)
-    if not _is_key(like):
+    if not _tree.is_key(like):
       return leaf
     return jax.random.wrap_key_data(leaf, impl=_implementation(like))
 
@@ -109,8 +111,3 @@ def _implementation(key: Any) -> Any:
   found = []
   jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), key)
   return found[0]
-
-
-def _is_key(leaf: Any) -> bool:
-  dtype = getattr(leaf, 'dtype', None)
-  return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)

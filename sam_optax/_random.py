@@ -57,11 +57,9 @@ def distinct_keys(state: _base.State) -> _base.State:
   leaves, structure = jax.tree.flatten(state)
   keys = []
   for place, leaf in enumerate(leaves):
-    dtype = getattr(leaf, 'dtype', None)
-    is_key = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    if not is_key or leaf.ndim:
+    if not _tree.is_key(leaf) or leaf.ndim:
       continue
-    equal = [leaf == key for key in keys if key.dtype == dtype]
+    equal = [leaf == key for key in keys if key.dtype == leaf.dtype]
     if equal:
       # Not a branch in Python: under `jit` the keys may be traced.
       other = jax.random.fold_in(leaf, _LAST - len(keys))

@@ -23,6 +23,12 @@ def wide(dtype: Any) -> Any:
   return jnp.float32 if narrow else dtype
 
 
+def is_key(leaf: Any) -> bool:
+  """Whether a leaf is a typed PRNG key, or an array of such."""
+  dtype = getattr(leaf, 'dtype', None)
+  return dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+
+
 def arrays(tree: _base.PyTree) -> _base.PyTree:
   """The tree with Python's and NumPy's numbers as arrays; others stay."""
 

@@ -344,3 +344,9 @@ def results(steps: list[Step]) -> list[tuple[Any, Any, Any]]:
 def trajectory(steps: list[Step]) -> list[tuple[Any, Any]]:
   """(grads, params) of each step, which two methods can have in common."""
   return [step[:2] for step in steps]
+
+
+def on_host(tree):
+  """The leaves as NumPy's arrays, but for PRNG keys, which it cannot hold."""
+  is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+  return jax.tree.map(lambda x: x if is_key(x) else np.asarray(x), tree)

@@ -9,8 +9,6 @@ import re
 from collections.abc import Iterable
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from tests import driving
@@ -127,13 +125,3 @@ def same(first, second):
 def step_of(tx):
   """The gradient of one step of SAM, for what must equal it."""
   return called(tx, 'update', loss_fn=None)[0]
-
-
-def as_numpy(tree):
-  return jax.tree.map(np.asarray, tree)
-
-
-def in_numpy(state):
-  """A state with NumPy's arrays, but for its keys, which NumPy cannot hold."""
-  is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-  return jax.tree.map(lambda x: x if is_key(x) else np.asarray(x), state)

@@ -147,12 +147,6 @@ def in_jit(entry, made, **options):
   return lambda setting=0: compiled(params, states, *examples, setting)
 
 
-def on_host(tree):
-  """The leaves as NumPy arrays, except for PRNG keys."""
-  is_key = lambda x: jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-  return jax.tree.map(lambda x: x if is_key(x) else np.asarray(x), tree)
-
-
 def in_pmap(entry, made, **options):
   run, (params, states, *examples) = together(entry, made, **options)
   shards = jax.tree.map(
@@ -168,7 +162,7 @@ def in_pmap(entry, made, **options):
 
   def on_first(setting=0):
     # NumPy takes the part of a device without a program for each array.
-    results = on_host(mapped(params, states, *shards, setting))
+    results = driving.on_host(mapped(params, states, *shards, setting))
     first, *others = (
       jax.tree.map(lambda x, k=k: x[k], results) for k in range(NUM_DEVICES)
     )

@@ -123,8 +123,7 @@ def test_the_steps_alone_are_those_of_the_whole_run():
     alone = program.steps_alone(whole, seed)
     assert alone.seconds > 0
     assert alone.gradients == result.batch_gradients_per_step * 9
-    # Were it held up by what it leaves out, nothing would be compared.
-    assert alone.gradients > 9
+    assert 9 < alone.gradients < 18  # steps of both kinds
 
 
 def test_results_record_flags_machine_and_versions(bench):

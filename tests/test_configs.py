@@ -67,8 +67,8 @@ def test_every_row_passes_all_checks_before_training(name, opened):
     method = build(config, images)
     size_of(network_of(config), images.pixels, config.task)
     dataset = opened(config)
-    step._check_reference(config, dataset)
-    step._check_pair(config, tasks.create(config, dataset), method)
+    step.check_in_memory(config, dataset)
+    step.check_pair(config, tasks.create(config, dataset), method)
     mesh.choose(config)
 
 

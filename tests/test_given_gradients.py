@@ -9,7 +9,6 @@ from tests.given import (
   BY_GRAD_FN,
   SAM,
   START,
-  as_numpy,
   assert_refused_or_right,
   called,
   every_route,
@@ -131,10 +130,10 @@ CALLS = {
   'a gradient of NumPy': (
     same(
       lambda: SAM.update(
-        as_numpy(GRAD(START)),
+        driving.on_host(GRAD(START)),
         SAM.init(START),
         START,
-        grad_fn=lambda p: as_numpy(GRAD(p)),
+        grad_fn=lambda p: driving.on_host(GRAD(p)),
       )[0],
       lambda: step_of(SAM),
     ),

@@ -14,12 +14,10 @@ from tests.given import (
   SAM,
   START,
   WITH_TABLE,
-  as_numpy,
   assert_refused_or_right,
   called,
   every_method,
   every_route,
-  in_numpy,
   refused,
   same,
   shapes,
@@ -220,14 +218,14 @@ CALLS = {
   ),
   'arrays of NumPy': (
     same(
-      lambda: called(SAM, state=as_numpy(SAM.init(START)))[1:],
+      lambda: called(SAM, state=driving.on_host(SAM.init(START)))[1:],
       lambda: called(SAM)[1:],
     ),
     None,
   ),
   'arrays of NumPy, at an epoch': (
     same(
-      lambda: PRUNED.start_epoch(in_numpy(PRUNED.init(START))),
+      lambda: PRUNED.start_epoch(driving.on_host(PRUNED.init(START))),
       lambda: PRUNED.start_epoch(PRUNED.init(START)),
     ),
     None,

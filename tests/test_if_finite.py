@@ -80,7 +80,9 @@ def program(entry):
 
   compiled = jax.jit(lambda trap: {name: train(name, trap) for name in made})
   # NumPy takes a step without a program for each array.
-  return functools.cache(lambda trap: routes.on_host(compiled(jnp.int32(trap))))
+  return functools.cache(
+    lambda trap: driving.on_host(compiled(jnp.int32(trap)))
+  )
 
 
 @pytest.mark.slow

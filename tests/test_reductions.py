@@ -13,7 +13,7 @@ import optax
 import pytest
 
 import sam_optax
-from tests import driving, given
+from tests import driving
 from tests.methods import (
   METHODS,
   PERTURBING,
@@ -304,7 +304,7 @@ def test_narrow_params_narrow_the_injected_hyperparameters(name):
   tx, params = injected(name), driving.start(jnp.bfloat16)
   gradient, keywords = driving.first_call(name, params)
   state = tx.init(params)
-  state = state._replace(inner_state=given.in_numpy(state.inner_state))
+  state = state._replace(inner_state=driving.on_host(state.inner_state))
   updates, new = jax.eval_shape(
     lambda: tx.update(gradient, state, params, **keywords)
   )

@@ -66,7 +66,7 @@ class Step:
     config: train_config.Config,
     dataset: AnySet,
   ):
-    _check_reference(config, dataset)
+    check_in_memory(config, dataset)
     self.config = config
     self.num_examples = dataset.num_examples
     self.total_steps = train_config.check(config, self.num_examples)
@@ -92,7 +92,7 @@ class Step:
     }
     # The key matters to a method's init only: it lives in the state.
     self.method = self.devices.parallel(self.build_method(0))
-    _check_pair(config, self.task, self.method)
+    check_pair(config, self.task, self.method)
     alone = self.task.losses_alone if self.method.reads_losses else None
     self.losses = alone or self.task.losses
     # A method that is an optimizer returns minus its whole step.
@@ -323,7 +323,7 @@ def _averaged(average: Tested, tested: Tested, decay: float) -> Tested:
   return jax.tree.map(one, average, tested)
 
 
-def _check_pair(
+def check_pair(
   config: train_config.Config,
   task: tasks.Task,
   method: sam_optax.SharpnessAware,
@@ -345,7 +345,8 @@ def _check_pair(
     )
 
 
-def _check_reference(config: train_config.Config, dataset: AnySet) -> None:
+def check_in_memory(config: train_config.Config, dataset: AnySet) -> None:
+  """Refuses a second gradient source whose set is streamed."""
   streamed = not isinstance(dataset, memory.Dataset)
   if streamed and config.reference.batch_size is not None:
     raise train_config.ConfigError(

@@ -1,0 +1,89 @@
+"""Files of masks as VOC has them and of people as MPII does, to be written."""
+
+import io
+import json
+import os
+import zipfile
+
+import numpy as np
+from PIL import Image
+
+from train import config as train_config
+
+MASK = np.array([[0, 1, 20], [255, 5, 0]], np.uint8)
+
+
+def encoded(pixels, kind, palette=False):
+  image = Image.fromarray(pixels)
+  if palette:  # Colours that say nothing of the class.
+    image = Image.frombytes('P', image.size, pixels.tobytes())
+    image.putpalette([(7 * i) % 256 for i in range(768)])
+  file = io.BytesIO()
+  image.save(file, kind)
+  return file.getvalue()
+
+
+def write(folder, files):
+  for name, content in files.items():
+    path = os.path.join(folder, name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, 'wb') as file:
+      file.write(content)
+  return str(folder)
+
+
+def zipped(folder, files):
+  path = os.path.join(folder, 'all.zip')
+  with zipfile.ZipFile(path, 'w') as archive:
+    for name, content in files.items():
+      archive.writestr(name, content)
+  return path
+
+
+def voc_files(top='', masks=('SegmentationClass',)):
+  image = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+  grey = np.full((2, 3), 90, np.uint8)
+  files = {
+    'ImageSets/Segmentation/train.txt': b'b\na\n',
+    'ImageSets/Segmentation/val.txt': b'a\n\n',
+    'JPEGImages/a.jpg': encoded(image, 'JPEG'),
+    'JPEGImages/b.jpg': encoded(grey, 'JPEG'),
+  }
+  for number, folder in enumerate(masks):
+    shifted = MASK.copy()
+    shifted[0, 0] = number
+    files[f'{folder}/a.png'] = encoded(shifted, 'PNG', palette=number == 0)
+    files[f'{folder}/b.png'] = encoded(shifted[::-1].copy(), 'PNG')
+  return {top + name: content for name, content in files.items()}
+
+
+def two_people(**changes):
+  joints = [[10.0 + i, 20.0 + 2 * i] for i in range(16)]
+  joints[6] = [-1.0, -1.0]
+  person = {
+    'image': 'a.jpg',
+    'joints': joints,
+    'joints_vis': [int(i != 6) for i in range(16)],
+    'center': [33.0, 40.0],
+    'scale': 0.4,
+    'head_size': 7.5,
+    **changes,
+  }
+  return [person, {**person, 'scale': 2.0, 'image': 'b.jpg'}]
+
+
+def mpii_files(people, **more):
+  image = np.full((4, 5, 3), 9, np.uint8)
+  return {
+    'annot/valid.json': json.dumps(people).encode(),
+    'images/a.jpg': encoded(image, 'JPEG'),
+    'images/b.jpg': encoded(image[..., 0], 'JPEG'),
+    **more,
+  }
+
+
+def options_of(path, **changes):
+  options = train_config.default().data
+  options.name = path
+  options.update(changes)
+  return options
