@@ -87,8 +87,9 @@ class Descent(NamedTuple):
 class Choice(NamedTuple):
   """How a selection chooses from a batch by the ids of its examples."""
 
-  # (state, example_ids) -> whether this step takes the full batch after all; a
-  # later step with these ids does not if this one does not
+  # (state, example_ids) -> whether a SAM step takes the full batch after all; a
+  # later one with these ids does not if this one does not. A plain step does so
+  # only where the cadence decides by the gradient, which comes too late.
   full_batch: Callable[[State, jax.Array], jax.Array]
   # (state, example_ids, step, batch_size) -> positions in example_ids, int32
   # [kept]; these may be one device's part of the step's batch_size examples

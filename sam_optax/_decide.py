@@ -27,12 +27,15 @@ def make_decide(
   @jax.jit
   def ask(step, cadence_state, selection_state, ids, gradient):
     answers = {}
-    if callable(cadence.decide):
+    perturb = cadence.decide
+    if callable(perturb):
       by = (gradient,) if cadence.by_gradient else ()
-      if by != (None,):
-        answers['perturb'] = cadence.decide(cadence_state, step, *by)
+      known = by != (None,)
+      perturb = perturb(cadence_state, step, *by) if known else True
+      if known:
+        answers['perturb'] = perturb
     if choice is not None:
-      answers['full_batch'] = choice.full_batch(selection_state, ids)
+      answers['full_batch'] = perturb & choice.full_batch(selection_state, ids)
     return answers
 
   def decide(state, example_ids=None, first=None):
@@ -62,13 +65,14 @@ def make_branches(
   """`SharpnessAware.branches` of a method with these parts."""
   decide = cadence.decide
   known = (decide,) if isinstance(decide, bool) else (True, False)
-  answers = {'perturb': known}
   choice = selection.choice
-  if choice is not None:
-    answers['full_batch'] = (True, False) if choice.may_be_full else (False,)
+  if choice is None:
+    return tuple({'perturb': perturb} for perturb in known)
+  full = (True, False) if choice.may_be_full else (False,)
   return tuple(
-    cast(_calls.Decisions, dict(zip(answers, values, strict=True)))
-    for values in itertools.product(*answers.values())
+    {'perturb': perturb, 'full_batch': full_batch}
+    for perturb, full_batch in itertools.product(known, full)
+    if perturb or not full_batch or cadence.by_gradient
   )
 
 
@@ -76,9 +80,9 @@ def _ids(selection: _base.Selection, example_ids: Any) -> jax.Array:
   """The ids of one step or of several."""
   if example_ids is None:
     raise ValueError(
-      'Given no example_ids. This method takes the full batch where one of its '
-      'examples was never seen. Pass the ids of the coming step: '
-      'method.decide(state, example_ids).'
+      'Given no example_ids. A SAM step of this method takes the full batch '
+      'where one of its examples was never seen. Pass the ids of the coming '
+      'step: method.decide(state, example_ids).'
     )
   shape = np.shape(example_ids)
   ids = np.reshape(np.asarray(example_ids), -1)
@@ -98,18 +102,19 @@ def make_plan(
   def ask(step, cadence_state, selection_state, ids, distinct):
     answers = {}
     known = jnp.full_like(step, _LENGTH)
-    if callable(cadence.decide):
-      perturb = functools.partial(cadence.decide, cadence_state)
-      answers['perturb'] = jax.vmap(perturb)(
+    perturb = cadence.decide
+    if callable(perturb):
+      perturb = jax.vmap(functools.partial(perturb, cadence_state))(
         step + jnp.arange(_LENGTH, dtype='int32')
       )
+      answers['perturb'] = perturb
       sight = jnp.ones_like(step)
       if cadence.foresight is not None:
         sight = cadence.foresight(cadence_state, step)
       known = jnp.minimum(known, sight)
     if choice is not None:
       full_batch = functools.partial(choice.full_batch, selection_state)
-      answers['full_batch'] = jax.vmap(full_batch)(ids)
+      answers['full_batch'] = perturb & jax.vmap(full_batch)(ids)
       # A later step that needs the full batch now may no longer need it then,
       # if a step before it has one of its examples.
       unsure = answers['full_batch'].at[0].set(False).at[-1].set(True)

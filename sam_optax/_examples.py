@@ -78,7 +78,10 @@ def make_value_and_grad(
     def prepared(examples):
       return examples if prepare is None else prepare(examples)
 
-    def step_on(examples, ids):
+    if perturb is None:
+      perturb = _step.decide(parts.cadence, state)
+
+    def step_on(examples, ids, perturb):
       weights = None
       if pruning is not None:
         table = pruning.weights(state.selection)
@@ -112,7 +115,7 @@ def make_value_and_grad(
       )
 
     if choice is None:
-      outcome = step_on(batch, example_ids)
+      outcome = step_on(batch, example_ids, perturb)
     else:
       outcome = _on_full_batch_or_chosen(
         choice,
@@ -123,6 +126,7 @@ def make_value_and_grad(
           loss_fn(params, prepared(examples))
         )[1],
         (batch, example_ids),
+        perturb,
         full_batch,
       )
     recorded = _record(selection, outcome, state.selection)
@@ -180,6 +184,25 @@ def _count_dropped(
   return state._replace(dropped_ids=total)
 
 
+def _takes_full_batch(
+  choice: _base.Choice,
+  collectives: _collectives.Collectives,
+  state: _step.SharpnessAwareState,
+  ids: jax.Array,
+  perturb: bool | jax.Array | None,
+) -> bool | jax.Array:
+  """Whether a step takes the full batch; all devices agree."""
+  if perturb is None:  # for the gradient decides, which comes too late
+    perturb = True
+  _step.check_condition(perturb)
+  known_plain = not isinstance(perturb, jax.Array) and not perturb
+  if known_plain or not choice.may_be_full:
+    return False
+  return perturb & _collectives.any_of(
+    collectives, choice.full_batch(state.selection, ids)
+  )
+
+
 def _on_full_batch_or_chosen(
   choice: _base.Choice,
   collectives: _collectives.Collectives,
@@ -187,6 +210,7 @@ def _on_full_batch_or_chosen(
   step_on: Callable[..., _Outcome],
   aux_of: Callable[[_base.PyTree], Any],
   examples: tuple[_base.PyTree, Any],
+  perturb: bool | jax.Array | None,
   full_batch: bool | jax.Array | None,
 ) -> _Outcome:
   """A step on the full batch, or on the examples that the selection chooses."""
@@ -204,23 +228,25 @@ def _on_full_batch_or_chosen(
 
   def on_chosen():
     rows, chosen_ids = chosen()
-    outcome = step_on(rows, chosen_ids)
+    outcome = step_on(rows, chosen_ids, perturb)
     share = chosen_ids.shape[0] / ids.shape[0]
     return outcome._replace(
       state=_with_share(outcome.state, state, share),
       recorded=_padded(outcome.recorded, batch_size),
     )
 
+  perturb_full = perturb
   if full_batch is None:
-    full_batch = _collectives.any_of(
-      collectives, choice.full_batch(state.selection, ids)
-    )
+    full_batch = _takes_full_batch(choice, collectives, state, ids, perturb)
+    perturb_full = None if perturb is None else True
   if not isinstance(full_batch, bool):
     _check_same_aux(
       jax.eval_shape(lambda: aux_of(examples[0])),
       jax.eval_shape(lambda: aux_of(chosen()[0])),
     )
-  return _step.branch(full_batch, lambda: step_on(*examples), on_chosen)
+  return _step.branch(
+    full_batch, lambda: step_on(*examples, perturb_full), on_chosen
+  )
 
 
 def _check_same_aux(full: Any, chosen: Any) -> None:

@@ -129,8 +129,8 @@ def take_step(
   step, mean_of_own = state.step, collectives.mean_of_own
   # For draws only: the state that is kept has keys that all devices share.
   own_ascent_state = collectives.with_own_keys(state.ascent)
-  if perturb is None and not cadence.by_gradient:
-    perturb = _decide(cadence, state.cadence, step)
+  if perturb is None:
+    perturb = decide(cadence, state)
   offset = _offset(parts, own_ascent_state, params, step, perturb, collectives)
   if offset is not None:
     first = evaluator.at(_tree.add(params, offset))
@@ -142,7 +142,7 @@ def take_step(
   own = first.gradient
   mean = mean_of_own(own)
   if perturb is None:
-    perturb = _decide(cadence, state.cadence, step, mean)
+    perturb = decide(cadence, state, mean)
 
   def on_perturbed():
     context = _ascent.Context(step=step, mean=mean_of_own, offset=offset)
@@ -225,20 +225,36 @@ def branch(
   if_false: Callable[[], Any],
 ) -> Any:
   """One of two functions: in Python where that is known, else on device."""
+  check_condition(condition)
   if isinstance(condition, bool | np.bool_):
     return if_true() if condition else if_false()
+  return jax.lax.cond(condition, if_true, if_false)
+
+
+def check_condition(condition: Any) -> None:
+  """Raises ValueError for a condition of `branch` that is none."""
+  if isinstance(condition, bool | np.bool_):
+    return
   if not isinstance(condition, jax.Array) or condition.shape:
     raise ValueError(
       f'Given {condition!r} as `perturb` or `full_batch`. It fixes a branch of '
       'the step. Pass True or False, or None to let the method decide.'
     )
-  return jax.lax.cond(condition, if_true, if_false)
 
 
-def _decide(cadence: _base.Cadence, *arguments: Any) -> bool | jax.Array:
-  """`cadence.decide`: a constant, or called with state, step and gradient."""
-  decide = cadence.decide
-  return decide if isinstance(decide, bool) else decide(*arguments)
+def decide(
+  cadence: _base.Cadence,
+  state: SharpnessAwareState,
+  gradient: _base.PyTree | None = None,
+) -> bool | jax.Array | None:
+  """Whether this is a SAM step; None where that needs the gradient."""
+  if isinstance(cadence.decide, bool):
+    return cadence.decide
+  if not cadence.by_gradient:
+    return cadence.decide(state.cadence, state.step)
+  if gradient is None:
+    return None
+  return cadence.decide(state.cadence, state.step, gradient)
 
 
 def _offset(

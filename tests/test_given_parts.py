@@ -110,16 +110,15 @@ def test_a_call_as_in_optax_contrib_is_explained(arguments, options):
     sam_optax.sam(*arguments, **options)
 
 
+@pytest.mark.parametrize('others', [{}, {'perturb': True, 'full_batch': True}])
 @pytest.mark.parametrize('flag', ['perturb', 'full_batch'])
 @pytest.mark.parametrize('bad', ['yes', 1, jnp.ones(2, jnp.bool_)])
-def test_a_decision_is_a_bool(flag, bad):
+def test_a_decision_is_a_bool(flag, bad, others):
   tx, (batch, ids) = method('ausam'), driving.batch_at(0)
-  params, decided = driving.start(), {'perturb': True, 'full_batch': True}
+  params, decided = driving.start(), others | {flag: bad}
   state = tx.init(params)
   with refused('`perturb` or `full_batch`', 'True or False'):
-    tx.value_and_grad(
-      driving.fit, params, state, batch, ids, **(decided | {flag: bad})
-    )
+    tx.value_and_grad(driving.fit, params, state, batch, ids, **decided)
 
 
 # -- One call each ------------------------------------------------------------

@@ -260,9 +260,9 @@ def arsam_ausam(
   keep = 0.5 if 30 % of the steps perturb. The state holds one copy of the
   parameters and two floats per example of the training set.
 
-  Scores are recorded on SAM steps only, and a batch with an example that has no
-  score yet is used in full. So let the warm-up last two epochs or more: one of
-  them leaves those examples without a score that fill no batch.
+  Scores are recorded on SAM steps only, so a SAM step takes its batch in full
+  where an example has no score yet. On a plain step such an example counts as
+  one with the score 0.
 
   Needs `loss_fn`, `batch` and `example_ids`, in `update` as in
   `value_and_grad`.

@@ -84,9 +84,11 @@ def by_loss_rise(
   scores scaled over the batch to [s_min, s_cur], where s_cur grows linearly
   from s_min to s_max over the first `ramp_epochs` epochs of num_examples // K
   steps, with K of the batch at hand: a smaller last batch is drawn as in an
-  earlier epoch. A batch with an example never seen is used in full, in any
-  epoch (our choice: the released code uses full batches in the first epoch, and
-  gives an example that it missed there the score 1).
+  earlier epoch. A SAM step takes a batch with an example never seen in full, in
+  any epoch (our choice: the released code uses full batches in the first epoch,
+  and gives an example that it missed there the score 1). On a plain step, which
+  records nothing, such an example has the score 0; where a cadence decides by
+  the gradient, that comes after the choice, and both kinds take the full batch.
 
   Args:
     num_examples: rows of the table; every example id is below it.
