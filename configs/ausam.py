@@ -95,8 +95,8 @@ def arguments(row: published.Row) -> dict[str, Any]:
   infobatch = {'share': 0.5, 'delta': 0.875}
   ausam = {
     'rho': rho,
-    # paper: section 4.1, or the table. Of quantised runs not given: our choice,
-    # the same.
+    # paper: section 4.1, or the table. Of pose and of quantised runs not given:
+    # our choice, the same, and likewise `s_min`.
     'keep': row.setting.get('keep') or 0.5,
     's_min': 0.1,  # paper: section 4.1
     's_max': numbers(row).s_max,

@@ -35,10 +35,21 @@ the paper leaves a number out, the file beside it (`configs/arsam.py` and so on)
 names another source or says "our choice". The published numbers themselves,
 with their oddities, are in [configs/published](../configs/published/README.md).
 
-On a GPU, `dtype='auto'` is bfloat16 here, which no paper states, and on several
-devices each perturbs along its own examples, where ARSAM and AUSAM state one
-GPU. Add `--config.dtype=float32 '--config.mesh=(1,)'` to a command for the
-arithmetic and the algorithm of the papers.
+The configs compute in float32 on one device, whatever the machine has; the
+sources of both are in `configs/settings.py` and `configs/rsam.py`. To depart
+from them on purpose, add one of these to a command:
+
+- `--config.dtype=bfloat16` for products in bfloat16.
+- `--config.mesh=None --config.parallel=jit` for all devices. They share each
+  step, and the algorithm stays that of one device.
+- `--config.mesh=None` for all devices, each with its own part of the batch, for
+  the perturbation, for BatchNorm and for the examples that AUSAM chooses. This
+  is another algorithm on each number of devices.
+
+The ViTs of R-SAM take all devices and perturb for every 16 examples, as many as
+each core of its TPUs had. A device holds perturbed parameters for each of its
+groups of 16. If it lacks the memory, `--config.examples_per_perturbation=None`
+makes one group of all its examples, which is another algorithm too.
 
 ```sh
 python -m configs  # which config trains which row
@@ -53,11 +64,11 @@ Replace `arsam_table3` by the file of another table. Below, *claim* compares the
 method of the paper with SAM (F-ASAM with ASAM) in accuracy, in percentage
 points, and in speed, in percent; a range is over the rows of the table.
 *GPU-hours* are those of one seed of all runs on the GPU of ARSAM and AUSAM, an
-RTX 3090, from the published images per second. Where a row has no speed, it is
-taken to be that of the optimizer alone (one gradient) or SAM (two) on the same
-network and images in those papers: such hours are marked with ~. *n of m runs*
-says that the others have no speed to go by. *Run here* links to the results in
-this repository.
+RTX 3090, from the published images per second, or seconds of training where a
+table has these. Where a row has neither, its speed is taken to be that of the
+optimizer alone (one gradient) or SAM (two) on the same network and images in
+those papers: such hours are marked with ~. *n of m runs* says that the others
+have no speed to go by. *Run here* links to the results in this repository.
 """
 
 
@@ -79,12 +90,14 @@ def hours(row: published.Row, epochs: int) -> tuple[float | None, bool]:
 
   Args:
     row: what is trained.
-    epochs: how long.
+    epochs: how long; the published seconds are of the whole training.
 
   Returns:
     The hours, None where no speed is published, and whether the speed is that
     of another row.
   """
+  if row.training_seconds is not None:
+    return row.training_seconds / 3600, False
   method, speed = settings.method_of(row), row.images_per_second
   borrowed = speed is None
   if borrowed and method not in _OTHER_BATCH:
@@ -148,14 +161,24 @@ def claim(rows: Sequence[published.Row]) -> str:
       continue
     if row.accuracy is not None and other.accuracy is not None:
       gains.append(row.accuracy - other.accuracy)
-    if row.relative_speed is not None:
-      speeds.append(row.relative_speed)
+    speed = _relative_speed(row, other)
+    if speed is not None:
+      speeds.append(speed)
   parts = []
   if gains:
     parts.append(f'{_range(gains, lambda gain: f"{gain:+.2f}")} points')
   if speeds:
     parts.append(f'{_range(speeds, lambda speed: f"{speed:.0f}")} % speed')
   return ', '.join(parts) or '-'
+
+
+def _relative_speed(row: published.Row, other: published.Row) -> float | None:
+  """The speed in percent of another row's: printed, or from the seconds."""
+  if row.relative_speed is not None:
+    return row.relative_speed
+  if None in (row.training_seconds, other.training_seconds):
+    return None
+  return 100 * other.training_seconds / row.training_seconds
 
 
 def _comparable(row: published.Row, other: published.Row) -> bool:

@@ -202,7 +202,13 @@ def pixels_of(row: published.Row) -> int:
 def start(
   row: published.Row, arguments: Mapping[str, Any]
 ) -> train_config.Config:
-  """A config whose data set, network and method are set, and nothing else.
+  """A config whose data set, network, method and arithmetic are set.
+
+  It computes in float32 on one device, whatever there is. The released programs
+  of F-SAM (train.py; its `--half` is off), of AUSAM and of vSAM set no mixed
+  precision and use one GPU; the texts of ARSAM and AUSAM name one RTX 3090, and
+  no precision. For ARSAM's precision, and for the runs of F-SAM that are not in
+  its code, this is our choice; of R-SAM see `configs/rsam.py`.
 
   Args:
     row: what to train.
@@ -212,6 +218,8 @@ def start(
     The config.
   """
   config = train_config.default()
+  config.dtype = 'float32'
+  config.mesh = (1,)
   options = dict(NETWORKS[row.model])
   images = data_of(row)
   if options['name'] == 'resnet':

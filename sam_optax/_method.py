@@ -81,9 +81,8 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
   is_parallel: bool
   _value_and_grad: _calls.ValueAndGrad
 
-  # Only for copies, which rebuild a named tuple as cls(init, update):
-  # `copy.deepcopy` then restores the rest, and `jax.tree.map` gives a plain
-  # transformation.
+  # Called as cls(init, update) by copies alone: `copy.deepcopy` then restores
+  # the rest, and `jax.tree.map` gives a plain transformation.
   def __new__(
     cls,
     init: _base.Init,
@@ -119,13 +118,15 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
     )
     return self
 
+  def __repr__(self) -> str:
+    return _calls.described(type(self).__name__, *self._fields, **vars(self))
+
   # Python calls it final because a new field would be lost; here none is.
   def _replace(  # pyright: ignore[reportIncompatibleMethodOverride]
     self, **changes: Any
   ) -> 'SharpnessAware':
     own = {k.removeprefix('_'): v for k, v in vars(self).items()}
-    pair: dict[str, Any] = {'init': self[0], 'update': self[1]}
-    return type(self)(**(pair | own | changes))
+    return type(self)(**{'init': self[0], 'update': self[1], **own, **changes})
 
   # A field for Optax, and here a method, so that an editor shows its arguments.
   def update(  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -173,8 +174,7 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
       ValueError: if an argument that the method needs is missing; the message
         shows the call.
     """
-    update: Any = self[1]
-    return update(
+    return self[1](
       updates,
       state,
       params,

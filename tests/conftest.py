@@ -121,3 +121,19 @@ def standard_promotion():
   """
   with jax.numpy_dtype_promotion('standard'):
     yield
+
+
+@pytest.fixture(scope='module')
+def scenes(tmp_path_factory):
+  """Six images with masks as files, see `dense_files.write_scenes`."""
+  from tests import dense_files
+
+  return dense_files.write_scenes(tmp_path_factory.mktemp('voc'))
+
+
+@pytest.fixture(scope='module')
+def people(tmp_path_factory):
+  """Six images with joints as files, see `dense_files.write_people`."""
+  from tests import dense_files
+
+  return dense_files.write_people(tmp_path_factory.mktemp('mpii'))

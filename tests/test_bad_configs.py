@@ -4,7 +4,7 @@ import pytest
 
 from tests.tiny_runs import ROOT, make_dataset, npz_file, tiny  # noqa: F401
 from tests.words import in_three_beats
-from train import checks, variants
+from train import checks, run, variants
 from train import config as train_config
 from train.checks import ConfigError
 from train.engine import log
@@ -87,6 +87,16 @@ def test_a_section_that_is_assigned(section, tmp_path):
   with pytest.raises(ConfigError) as error:
     variants.load(str(path))
   in_three_beats(str(error.value), f'--config={path}', SECTIONS[section])
+
+
+def test_a_key_that_nothing_reads_in_a_config_of_python(tmp_path):
+  config = tiny()
+  with config.unlocked():
+    config.optimizer.momentun = 0.5
+  with pytest.raises(ConfigError) as error:
+    run.run(config, tmp_path / 'run')
+  in_three_beats(str(error.value), "Did you mean 'momentum'")
+  assert not (tmp_path / 'run').exists()
 
 
 @pytest.mark.parametrize('given', ['', '.', 'configs', 'README.md', 'no.py'])

@@ -9,8 +9,9 @@ import pytest
 from tests.tiny_runs import ROOT, npz_file, tiny  # noqa: F401
 from tests.words import in_three_beats, snapshot
 from train import __main__ as train_command
-from train import command, variants, workdir
+from train import command, run, variants, workdir
 from train.checks import ConfigError
+from train.data.open import folder_of
 from train.engine import log
 from train.report import __main__ as report_command
 from train.report import curves, results
@@ -91,11 +92,20 @@ def test_a_place_among_the_images(tmp_path):
   config = tiny()
   config.data.name = str(tmp_path / 'photos')
   (tmp_path / 'photos' / 'train').mkdir(parents=True)
+  images = folder_of(config.data)
   for place in ('photos/run', 'photos/train/run'):
     with pytest.raises(ConfigError) as error:
-      workdir.check(tmp_path / place, config)
+      workdir.check_apart(tmp_path / place, images)
     in_three_beats(str(error.value), 'in the folder of the data')
-  workdir.check(tmp_path / 'photos-run', config)
+    # By the programs too, before they look for the images.
+    planned = plan.PlannedRun('arsam', '', 0, tmp_path / place, config)
+    for begin in (
+      lambda planned: run.run(planned.config, planned.folder),
+      lambda planned: execute.prepare([planned]),
+    ):
+      with pytest.raises(ConfigError, match='in the folder of the data'):
+        begin(planned)
+  workdir.check_apart(tmp_path / 'photos-run', images)
 
 
 def test_a_place_with_the_name_of_a_set(tmp_path, monkeypatch):
@@ -104,6 +114,7 @@ def test_a_place_with_the_name_of_a_set(tmp_path, monkeypatch):
   for name, place in (('digits', 'digits'), ('cifar10', 'cifar10/sam/0')):
     config.data.name = name
     for _ in range(2):  # to resume it too
+      workdir.check_apart(pathlib.Path(place), folder_of(config.data))
       with workdir.locked(pathlib.Path(place), config):
         pass
   # Images of people, whose folder TFDS could have as a name.
@@ -111,7 +122,7 @@ def test_a_place_with_the_name_of_a_set(tmp_path, monkeypatch):
   (tmp_path / 'people' / 'annot' / 'train.json').write_text('[]')
   config.data.name = 'people'
   with pytest.raises(ConfigError, match='in the folder of the data'):
-    workdir.check(pathlib.Path('people/run'), config)
+    workdir.check_apart(pathlib.Path('people/run'), folder_of(config.data))
 
 
 def test_a_run_that_failed_before_its_first_step_can_be_mended(tmp_path):

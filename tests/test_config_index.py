@@ -43,6 +43,10 @@ def test_gpu_hours_are_those_of_the_published_speed():
   row = published.rows('fsam', '1')[9]
   assert (row.model, row.method) == ('resnet18', 'fsam')
   assert reproduction.hours(row, 200) == (200 * 50_000 / 1855 / 3600, True)
+  # Where the seconds of the whole training are printed, they come first.
+  row = published.rows('ausam', '5')[2]
+  assert (row.method, row.training_seconds) == ('ausam', 53_081)
+  assert reproduction.hours(row, 200) == (53_081 / 3600, False)
   row = published.rows('fsam', '1')[0]
   assert (row.model, reproduction.hours(row, 200)) == ('vgg16_bn', (None, True))
 
@@ -54,6 +58,8 @@ def test_gpu_hours_are_those_of_the_published_speed():
     ('fsam', '4', '+0.21 points'),
     ('fsam', '6', '+0.15 to +27.66 points'),
     ('ausam', '4', '-'),
+    # From the seconds of training: the table prints no speed.
+    ('ausam', '5', '+0.10 points, 144 % speed'),
   ],
 )
 def test_the_claim_of_a_table(paper, table, claim):

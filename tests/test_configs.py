@@ -20,7 +20,6 @@ from tests.config_files import (
   network_of,
   size_of,
 )
-from tests.test_dense_program import people, scenes  # noqa: F401
 from train import checks, tasks, variants
 from train.data.open import open_set
 from train.engine import step
@@ -34,7 +33,7 @@ def _standard_promotion(standard_promotion):
 
 
 @pytest.fixture(scope='module')
-def opened(tmp_path_factory, scenes, people):  # noqa: F811
+def opened(tmp_path_factory, scenes, people):
   """Opens the data set of a config: tiny images of the kind that it takes."""
   place = tmp_path_factory.mktemp('data')
   for path in pathlib.Path(people, 'images').iterdir():  # in memory: squares
@@ -199,9 +198,30 @@ def number(config, path):
       {'reference.batch_size': 3680, 'data.stream': False},
     ),
     (
+      'rsam_table1',
+      'wrn28_10-cifar10-lpfsgd',
+      {
+        'method.gamma.first': 5e-4,
+        'method.gamma.last': pytest.approx(0.0175, rel=1e-12),
+        'examples_per_perturbation': 16,
+      },
+    ),
+    (
+      'rsam_table2',
+      'wrn28_10-cifar100-lpfsgd',
+      {'method.gamma.last': pytest.approx(0.0125, rel=1e-12)},
+    ),
+    (
+      'rsam_table2',
+      'resnet18-cifar100-lpfsgd',
+      {'method.gamma': 0.002, 'examples_per_perturbation': None},
+    ),
+    (
       'rsam_table3',
       'vit_b16-imagenet-mixup-rsam',
       {
+        'mesh': None,
+        'examples_per_perturbation': 16,
         'method.rho.first': 2.5,
         'method.rho.last': 1.5,
         'augment.mixup': 0.5,
@@ -278,3 +298,32 @@ def number(config, path):
 def test_numbers_beside_those_of_the_published_rows(name, variant, numbers):
   config = configs_of(name)[variant]
   assert {path: number(config, path) for path in numbers} == numbers
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_a_table_has_the_arithmetic_and_the_devices_of_its_paper(name):
+  for variant, config in configs_of(name).items():
+    if name not in TABLES:  # ours: what the machine has
+      assert (config.dtype, config.mesh) == ('auto', None), variant
+      continue
+    assert config.dtype == 'float32', variant
+    if config.mesh is None:  # R-SAM's ViTs, on any number of devices
+      assert config.examples_per_perturbation == 16 or variant.endswith('adamw')
+      assert config.model.name == 'vit', variant
+    else:
+      # Of the eight devices that the tests have.
+      assert mesh.choose(config).count == 1, variant
+
+
+def test_a_row_takes_all_devices_on_purpose():
+  config = configs_of('ausam_table2')['resnet18-cifar10-ausam']
+  flags = ['--config.mesh=None', '--config.parallel=jit']
+  given = variants.overridden(config.copy_and_resolve_references(), flags)
+  chosen = mesh.choose(given)
+  assert (chosen.count, chosen.route) == (8, 'jit')
+  for flags, count in (
+    (['--config.mesh=4'], 4),
+    (['--config.mesh=4,2', '--config.parallel=jit'], 8),
+  ):
+    given = variants.overridden(config.copy_and_resolve_references(), flags)
+    assert mesh.choose(given).count == count

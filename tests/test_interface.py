@@ -206,3 +206,14 @@ def test_a_copy_works_too(name):
   assert vars(replaced) == vars(made)
   # A copy as a pair, like any Optax transformation.
   assert tuple(jax.tree.map(lambda f: f, made)) == tuple(made)
+
+
+@every_method
+def test_a_method_is_shown_by_the_names_of_its_functions(name):
+  made = method(name)
+  text = repr(made)
+  assert text.startswith('SharpnessAware(init, update, value_and_grad')
+  assert ' at 0x' not in text
+  for flag in ('reads_losses', 'reads_logits', 'is_optimizer'):
+    assert (f'{flag}=True' in text) == getattr(made, flag)
+  assert ('start_epoch' in text) == (made.start_epoch is not None)

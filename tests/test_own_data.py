@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from tests import tiny_config
-from tests.test_dense_program import _config as dense_config
-from tests.test_dense_program import people, scenes  # noqa: F401
+from tests.dense_files import dense_config
 from train import run, tasks, workdir
 from train.checks import ConfigError, DataError
 from train.data import memory

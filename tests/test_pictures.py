@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.test_dense_program import _config, people, scenes  # noqa: F401
+from tests.dense_files import dense_config
 from train import answers, predict, run
 from train.checks import ConfigError, DataError
 from train.data import mpii
@@ -177,9 +177,9 @@ def test_the_file_of_a_mask_has_the_classes_and_the_colours():
   ]
 
 
-def test_people_are_brought_to_another_size(people, tmp_path):  # noqa: F811
+def test_people_are_brought_to_another_size(people, tmp_path):
   shutil.copytree(people, tmp_path / 'people')
-  options = _config('pose', str(tmp_path / 'people')).data
+  options = dense_config('pose', str(tmp_path / 'people')).data
   options.size, options.stream = 8, False
   with pytest.raises(DataError, match='16x17 pixels, and people are kept in'):
     open_set(options)
@@ -208,7 +208,7 @@ def rows_of(split):
 
 
 @pytest.fixture(scope='module')
-def trained(scenes, people, tmp_path_factory):  # noqa: F811
+def trained(scenes, people, tmp_path_factory):
   """A run of two steps of each task, by its name."""
   import jax
 
@@ -219,7 +219,7 @@ def trained(scenes, people, tmp_path_factory):  # noqa: F811
   ):
     folders[task] = tmp_path_factory.mktemp(task) / 'run'
     with jax.numpy_dtype_promotion('standard'):
-      run.run(_config(task, data, **section), folders[task], bar=False)
+      run.run(dense_config(task, data, **section), folders[task], bar=False)
   return folders
 
 
@@ -283,7 +283,7 @@ def test_a_demonstration_draws_and_says_what_it_saw(task, trained, tmp_path):
 
 
 @pytest.mark.usefixtures('standard_promotion')
-def test_masks_are_written(trained, scenes, tmp_path, capsys):  # noqa: F811
+def test_masks_are_written(trained, scenes, tmp_path, capsys):
   images = sorted(pathlib.Path(scenes, 'JPEGImages').iterdir())[3:]
   arguments = [f'--workdir={trained["segmentation"]}', f'--out={tmp_path}/a']
   assert predict.main([*arguments, *map(str, images)]) == 0
@@ -313,7 +313,7 @@ def test_masks_are_written(trained, scenes, tmp_path, capsys):  # noqa: F811
 
 
 @pytest.mark.usefixtures('standard_promotion')
-def test_joints_are_told_in_pixels_of_the_image(trained, people, capsys):  # noqa: F811
+def test_joints_are_told_in_pixels_of_the_image(trained, people, capsys):
   image = pathlib.Path(people, 'images', '4.jpg')
   workdir = f'--workdir={trained["pose"]}'
   # The box of MPII's file: 15 pixels a scale below the centre, 200 a side.

@@ -71,6 +71,7 @@ def traits(name, config):
       'varies': varies,
       **{key: bool(augment[key]) for key in ('pad', 'cutout', 'mixup')},
       'randaugment': bool(augment.randaugment_layers),
+      'groups': config.examples_per_perturbation is not None,
     }.items()
   )
 
@@ -113,6 +114,8 @@ def shrink(config, path):
     if key in config.data:
       config.data[key] = value
   config.update({'batch_size': 8, 'steps': 2})
+  if config.examples_per_perturbation is not None:
+    config.examples_per_perturbation = 4
   config.optimizer.warmup_steps = min(config.optimizer.warmup_steps, 1)
   config.checkpoint.every = 0
   return config

@@ -181,6 +181,40 @@ def test_micro_batches_give_the_same_run(tmp_path):
     assert json.loads(a) == pytest.approx(json.loads(b), rel=1e-4, abs=1e-6)
 
 
+def test_each_micro_batch_draws_its_own_dropout(monkeypatch):
+  config = tiny('sgd')
+  step = Step(config, make_dataset())
+
+  def apply(params, statistics, images, train):
+    """A network of nothing but what Flax's dropout draws."""
+    del params, train
+    key = jax.random.fold_in(statistics['key'], statistics['count'])
+    outputs = jax.random.normal(key, (len(images), 10))
+    return outputs, {**statistics, 'count': statistics['count'] + 1}
+
+  monkeypatch.setattr(step, 'apply', apply)
+  start = {'key': jax.random.key(7), 'count': np.int32(3)}
+  state = step.init(step.model(seed=0).params, start, 0)
+  batch = {
+    'image': np.ones((8, 8, 8, 1), np.float32),
+    'target': np.tile(np.eye(10, dtype=np.float32)[3], (8, 1)),
+  }
+  losses = {}
+  for size in (None, 8, 3, 2):  # the 3: in parts of 3, 3 and 2
+    config.micro_batch = size
+    loss_fn = step.loss_fn(state)
+    losses[size], aux = loss_fn(state.params, batch)
+    # Equal images, so that only what is drawn tells them apart.
+    assert len(np.unique(losses[size])) == 8, size
+    # Both passes of a step draw the same.
+    again, _ = loss_fn(state.params, batch)
+    np.testing.assert_array_equal(again, losses[size])
+    # The key stays that of the run, and the count is that of one pass.
+    assert aux['statistics']['key'] == start['key'], size
+    assert aux['statistics']['count'] == 4, size
+  np.testing.assert_array_equal(losses[8], losses[None])
+
+
 def test_statistics_are_the_mean_of_those_of_the_micro_batches():
   found = {}
   for size in (None, 2):

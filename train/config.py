@@ -35,8 +35,8 @@ def default() -> Config:
       'batch_size': 128,  # of all devices together
       # If set, gradients are summed over parts of the batch of at most so many
       # examples. BatchNorm normalises each part by itself; its running
-      # statistics move once a step, by the mean over the parts. The parts share
-      # their dropout masks.
+      # statistics move once a step, by the mean over the parts. Each part draws
+      # its own dropout masks.
       'micro_batch': config_dict.placeholder(int),
       # Of the network's products: 'float32', 'bfloat16', or 'auto', bfloat16 on
       # GPU and TPU. The parameters are float32.

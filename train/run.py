@@ -10,10 +10,10 @@ import jax
 import optax
 
 import sam_optax
-from train import checks, workdir
+from train import checks, variants, workdir
 from train.checks import Config
 from train.config import late_starts
-from train.data.open import open_set
+from train.data.open import folder_of, open_set
 from train.engine import export, log, loop
 from train.engine.checkpoint import Checkpoints
 from train.parallel import processes
@@ -47,6 +47,9 @@ def run(
       `train/config.py`, `train/data/memory.py`, `train/engine/records.py`,
       `train/engine/checkpoint.py` and `train/parallel/processes.py`.
   """
+  variants.check_keys(config, 'a config')
+  images = folder_of(config.data)
+  processes.on_primary(lambda: workdir.check_apart(folder, images))
   processes.on_primary(lambda: workdir.check(folder, config))
   if program is None:
     dataset = open_set(config.data)

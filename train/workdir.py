@@ -9,7 +9,6 @@ from collections.abc import Generator, Mapping
 from typing import Any
 
 from train.checks import Config, ConfigError
-from train.data import dense, tfds
 
 # May differ when a run is resumed: it changes nothing that is computed.
 MAY_DIFFER = ('checkpoint', 'log_every', 'pictures', 'data.workers')
@@ -45,7 +44,6 @@ def check(folder: pathlib.Path, config: Config) -> None:
       or that is of another config.
   """
   _check_place(folder)
-  _check_apart(folder, str(config.data.name))
   saved = _saved(folder)
   given = f'Given workdir={folder}. It already holds a run'
   if (folder / 'result.json').exists():
@@ -68,6 +66,26 @@ def check(folder: pathlib.Path, config: Config) -> None:
       'checkpoint.every above 0, a run can be resumed.'
     )
   check_same(folder, config)
+
+
+def check_apart(folder: pathlib.Path, images: pathlib.Path | None) -> None:
+  """Refuses a folder among the images of a data set.
+
+  Args:
+    folder: the folder, which need not exist.
+    images: what the data set is read from; None for no path of the config's.
+
+  Raises:
+    ConfigError: if it is inside.
+  """
+  if images is None or not images.is_dir():
+    return
+  if folder.resolve().is_relative_to(images.resolve()):
+    raise ConfigError(
+      f'Given workdir={folder}. It is in the folder of the data, {images}, '
+      'where its files would be taken for images and classes. Give a folder '
+      'outside.'
+    )
 
 
 def check_same(folder: pathlib.Path, config: Config) -> None:
@@ -284,19 +302,6 @@ def _check_place(folder: pathlib.Path) -> None:
     raise ConfigError(
       f'{given} It holds no run but other files, such as {others[0]!r}, which '
       'a run should not be mixed with. Give a folder that is empty or new.'
-    )
-
-
-def _check_apart(folder: pathlib.Path, data: str) -> None:
-  """Refuses a folder among the images of a data set."""
-  images = pathlib.Path(data).expanduser()
-  # A set that is known by its name lies elsewhere, whatever is called so here.
-  if tfds.is_name(data) and dense.find(str(images)) is None:
-    return
-  if images.is_dir() and folder.resolve().is_relative_to(images.resolve()):
-    raise ConfigError(
-      f'Given workdir={folder}. It is in the folder of the data, {data}, where '
-      'its files would be taken for images and classes. Give a folder outside.'
     )
 
 

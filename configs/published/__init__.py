@@ -35,6 +35,7 @@ class Row(NamedTuple):
     accuracy_std: its standard deviation over the seeds, None where not printed.
     sam_share: share of the steps that perturb, in percent.
     images_per_second: of training, data loading included.
+    training_seconds: of a whole training, printed for some rows of pose.
     relative_speed: in percent of SAM in the same block of the table.
     paper: of `PAPERS`.
     table: its number, as text.
@@ -52,6 +53,7 @@ class Row(NamedTuple):
   accuracy_std: float | None = None
   sam_share: float | None = None
   images_per_second: float | None = None
+  training_seconds: float | None = None
   relative_speed: float | None = None
   paper: str = ''
   table: str = ''

@@ -2,6 +2,7 @@
 
 import math
 import os
+import pathlib
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -50,6 +51,22 @@ def open_set(options: Any) -> AnySet:
   if options.validation is not None:
     dataset = subset.held_out(options.name, dataset, options.validation)
   return dataset
+
+
+def folder_of(options: Any) -> pathlib.Path | None:
+  """What a config's data set is read from.
+
+  Args:
+    options: the config's `data` section.
+
+  Returns:
+    The path; None for a set that is known by its name, which lies elsewhere,
+    whatever is called so here.
+  """
+  path = os.path.expanduser(options.name)
+  if tfds.is_name(options.name) and dense.find(path) is None:
+    return None
+  return pathlib.Path(path)
 
 
 def _open_whole(options: Any) -> AnySet:

@@ -16,7 +16,7 @@ from train import config as train_config
 from train import models, tasks
 from train.data import memory
 from train.data.open import AnySet
-from train.engine import gallery, network
+from train.engine import gallery, micro_batch, network
 from train.engine.feed import Batch
 from train.engine.gallery import Examples
 from train.parallel import mesh
@@ -208,7 +208,7 @@ class Step:
     """(params, batch) -> (losses, aux), from the statistics of the state."""
     before = self.devices.own(state.statistics)
 
-    def loss_fn(params, batch):
+    def loss_fn(params, batch, before=before):
       batch = self.devices.spread(batch)
       params = self._held(state.params, params)
       outputs, statistics = self.apply(params, before, batch['image'], True)
@@ -220,7 +220,7 @@ class Step:
 
     if self.config.micro_batch is None:
       return loss_fn
-    return sam_optax.accumulate(loss_fn, self.config.micro_batch)
+    return micro_batch.in_parts(loss_fn, before, self.config.micro_batch)
 
   def first_pass(self, state: TrainState, batch: Batch):
     """The first pass, for a method that decides by its gradient."""

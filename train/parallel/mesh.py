@@ -100,8 +100,8 @@ def _shape(config: Config, there: Sequence[Any]) -> tuple[int, ...]:
   if processes > 1 and count != len(there):
     raise ConfigError(
       f'{given}, which is {count} devices. The {processes} processes have '
-      f'{len(there)}, and none may be without work. Use all of them, or leave '
-      'mesh out.'
+      f'{len(there)}, and none may be without work. Use mesh=({len(there)},), '
+      'or mesh=None for all of them.'
     )
   return shape
 

@@ -11,7 +11,7 @@ import ml_collections
 from train import checks, tasks, workdir
 from train import config as train_config
 from train import run as one_run
-from train.data.open import AnySet, open_set
+from train.data.open import AnySet, folder_of, open_set
 from train.data.tests import TestSet, open_tests
 from train.engine import loop, records
 from train.engine.preemption import Preemption, Stopped
@@ -42,6 +42,7 @@ def prepare(todo: Sequence[PlannedRun]) -> None:
       if (run.folder / 'config.json').exists():
         workdir.check_same(run.folder, run.config)
     else:
+      workdir.check_apart(run.folder, folder_of(run.config.data))
       workdir.check(run.folder, run.config)
       number = dataset(run).num_examples
       steps = train_config.check(run.config, number)

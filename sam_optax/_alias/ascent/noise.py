@@ -120,10 +120,12 @@ def lpfsgd(
   Args:
     gamma: standard deviation of the noise relative to the norm of the kernel,
       at least 0. The released code uses 0.002 with one draw for the CIFAR
-      ResNets, and otherwise a value that grows 15-fold from 5e-4 with eight
-      draws, which is `noise_schedule(total_steps, 5e-4, 15)`.
+      ResNets, and otherwise a value that grows from 5e-4 with eight draws:
+      mostly 15-fold, which is `noise_schedule(total_steps, 5e-4, 15)`, and for
+      WRN-28-10 35-fold (CIFAR-10) or 25-fold (CIFAR-100).
     draws: :math:`M`, at least 1. Every draw sees the whole batch; in the
-      released code each sees a part of it.
+      released code each sees a part of it, for which `parallel` takes one draw
+      and `examples_per_perturbation`.
     key: PRNG key or int seed.
 
   Returns:
