@@ -315,15 +315,13 @@ def test_a_table_has_the_arithmetic_and_the_devices_of_its_paper(name):
       assert mesh.choose(config).count == 1, variant
 
 
-def test_a_row_takes_all_devices_on_purpose():
-  config = configs_of('ausam_table2')['resnet18-cifar10-ausam']
-  flags = ['--config.mesh=None', '--config.parallel=jit']
-  given = variants.overridden(config.copy_and_resolve_references(), flags)
-  chosen = mesh.choose(given)
-  assert (chosen.count, chosen.route) == (8, 'jit')
-  for flags, count in (
-    (['--config.mesh=4'], 4),
-    (['--config.mesh=4,2', '--config.parallel=jit'], 8),
-  ):
-    given = variants.overridden(config.copy_and_resolve_references(), flags)
-    assert mesh.choose(given).count == count
+@pytest.mark.parametrize('name', ['ausam_table4', 'rsam_table3'])
+@pytest.mark.parametrize(
+  ('given', 'count'),
+  [('None', 8), ('4', 4), ('4,2', 8), ('(1,)', 1)],
+)
+def test_a_row_takes_other_devices_on_purpose(name, given, count):
+  flags = [f'--config.mesh={given}', '--config.parallel=jit']
+  config = variants.overridden(FILES[name].get_config(), flags)
+  chosen = mesh.choose(config)
+  assert (chosen.count, chosen.route) == (count, 'jit')
