@@ -176,9 +176,8 @@ def _relative_speed(row: published.Row, other: published.Row) -> float | None:
   """The speed in percent of another row's: printed, or from the seconds."""
   if row.relative_speed is not None:
     return row.relative_speed
-  if None in (row.training_seconds, other.training_seconds):
-    return None
-  return 100 * other.training_seconds / row.training_seconds
+  own, others = row.training_seconds, other.training_seconds
+  return None if own is None or others is None else 100 * others / own
 
 
 def _comparable(row: published.Row, other: published.Row) -> bool:

@@ -74,7 +74,7 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
   first_pass: _calls.FirstPass | None
   start_epoch: _calls.StartEpoch | None
   perturbed_params: _calls.PerturbedParams
-  for_collectives: '_ForCollectives'
+  for_collectives: Callable[[_collectives.Collectives], 'SharpnessAware']
   reads_logits: bool
   reads_losses: bool
   is_optimizer: bool
@@ -94,7 +94,7 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
     first_pass: _calls.FirstPass | None = None,
     start_epoch: _calls.StartEpoch | None = None,
     perturbed_params: _calls.PerturbedParams | None = None,
-    for_collectives: '_ForCollectives | None' = None,
+    for_collectives: "Callable[..., 'SharpnessAware'] | None" = None,
     reads_logits: bool = False,
     reads_losses: bool = False,
     is_optimizer: bool = False,
@@ -126,7 +126,8 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
     self, **changes: Any
   ) -> 'SharpnessAware':
     own = {k.removeprefix('_'): v for k, v in vars(self).items()}
-    return type(self)(**{'init': self[0], 'update': self[1], **own, **changes})
+    pair: dict[str, Any] = {'init': self[0], 'update': self[1]}
+    return type(self)(**(pair | own | changes))
 
   # A field for Optax, and here a method, so that an editor shows its arguments.
   def update(  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -174,7 +175,8 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
       ValueError: if an argument that the method needs is missing; the message
         shows the call.
     """
-    return self[1](
+    update: Any = self[1]
+    return update(
       updates,
       state,
       params,
@@ -239,9 +241,6 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
       full_batch=full_batch,
       first=first,
     )
-
-
-_ForCollectives = Callable[[_collectives.Collectives], SharpnessAware]
 
 
 def sharpness_aware(
