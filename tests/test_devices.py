@@ -263,6 +263,12 @@ def test_without_a_word_a_cpu_is_one_device_and_accelerators_are_all():
   assert train_mesh._shape(config, there) == (4,)
 
 
+def test_a_mesh_of_one_device_is_refused_in_several_processes(monkeypatch):
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  with pytest.raises(train_config.ConfigError, match='or mesh=None for all'):
+    train_mesh.choose(make_config(mesh=(1,)))
+
+
 BAD = {
   'rows': ({'mesh': (3,)}, 'a multiple of 3, such as 9'),
   'too many': ({'mesh': (4, 4), 'parallel': 'jit'}, 'DEVICES=16'),
