@@ -186,7 +186,8 @@ def _check_crop(options: Any) -> None:
       raise DataError(
         f'Cannot read images with data.{key}={options[key]} and'
         ' data.crop=none. It says how the crops of data.crop are taken, and'
-        f' there are none. Give data.crop=inception, or leave out data.{key}.'
+        f' there are none. Give data.crop=inception, or leave out data.{key},'
+        f' such as by --config.data.{key}=None.'
       )
 
 
