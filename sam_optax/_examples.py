@@ -192,7 +192,7 @@ def _takes_full_batch(
   perturb: bool | jax.Array | None,
 ) -> bool | jax.Array:
   """Whether a step takes the full batch; all devices agree."""
-  if perturb is None:  # for the gradient decides, which comes too late
+  if perturb is None:  # the gradient decides, once the examples are chosen
     perturb = True
   _step.check_condition(perturb)
   known_plain = not isinstance(perturb, jax.Array) and not perturb

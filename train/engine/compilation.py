@@ -1,6 +1,6 @@
 """The compiled functions of a run, each kind of its steps among them.
 
-A method whose host decides takes steps of two or four kinds, each of which is a
+A method whose host decides takes steps of two to four kinds, each of which is a
 program of its own. When the first of them is needed, the others are compiled
 too: beside it where there are cores for both, else behind it, while the first
 steps run. So the first step waits for its own kind alone, and a later kind is
