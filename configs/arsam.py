@@ -4,7 +4,8 @@ Beside each number stands its source: a section of the paper, or "our choice".
 Its appendix could not be had, which has learning rate, weight decay and radius.
 SGD, SAM, LookSAM and ESAM have the same accuracies as in AUSAM, digit for
 digit: the training, the networks and these methods are those of
-`configs/ausam.py`.
+`configs/ausam.py`. So WRN-28-10 has four blocks in a stage here too, and five
+with `--config.model.depth=34`, as in the code of AUSAM.
 """
 
 from typing import Any

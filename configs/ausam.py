@@ -7,7 +7,8 @@ same authors that has Tiny-ImageNet.
 
 The networks are those that the paper names. WRN-28-10 in the released code has
 five blocks in a stage instead of four: `--config.model.depth=34` is that
-network.
+network. The ResNets and the MobileNet for Tiny-ImageNet are vSAM's; whether the
+paper trained these is not said.
 """
 
 from collections.abc import Mapping

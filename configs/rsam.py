@@ -66,6 +66,7 @@ def cifar(row: published.Row, **changes: Any) -> train_config.Config:
     'rsam': {'rho': rho, **_NOISE, **_LAMBDA},
   }.get(method, {})
   config = settings.start(row, {**arguments, **changes})
+  # How the networks start: our choice, as in the codes of the other papers.
   config.epochs = 200  # paper: section 4.1.4
   config.batch_size = 128  # paper: section 4.1.4
   if method == 'lpfsgd' and row.model in _LOW_PASS_GROWTH:
@@ -93,6 +94,11 @@ def imagenet(row: published.Row, **changes: Any) -> train_config.Config:
   While the learning rate warms up, the radius in the released code is 2.5 times
   the share of the peak that the rate has reached; here it is affine in the rate
   throughout, 1.49 at the start.
+
+  The released code trains on the first 99 percent of the training split; here
+  it is the whole split. Its resize interpolates between four pixels, ours
+  averages all that a new pixel covers. The GSAM rows read the images like the
+  others; big_vision's config of GSAM tests on the middle of the shorter side.
 
   Args:
     row: what to train. Its `setting` says whether mixup and RandAugment are on.
@@ -138,7 +144,9 @@ def imagenet(row: published.Row, **changes: Any) -> train_config.Config:
     end=0.01,  # 3e-5
     clip=1.0,
   )
-  # paper: the preprocessing of Inception; mean and std: released code.
+  # paper: the preprocessing of Inception. Its least area, the crop of the test,
+  # mean and std: released code, input_pipeline.py.
+  config.data.update(crop_area=0.05, test_crop='squeezed')
   config.augment.update(flip=True, mean=(0.5,) * 3, std=(0.5,) * 3)
   if row.setting.get('mixup'):
     config.augment.mixup = 0.5  # released code: input_pipeline.py, a comment

@@ -19,7 +19,7 @@ class Data(NamedTuple):
   num_examples: int  # of the training split
   num_classes: int
   pixels: int  # a side of what the network sees
-  stem: str = 'imagenet'  # of a ResNet, see `train/models/resnet.py`
+  stem: str = 'imagenet'  # of a ResNet, see its class in `train/models`
   large: bool = True  # photographs of many sizes, read from disk
   task: str = 'classification'
 
@@ -28,9 +28,10 @@ class Data(NamedTuple):
 DATA = {
   'cifar10': Data('cifar10', 50_000, 10, 32, 'cifar', large=False),
   'cifar100': Data('cifar100', 50_000, 100, 32, 'cifar', large=False),
-  # The folder that the published archive unpacks to.
+  # The folder that the published archive unpacks to; the stem is that of
+  # model/resnet_tinyimagenet.py in vSAM.
   'tiny_imagenet': Data(
-    'tiny-imagenet-200', 100_000, 200, 64, 'tiny', large=False
+    'tiny-imagenet-200', 100_000, 200, 64, 'cifar', large=False
   ),
   'imagenet': Data('imagenet2012', 1_281_167, 1000, 224),
   'stanford_cars': Data('cars196', 8144, 196, 224),
@@ -58,10 +59,18 @@ NETWORKS: Mapping[str, Mapping[str, Any]] = {
     'blocks': (3, 4, 6, 3),
     'block': 'bottleneck',
   },
-  'wrn28_10': {'name': 'wrn', 'depth': 28, 'width': 10},
+  # Kernels and head start as in the released codes of F-SAM, AUSAM and vSAM.
+  'wrn28_10': {
+    'name': 'wrn',
+    'depth': 28,
+    'width': 10,
+    'kernel_init': 'he_fan_in',
+    'zero_head': True,
+  },
   # AUSAM's released code; not given in the papers.
   'pyramidnet110': {'name': 'pyramidnet', 'depth': 110, 'alpha': 270},
-  'vgg16_bn': {'name': 'vgg'},
+  # Kernels are drawn as in F-SAM's released code.
+  'vgg16_bn': {'name': 'vgg', 'kernel_init': 'he_fan_out'},
   'mobilenet_v1': {'name': 'mobilenet'},
   # R-SAM's released code: the tanh layer before the head, dropout, head bias.
   # It has no ViT-S/16; ours differs in the size of a token only.
@@ -94,13 +103,15 @@ NETWORKS: Mapping[str, Mapping[str, Any]] = {
   # Not given: our choice. Of semseg's networks the one with ResNet-101 is
   # nearest to ARSAM's 78.89 (79.07 on the validation images), and of
   # DeepLabV3Plus-Pytorch's the one with ResNet-50 to its 77.12 (77.2). Both
-  # codes start from these weights of ImageNet, as safetensors here.
+  # codes start from these weights of ImageNet, as safetensors here, and draw
+  # the heads as `kernel_init` says.
   'pspnet': {
     'name': 'pspnet',
     'blocks': (3, 4, 23, 3),
     'stem': 'deep',
     'output_stride': 8,
     'auxiliary_width': 256,
+    'kernel_init': 'torch',
     'pretrained': 'resnet101_v2.safetensors',
   },
   'deeplabv3plus': {
@@ -110,6 +121,7 @@ NETWORKS: Mapping[str, Mapping[str, Any]] = {
     'output_stride': 16,
     'rates': (6, 12, 18),
     'convolutions': 1,
+    'kernel_init': 'he_fan_in',
     'pretrained': 'resnet50.safetensors',
   },
   # The width is not given: our choice, the smaller one of SimCC's code.
@@ -223,10 +235,15 @@ def start(
   options = dict(NETWORKS[row.model])
   images = data_of(row)
   if options['name'] == 'resnet':
-    options['stem'] = images.stem
+    # The released codes of F-SAM, AUSAM and vSAM let PyTorch draw the kernels
+    # of their ResNets. For ImageNet, F-SAM's takes torchvision's network.
+    draw = 'torch' if images.stem == 'cifar' else 'he_fan_out'
+    options.update(stem=images.stem, kernel_init=draw)
   pixels = pixels_of(row)
   if options['name'] == 'mobilenet' and pixels > 64:
-    options['stem_stride'] = 2
+    # vSAM: model/mobilenetv1.py. On CIFAR: our choice, the network of
+    # kuangliu/pytorch-cifar.
+    options.update(stem_stride=2, activation='relu6', last_stride=2)
   config.task = images.task
   config.model = options
   config.data.name = images.name

@@ -83,6 +83,16 @@ def _multiplications(jaxpr):
       4_231_976,
       568_740_352,
     ),
+    # vSAM's: the last block sees 4x4 places where those above see 7x7.
+    (
+      functools.partial(
+        models.MobileNet, stem_stride=2, activation='relu6', last_stride=2
+      ),
+      200,
+      IMAGENET,
+      3_411_976,
+      533_014_016,
+    ),
     # timm's vit_tiny, vit_small (and deit_small) and vit_base_patch16_224.
     (models.ViT, 1000, IMAGENET, 5_717_416, None),
     (
@@ -174,6 +184,34 @@ def test_pyramid_widths_grow_in_equal_steps():
   # Steps of 8/3 channels: 18.67, 21.33, 24, ...
   assert widths == [19, 21, 24, 27, 29, 32]
   assert [block.strided for block in model.blocks] == [0, 0, 1, 0, 1, 0]
+
+
+@pytest.mark.parametrize('activation', ['relu', 'relu6'])
+def test_a_mobilenet_cuts_off_at_6_after_each_norm_if_asked(activation):
+  build = functools.partial(
+    models.MobileNet, 4, (2, 2, 3), (4,), (1,), activation=activation
+  )
+  view = models.functional(abstract.module(build))
+  params, statistics = jax.tree.map_with_path(
+    lambda path, leaf: np.full(leaf.shape, _START.get(path[-1].key, 0.0)),
+    (view.params, view.statistics),
+  )
+  block = params['blocks'][0]
+  # The channels of the head tell of the three norms; the layers between them
+  # make what is at most 6, or 10, a tenth of it.
+  params['stem_norm']['bias'][0] = 10
+  block['conv1']['kernel'][1, 1, 0, 0] = 0.1
+  block['norm1']['bias'][1] = 10
+  block['conv2']['kernel'][0, 0, 0, 0] = 1
+  block['conv2']['kernel'][0, 0, 1, 1] = 0.1
+  block['norm2']['bias'][2:] = 10, 5
+  params['head']['kernel'] = np.eye(4)
+  params, statistics = jax.tree.map(jnp.float32, (params, statistics))
+  images = jnp.zeros((1, 2, 2, 3))
+  logits, _ = view.apply(params, statistics, images, False)
+  top = 6 if activation == 'relu6' else 10
+  expected = [[top / 10, top / 10, top, 5]]
+  np.testing.assert_allclose(logits, expected, rtol=1e-4)
 
 
 def test_a_vit_starts_as_its_paper_says():

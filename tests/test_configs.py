@@ -138,14 +138,38 @@ def number(config, path):
     (
       'fsam_table2',
       'resnet18-cifar100-fsam',
-      {'batch_size': 128, 'label_smoothing': 0.0, 'augment.cutout': 16},
+      {
+        'batch_size': 128,
+        'label_smoothing': 0.0,
+        'augment.cutout': 16,
+        'model.kernel_init': 'torch',
+      },
     ),
     (
       'fsam_table3',
       'wrn28_10-cifar100-fasam',
-      {'method.rho': 4.0, 'method.decay': 0.9, 'method.adapt_all': True},
+      {
+        'method.rho': 4.0,
+        'method.decay': 0.9,
+        'method.adapt_all': True,
+        'model.kernel_init': 'he_fan_in',
+        'model.zero_head': True,
+      },
     ),
-    ('fsam_table4', 'resnet50-imagenet-asam', {'method.eta': 0.0}),
+    (
+      'fsam_table4',
+      'resnet50-imagenet-asam',
+      {
+        'method.eta': 0.0,
+        'model.kernel_init': 'he_fan_out',
+        'data.crop_area': None,
+      },
+    ),
+    (
+      'fsam_table2',
+      'vgg16_bn-cifar100-sam',
+      {'model.kernel_init': 'he_fan_out'},
+    ),
     (
       'fsam_table5',
       'deit_s-cifar10-fsam',
@@ -167,9 +191,19 @@ def number(config, path):
     (
       'arsam_table6',
       'mobilenet_v1-tiny_imagenet-arsam',
-      {'method.rho': 0.05, 'model.stem_stride': 2, 'data.size': 224},
+      {
+        'method.rho': 0.05,
+        'model.stem_stride': 2,
+        'model.last_stride': 2,
+        'model.activation': 'relu6',
+        'data.size': 224,
+      },
     ),
-    ('ausam_table3', 'resnet50-tiny_imagenet-sam', {'model.stem': 'tiny'}),
+    (
+      'ausam_table3',
+      'resnet50-tiny_imagenet-sam',
+      {'model.stem': 'cifar', 'model.kernel_init': 'torch'},
+    ),
     (
       'ausam_table4',
       'resnet18-cifar100-clean-sam_infobatch',
@@ -226,6 +260,8 @@ def number(config, path):
         'method.rho.last': 1.5,
         'augment.mixup': 0.5,
         'steps': 93_834,
+        'data.crop_area': 0.05,
+        'data.test_crop': 'squeezed',
       },
     ),
     (
@@ -245,6 +281,7 @@ def number(config, path):
         'segmentation.window': 473,
         'model.output_stride': 8,
         'model.stem': 'deep',
+        'model.kernel_init': 'torch',
         'batch_size': 16,
         'epochs': 50,
         'steps': None,
@@ -267,6 +304,7 @@ def number(config, path):
         'segmentation.rotation': 0.0,
         'model.output_stride': 16,
         'model.rates': (6, 12, 18),
+        'model.kernel_init': 'he_fan_in',
         'steps': 30_000,
         'optimizer.multipliers': (('backbone', 0.1),),
         'method.rho': 0.05,

@@ -134,7 +134,6 @@ FIELDS = {
   'randaugment': lambda config: config.augment.randaugment_layers > 0,
   'first_convolution': lambda config: {
     'cifar': '3x3',
-    'tiny': '3x3',
     'imagenet': '7x7',
   }[config.model.stem],
   'augmentation': lambda config: config.augment.cutout > 0,

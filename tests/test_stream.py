@@ -72,15 +72,17 @@ def test_a_crop_follows_from_seed_epoch_and_id_alone(varied):
     assert differ.mean() > 0.9
   # Of another draw for each example.
   number = int(ORDER[0, 0])
-  generator = np.random.default_rng((1, 1, 2, number))
-  with Image.open(whole.train.paths[number]) as opened:
-    shape = opened.height, opened.width
-    box = crop.draw_box(generator, shape, (0.08, 1.0), (3 / 4, 4 / 3))
-    np.testing.assert_array_equal(images[0, 0], crop.cut(opened, box, 6))
+  large, _ = taken(cropped(varied, crop_area=0.6).train_batches(ORDER, 1, 2))
+  for least, found in ((0.08, images), (0.6, large)):
+    generator = np.random.default_rng((1, 1, 2, number))
+    with Image.open(whole.train.paths[number]) as opened:
+      shape = opened.height, opened.width
+      box = crop.draw_box(generator, shape, (least, 1.0), (3 / 4, 4 / 3))
+      np.testing.assert_array_equal(found[0, 0], crop.cut(opened, box, 6))
 
 
 def test_test_images_are_the_middle(varied, tmp_path):
-  pixels = noise(0, 16, 40)
+  pixels = noise(0, 16, 48)
   for place in ('train/ant', 'train/bee', 'test/ant'):
     write(tmp_path / place / 'a.png', pixels)
   row = np.zeros((1, 1), np.int32)
@@ -88,10 +90,19 @@ def test_test_images_are_the_middle(varied, tmp_path):
   for kind, side in sides.items():
     opened = open_set(options(str(tmp_path), size=side, crop=kind, stream=True))
     found = next(opened.test_batches(row))['image']
-    left, top = (40 - side) // 2, (16 - side) // 2
+    left, top = (48 - side) // 2, (16 - side) // 2
     np.testing.assert_array_equal(
       found[0], pixels[top : top + side, left : left + side]
     )
+  # Squeezed to 16 by 16, as the whole image has 16 rows: 14 of 16 each way.
+  opened = open_set(
+    options(str(tmp_path), size=14, crop='inception', test_crop='squeezed')
+  )
+  found = next(opened.test_batches(row))['image'][0].astype(int)
+  square = Image.fromarray(pixels).resize((16, 16), Image.Resampling.BILINEAR)
+  middle = np.asarray(square).astype(int)[1:15, 1:15]
+  # But for the columns at the edge, which are means over what was cut off too.
+  assert np.abs(found - middle)[:, 1:-1].max() <= 1
   # Twice the same, whatever the crops of the training are.
   one = cropped(varied)
   rows = ORDER % 12
@@ -176,6 +187,8 @@ def test_batches_are_on_the_device_ahead(same):
     ({'crop': 'inception', 'size': 6, 'stream': False}, 'data.stream=False'),
     ({'name': 'a.npz', 'stream': True}, 'An .npz file'),
     ({'name': 'a.npz', 'size': 6}, 'An .npz file'),
+    ({'size': 6, 'crop_area': 0.5}, 'leave out data.crop_area'),
+    ({'size': 6, 'test_crop': 'squeezed'}, 'leave out data.test_crop'),
   ],
 )
 def test_what_cannot_be_asked(changes, match, varied):
@@ -186,6 +199,8 @@ def test_what_cannot_be_asked(changes, match, varied):
   ('changes', 'match'),
   [
     ({'crop': 'inceptoin', 'size': 6}, "Did you mean 'inception'"),
+    ({'crop_area': 0.0, 'crop': 'inception', 'size': 6}, 'above 0'),
+    ({'test_crop': 'squeeze', 'size': 6}, "Did you mean 'squeezed'"),
     ({'size': 0}, 'data.size=0'),
     ({'workers': -1}, 'data.workers=-1'),
   ],

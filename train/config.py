@@ -81,6 +81,11 @@ def default() -> Config:
         # people, the side that the network sees of each.
         'size': config_dict.placeholder(int),
         'crop': 'none',
+        # With 'inception', the least share of the area (None: 0.08); and what
+        # is tested: the middle square (None), or the middle of the whole image
+        # squeezed to a square ('squeezed').
+        'crop_area': config_dict.placeholder(float),
+        'test_crop': config_dict.placeholder(str),
         # Read from disk batch by batch (True), kept in memory (False), or
         # decided by size and crop (None): see train/data/open.py. And read by
         # how many processes, 0 for threads.

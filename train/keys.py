@@ -29,6 +29,8 @@ MEANINGS = {
   'data.validation': 'if set, training images to test on, not the test set',
   'data.size': 'side in pixels to which images are cut and resized',
   'data.crop': 'none, or inception for random parts of the images',
+  'data.crop_area': 'least share of the area of such a part, else 0.08',
+  'data.test_crop': 'if squeezed, the test squeezes images to a square',
   'data.stream': 'read from disk (True) or kept in memory (False)',
   'data.workers': 'processes that read, 0 for threads',
   'data.label_noise': 'share of the training labels drawn anew',

@@ -10,7 +10,7 @@ from train.data.image import opened
 if TYPE_CHECKING:
   from PIL import Image
 
-# Of the area, and of width over height: what the papers take.
+# Of the area, and of width over height: Inception's.
 SCALE = (0.08, 1.0)
 RATIO = (3 / 4, 4 / 3)
 
@@ -101,17 +101,20 @@ def _drafted(
 
 
 def central_box(
-  shape: Sequence[int], share: float = 1.0
+  shape: Sequence[int], share: float = 1.0, squeezed: bool = False
 ) -> tuple[int, int, int, int]:
-  """The square in the middle: left, top, width and height in whole pixels.
+  """The middle of an image: left, top, width and height in whole pixels.
 
   Args:
     shape: of the image, height first.
-    share: of the image's shorter side that the square's side is.
+    share: of the image's shorter side that the side of a square is.
+    squeezed: whether the share is of each side: what is left in the middle of
+      the whole image once that has been squeezed to a square.
   """
   height, width = shape[:2]
-  side = max(1, round(share * min(height, width)))
-  return (width - side) // 2, (height - side) // 2, side, side
+  sides = (height, width) if squeezed else (min(height, width),) * 2
+  rows, columns = (max(1, round(share * side)) for side in sides)
+  return (width - columns) // 2, (height - rows) // 2, columns, rows
 
 
 def draw_box(

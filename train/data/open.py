@@ -23,6 +23,7 @@ from train.data import (
 )
 
 CROPS = ('none', 'inception')
+TEST_CROPS = ('squeezed',)
 
 AnySet: TypeAlias = memory.Dataset | stream.Streamed | dense_stream.DenseStream
 
@@ -86,13 +87,13 @@ def _open_whole(options: Any) -> AnySet:
   else:
     train, test = found.records()
     file_notes = label_notes = ()
-  resized, inception = options.size is not None, options.crop == 'inception'
+  resized = options.size is not None
   streams = options.stream
   if streams is None:
     large = None not in shape and (
       (len(train) + len(test)) * math.prod(shape) > _IN_MEMORY
     )
-    streams = inception or large
+    streams = options.crop == 'inception' or large
   if not (streams or resized):
     return memory.load(options.name, options.dir)
   if streams:
@@ -104,7 +105,7 @@ def _open_whole(options: Any) -> AnySet:
       ' channels. Give data.size in pixels to have them cut and resized to'
       ' squares, or another set.'
     )
-  spec = stream.ImageSpec(shape, resized, inception)
+  spec = stream.image_spec(options, shape, resized=resized)
   if streams:
     # Each class of a folder has images; labels elsewhere are not read yet.
     arrays.check_several(options.name, found.num_classes)
@@ -187,6 +188,26 @@ def _shape(
   return image.read(first.image, first.name).shape
 
 
+def _check_crop(options: Any) -> None:
+  """Refuses what is said of crops and cannot be, or where there are none."""
+  area, test = options.crop_area, options.test_crop
+  if area is not None and not 0 < area <= 1:
+    raise checks.ConfigError(
+      f'Given data.crop_area={area}. It is a share of the area of an image, of'
+      ' which a crop has as much or more. Use a value above 0 and up to 1.'
+    )
+  if test is not None:
+    checks.pick('data.test_crop', test, dict.fromkeys(TEST_CROPS))
+  for key in ('crop_area', 'test_crop'):
+    if options[key] is not None and options.crop == 'none':
+      raise DataError(
+        f'Cannot read images with data.{key}={options[key]} and'
+        ' data.crop=none. It says how the crops of data.crop are taken, and'
+        f' there are none. Give data.crop=inception, or leave out data.{key},'
+        f' such as by --config.data.{key}=None.'
+      )
+
+
 def _check(options: Any) -> None:
   checks.pick('data.crop', options.crop, dict.fromkeys(CROPS))
   checks.at_least('data.workers', options.workers, 0)
@@ -198,6 +219,7 @@ def _check(options: Any) -> None:
       ' are resized to a square of so many pixels. Give data.size, of 224 for'
       ' one.'
     )
+  _check_crop(options)
   if options.name.endswith('.npz') and (options.stream or options.size):
     raise DataError(
       f'Cannot stream or resize {options.name!r}. An .npz file has images of'

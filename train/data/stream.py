@@ -45,6 +45,8 @@ class ImageSpec(NamedTuple):
   shape: tuple[int, int, int]
   resized: bool  # or else the images have this shape already
   inception: bool  # cropped at random in training
+  least_area: float = crop.SCALE[0]  # of a random crop, as a share
+  squeezed: bool = False  # what is not cropped at random, see crop.central_box
 
   def read(
     self, encoded: image.Encoded, generator: np.random.Generator | None
@@ -68,11 +70,36 @@ class ImageSpec(NamedTuple):
       shape = (opened.height, opened.width)
       if generator is None or not self.inception:
         share = _CENTRAL_SHARE if self.inception else 1.0
-        box = crop.central_box(shape, share)
+        box = crop.central_box(shape, share, self.squeezed)
       else:
-        box = crop.draw_box(generator, shape, crop.SCALE, crop.RATIO)
+        scale = (self.least_area, crop.SCALE[1])
+        box = crop.draw_box(generator, shape, scale, crop.RATIO)
       mode = 'L' if self.shape[2] == 1 else 'RGB'
       return crop.cut(opened, box, self.shape[0], mode)
+
+
+def image_spec(
+  options: Any,
+  shape: tuple[int, int, int],
+  *,
+  resized: bool,
+  whole: bool = False,
+) -> ImageSpec:
+  """How a config's images are read.
+
+  Args:
+    options: the config's `data` section, see `train/config.py`.
+    shape: height, width and channels of what is read.
+    resized: whether images are cut and resized to it.
+    whole: whether nothing is cut off where `data.crop` would leave the middle.
+  """
+  return ImageSpec(
+    shape,
+    resized,
+    options.crop == 'inception' and not whole,
+    crop.SCALE[0] if options.crop_area is None else options.crop_area,
+    options.test_crop == 'squeezed',
+  )
 
 
 class Streamed(NamedTuple):

@@ -179,9 +179,12 @@ def _open(
       f'Cannot use {what}. The training set {options.name!r} has no classes,'
       ' onto which the labels would be mapped. Leave out data.tests.'
     )
-  crops = options.crop == 'inception' and not section['whole']
-  resized = options.size is not None
-  spec = stream.ImageSpec(dataset.image_shape, resized, crops)
+  spec = stream.image_spec(
+    options,
+    dataset.image_shape,
+    resized=options.size is not None,
+    whole=section['whole'],
+  )
   found = _find(section, options)
   right = None
   if section['labels'] is not None:

@@ -212,8 +212,7 @@ class Predictor:
     options, shape = self.config.data, self.image_shape
     if options.size is not None or resize:
       _check_resizable(shape)
-      cropped = options.crop == 'inception'
-      spec = stream.ImageSpec(shape, resized=True, inception=cropped)
+      spec = stream.image_spec(options, shape, resized=True)
       return spec.read(image.Encoded(file, 0, repr(file)), None)
     pixels = image.read(file, repr(file))
     if pixels.shape != shape:

@@ -30,6 +30,7 @@ def pspnet(
   dropout: float = 0.1,
   align_corners: bool = True,
   dtype: DTypeLike | None = None,
+  kernel_init: str = 'he_fan_out',
   *,
   rngs: nnx.Rngs,
 ) -> Composed:
@@ -44,6 +45,7 @@ def pspnet(
     output_stride,
     first_dilation,
     dtype,
+    kernel_init=kernel_init,
     rngs=rngs,
   )
   head = PSPNet(
@@ -55,6 +57,7 @@ def pspnet(
     dropout,
     align_corners,
     dtype,
+    kernel_init=kernel_init,
     rngs=rngs,
   )
   return Composed(backbone, head)
@@ -77,6 +80,7 @@ def deeplabv3plus(
   decoder_dropout: Sequence[float] = (),
   align_corners: bool = False,
   dtype: DTypeLike | None = None,
+  kernel_init: str = 'he_fan_out',
   *,
   rngs: nnx.Rngs,
 ) -> Composed:
@@ -91,6 +95,7 @@ def deeplabv3plus(
     output_stride,
     first_dilation,
     dtype,
+    kernel_init=kernel_init,
     rngs=rngs,
   )
   head = DeepLabV3Plus(
@@ -104,6 +109,7 @@ def deeplabv3plus(
     decoder_dropout,
     align_corners,
     dtype,
+    kernel_init=kernel_init,
     rngs=rngs,
   )
   return Composed(backbone, head)

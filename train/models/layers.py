@@ -8,11 +8,19 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+he_fan_in = nnx.initializers.variance_scaling(2.0, 'fan_in', 'normal')
 he_fan_out = nnx.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 
 # What PyTorch draws where its user says nothing: uniform up to
 # ``fan_in ** -0.5``.
 torch_default = nnx.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+
+# How the kernels of convolutions are drawn, by the word in a config.
+KERNEL_INITS = {
+  'he_fan_in': he_fan_in,
+  'he_fan_out': he_fan_out,
+  'torch': torch_default,
+}
 
 # The dtype of the layers that give logits, whatever the others compute in: near
 # logits would be equal in bfloat16, and argmax would take the first of them.
@@ -92,6 +100,59 @@ class ConvNorm(nnx.Module):
     """Maps ``[batch, h, w, in_width]`` to ``[batch, h', w', width]``."""
     x = self.norm(self.conv(x))
     return nnx.relu(x) if self.relu else x
+
+
+def torch_bias(fan_in: int) -> nnx.Initializer:
+  """PyTorch's default for a bias: uniform up to ``fan_in ** -0.5``.
+
+  Args:
+    fan_in: how many numbers each output of the layer is a sum over.
+
+  Returns:
+    What draws the bias, whose shape alone does not tell the bound.
+  """
+  bound = fan_in**-0.5
+
+  def draw(key, shape, dtype=jnp.float32):
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+  return draw
+
+
+def linear(
+  in_width: int,
+  width: int,
+  kernel_init: str,
+  *,
+  use_bias: bool = True,
+  dtype: DTypeLike | None = None,
+  rngs: nnx.Rngs,
+) -> nnx.Linear:
+  """A dense layer beside convolutions that are drawn in one of three ways.
+
+  Args:
+    in_width: number of inputs.
+    width: number of outputs.
+    kernel_init: the word for the convolutions. With ``'torch'`` kernel and bias
+      of this layer are PyTorch's default too; otherwise the kernel is
+      LeCun-normal and the bias zero.
+    use_bias: whether there is a bias.
+    dtype: of the layer (``None``: float32).
+    rngs: the ``params`` stream initialises it.
+
+  Returns:
+    The layer.
+  """
+  in_full = kernel_init == 'torch'
+  return nnx.Linear(
+    in_width,
+    width,
+    use_bias=use_bias,
+    kernel_init=torch_default if in_full else nnx.initializers.lecun_normal(),
+    bias_init=torch_bias(in_width) if in_full else nnx.initializers.zeros,
+    dtype=dtype,
+    rngs=rngs,
+  )
 
 
 def dropout(rate: float, rngs: nnx.Rngs) -> nnx.Dropout:

@@ -155,11 +155,12 @@ class ResNet(nnx.Module):
   With the default stem the former is the one that the CIFAR literature trains
   (11,173,962 parameters for 10 classes).
 
-  Convolutions are He-normal (fan out) without bias, as in torchvision.
+  Convolutions are without bias and, by default, He-normal (fan out), as in
+  torchvision; the head is then LeCun-normal with zero bias, our choice. The
+  PyTorch programs for CIFAR leave both to PyTorch: ``kernel_init='torch'``.
   BatchNorm keeps 0.9 of its running statistics per step with epsilon 1e-5; each
   scale starts at one, in a block's last too, where Google's code of SAM starts
-  at zero. The head is LeCun-normal with zero bias, our choice.
-  Parameters and statistics are float32.
+  at zero. Parameters and statistics are float32.
 
   With an ``output_stride``, stages that would shrink the features further keep
   their size and have dilated kernels in place of strides, as PSPNet and DeepLab
@@ -177,11 +178,11 @@ class ResNet(nnx.Module):
     blocks: blocks of each stage, as many numbers as ``widths`` has.
     block: ``'basic'`` or ``'bottleneck'``.
     stem: ``'cifar'`` (3x3 convolution), ``'tiny'`` (3x3 at stride 2: the
-      features of a 64-pixel image are as large as CIFAR's; our choice, since no
-      paper says), ``'patch'`` (4x4 at stride 4, as in a ViT: the cheapest on a
-      CPU; our choice), ``'imagenet'`` (7x7 at stride 2, 3x3 max-pool at stride
-      2) or ``'deep'`` (three 3x3 convolutions, the last twice as wide, as in
-      PSPNet's code, and the same pool).
+      features of a 64-pixel image are as large as CIFAR's, for a quarter of the
+      work of ``'cifar'``; our choice), ``'patch'`` (4x4 at stride 4, as in a
+      ViT: the cheapest on a CPU; our choice), ``'imagenet'`` (7x7 at stride 2,
+      3x3 max-pool at stride 2) or ``'deep'`` (three 3x3 convolutions, the last
+      twice as wide, as in PSPNet's code, and the same pool).
     output_stride: the greatest stride of a stage (``None``: what the strides
       make).
     first_dilation: dilation of the first block of a dilated stage: that of its
@@ -192,6 +193,9 @@ class ResNet(nnx.Module):
     hidden: units of a dense layer with BatchNorm and ReLU before the head. It
       takes the features of all places; with 0 their mean goes to the head, as
       published. Our choice: a cheap network that can learn labels by heart.
+    kernel_init: how the kernels of convolutions are drawn: ``'he_fan_out'`` or
+      ``'he_fan_in'``, normal; or ``'torch'``, uniform with bound ``fan_in **
+      -0.5``, and so are then the dense layers and the head's bias.
     rngs: the ``params`` stream initialises the kernels.
 
   References:
@@ -211,6 +215,7 @@ class ResNet(nnx.Module):
     first_dilation: str = 'stage',
     dtype: DTypeLike | None = None,
     hidden: int = 0,
+    kernel_init: str = 'he_fan_out',
     *,
     rngs: nnx.Rngs,
   ):
@@ -221,8 +226,14 @@ class ResNet(nnx.Module):
     at_once = checks.pick(
       'first_dilation', first_dilation, {'stage': True, 'previous': False}
     )
+    draw = checks.pick('kernel_init', kernel_init, layers.KERNEL_INITS)
     self.stem_conv = conv(
-      image_shape[-1], widths[0], strides=stride, dtype=dtype, rngs=rngs
+      image_shape[-1],
+      widths[0],
+      strides=stride,
+      kernel_init=draw,
+      dtype=dtype,
+      rngs=rngs,
     )
     self.stem_norm = layers.norm(widths[0], rngs=rngs)
     in_width = widths[0]
@@ -230,7 +241,9 @@ class ResNet(nnx.Module):
     if deep:
       for width in (widths[0], 2 * widths[0]):
         self.stem_rest.append(
-          layers.ConvNorm(in_width, width, dtype=dtype, rngs=rngs)
+          layers.ConvNorm(
+            in_width, width, kernel_init=draw, dtype=dtype, rngs=rngs
+          )
         )
         in_width = width
     strides, dilations = _dilated(
@@ -249,6 +262,7 @@ class ResNet(nnx.Module):
             strides[stage] if first else 1,
             dtype,
             dilation=before if first else dilation,
+            kernel_init=draw,
             rngs=rngs,
           )
         )
@@ -265,14 +279,19 @@ class ResNet(nnx.Module):
       places = math.prod(
         math.ceil(side / self.feature_strides[-1]) for side in image_shape[:2]
       )
-      self.hidden = nnx.Linear(
-        places * in_width, hidden, use_bias=False, dtype=dtype, rngs=rngs
+      self.hidden = layers.linear(
+        places * in_width,
+        hidden,
+        kernel_init,
+        use_bias=False,
+        dtype=dtype,
+        rngs=rngs,
       )
       self.hidden_norm = layers.norm(hidden, rngs=rngs)
       in_width = hidden
     if self.has_head:
-      self.head = nnx.Linear(
-        in_width, num_classes, dtype=layers.LOGITS, rngs=rngs
+      self.head = layers.linear(
+        in_width, num_classes, kernel_init, dtype=layers.LOGITS, rngs=rngs
       )
 
   def features(self, images: jax.Array) -> tuple[jax.Array, ...]:

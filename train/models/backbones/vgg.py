@@ -6,6 +6,7 @@ import jax
 from flax import nnx
 from jax.typing import DTypeLike
 
+from train import checks
 from train.models import layers
 
 
@@ -16,6 +17,7 @@ class ConvNorm(nnx.Module):
     in_width: number of input channels.
     width: number of output channels.
     dtype: dtype of the convolution (``None``: float32).
+    kernel_init: draws the kernel.
     rngs: the ``params`` stream initialises the kernel.
   """
 
@@ -25,13 +27,14 @@ class ConvNorm(nnx.Module):
     width: int,
     dtype: DTypeLike | None = None,
     *,
+    kernel_init: nnx.Initializer = layers.torch_default,
     rngs: nnx.Rngs,
   ):
     self.conv = layers.conv3x3(
       in_width,
       width,
       use_bias=True,
-      kernel_init=layers.torch_default,
+      kernel_init=kernel_init,
       dtype=dtype,
       rngs=rngs,
     )
@@ -50,8 +53,8 @@ class VGG(nnx.Module):
   in kuangliu/pytorch-cifar: 14,728,266 parameters for 10 classes, biases of the
   convolutions included, which BatchNorm takes out again.
 
-  Kernels are drawn as there: PyTorch's default, uniform with bound
-  ``fan_in ** -0.5``; biases are zero, our choice.
+  By default kernels are drawn as there: PyTorch's default, uniform with bound
+  ``fan_in ** -0.5``. Biases are zero, our choice.
 
   Args:
     num_classes: number of logits, at least 1.
@@ -60,6 +63,8 @@ class VGG(nnx.Module):
     blocks: convolutions of each stage, as many numbers as ``widths`` has.
     dtype: dtype of the convolutions (``None``: float32); BatchNorm and
       the head are float32.
+    kernel_init: how the kernels of convolutions are drawn, as in a `ResNet`;
+      the head is drawn the same in any case.
     rngs: the ``params`` stream initialises the kernels.
 
   References:
@@ -74,6 +79,7 @@ class VGG(nnx.Module):
     widths: Sequence[int] = (64, 128, 256, 512, 512),
     blocks: Sequence[int] = (2, 2, 3, 3, 3),
     dtype: DTypeLike | None = None,
+    kernel_init: str = 'torch',
     *,
     rngs: nnx.Rngs,
   ):
@@ -85,12 +91,15 @@ class VGG(nnx.Module):
         f'nothing would be left. Give fewer stages, or images of at least '
         f'{2 ** len(widths)} pixels a side.'
       )
+    draw = checks.pick('kernel_init', kernel_init, layers.KERNEL_INITS)
     self.stages = nnx.List()
     in_width = image_shape[-1]
     for width, depth in zip(widths, blocks, strict=True):
       stage = nnx.List()
       for _ in range(depth):
-        stage.append(ConvNorm(in_width, width, dtype, rngs=rngs))
+        stage.append(
+          ConvNorm(in_width, width, dtype, kernel_init=draw, rngs=rngs)
+        )
         in_width = width
       self.stages.append(stage)
     self.head = nnx.Linear(

@@ -1,5 +1,6 @@
 """Wide residual networks for small images."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from train import checks
 from train.models import layers
 
 
@@ -22,6 +24,7 @@ class WideBlock(nnx.Module):
     stride: of the first convolution and of the shortcut.
     dropout: share dropped before the second convolution.
     dtype: dtype of the convolutions (``None``: float32).
+    kernel_init: draws the kernels.
     rngs: ``params`` initialises the kernels, ``dropout`` draws the masks.
   """
 
@@ -33,20 +36,21 @@ class WideBlock(nnx.Module):
     dropout: float = 0.0,
     dtype: DTypeLike | None = None,
     *,
+    kernel_init: nnx.Initializer = layers.he_fan_out,
     rngs: nnx.Rngs,
   ):
-    self.norm1 = layers.norm(in_width, rngs=rngs)
-    self.conv1 = layers.conv3x3(
-      in_width, width, strides=stride, dtype=dtype, rngs=rngs
+    conv1x1, conv3x3 = (
+      functools.partial(conv, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
+      for conv in (layers.conv1x1, layers.conv3x3)
     )
+    self.norm1 = layers.norm(in_width, rngs=rngs)
+    self.conv1 = conv3x3(in_width, width, strides=stride)
     self.norm2 = layers.norm(width, rngs=rngs)
     self.dropout = layers.dropout(dropout, rngs)
-    self.conv2 = layers.conv3x3(width, width, dtype=dtype, rngs=rngs)
+    self.conv2 = conv3x3(width, width)
     self.projects = stride != 1 or in_width != width
     if self.projects:
-      self.shortcut_conv = layers.conv1x1(
-        in_width, width, strides=stride, dtype=dtype, rngs=rngs
-      )
+      self.shortcut_conv = conv1x1(in_width, width, strides=stride)
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps ``[batch, h, w, in_width]`` to ``[batch, h', w', width]``."""
@@ -64,12 +68,13 @@ class WideResNet(nnx.Module):
   of 16, 32 and 64 times ``width`` channels, BatchNorm, ReLU, average pool,
   dense head. The default is WRN-28-10.
 
-  The initialisation follows Google's code of SAM and the common PyTorch
+  The default initialisation follows Google's code of SAM and the common PyTorch
   implementation: convolutions He-normal (fan out) without bias. The head is
   LeCun-normal with zero bias, our choice. Google's shortcuts are zero-padded
-  averages instead, without parameters. The networks that F-SAM's released code
-  calls WideResNet-28-10 have five blocks in a stage, not four: ``depth=34``
-  here, with fan in and a zero head there.
+  averages instead, without parameters. The networks that the released codes of
+  F-SAM, AUSAM and vSAM call WideResNet-28-10 have five blocks in a stage
+  instead of four: they are ``depth=34, kernel_init='he_fan_in',
+  zero_head=True`` here.
 
   Args:
     num_classes: number of logits, at least 1.
@@ -79,6 +84,8 @@ class WideResNet(nnx.Module):
     dropout: share dropped between a block's convolutions.
     dtype: dtype of the convolutions (``None``: float32); BatchNorm,
       the sums and the head are float32.
+    kernel_init: how the kernels of convolutions are drawn, as in a `ResNet`.
+    zero_head: whether the head's kernel starts at zero, and its bias too.
     rngs: ``params`` initialises the kernels, ``dropout`` draws the masks.
 
   References:
@@ -94,11 +101,16 @@ class WideResNet(nnx.Module):
     width: int = 10,
     dropout: float = 0.0,
     dtype: DTypeLike | None = None,
+    kernel_init: str = 'he_fan_out',
+    zero_head: bool = False,
     *,
     rngs: nnx.Rngs,
   ):
     blocks = layers.blocks_per_stage('wide ResNet', depth, 4)
-    self.stem_conv = layers.conv3x3(image_shape[-1], 16, dtype=dtype, rngs=rngs)
+    draw = checks.pick('kernel_init', kernel_init, layers.KERNEL_INITS)
+    self.stem_conv = layers.conv3x3(
+      image_shape[-1], 16, kernel_init=draw, dtype=dtype, rngs=rngs
+    )
     self.blocks = nnx.List()
     in_width = 16
     for stage in range(3):
@@ -106,13 +118,22 @@ class WideResNet(nnx.Module):
         out_width = 16 * 2**stage * width
         stride = 2 if stage > 0 and index == 0 else 1
         self.blocks.append(
-          WideBlock(in_width, out_width, stride, dropout, dtype, rngs=rngs)
+          WideBlock(
+            in_width,
+            out_width,
+            stride,
+            dropout,
+            dtype,
+            kernel_init=draw,
+            rngs=rngs,
+          )
         )
         in_width = out_width
     self.norm = layers.norm(in_width, rngs=rngs)
-    self.head = nnx.Linear(
-      in_width, num_classes, dtype=layers.LOGITS, rngs=rngs
-    )
+    head = functools.partial(layers.linear, kernel_init=kernel_init)
+    if zero_head:
+      head = functools.partial(nnx.Linear, kernel_init=nnx.initializers.zeros)
+    self.head = head(in_width, num_classes, dtype=layers.LOGITS, rngs=rngs)
 
   def __call__(self, images: jax.Array) -> jax.Array:
     """Maps ``[batch, h, w, c]`` to float32 logits ``[batch, classes]``."""

@@ -1,6 +1,7 @@
 """Heads that give a class for each pixel."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from train import checks
 from train.models import layers, resize
 
 
@@ -33,6 +35,7 @@ class Classifier(nnx.Module):
     num_classes: number of classes.
     dropout: share of the channels that is dropped, whole ones.
     dtype: dtype of the first convolution (``None``: float32).
+    kernel_init: how the layers are drawn, see `PSPNet`.
     rngs: ``params`` initialises, ``dropout`` drops.
   """
 
@@ -43,14 +46,15 @@ class Classifier(nnx.Module):
     num_classes: int,
     dropout: float = 0.1,
     dtype: DTypeLike | None = None,
+    kernel_init: str = 'he_fan_out',
     *,
     rngs: nnx.Rngs,
   ):
-    self.hidden = layers.ConvNorm(in_width, width, dtype=dtype, rngs=rngs)
+    self.hidden = _conv_norms(kernel_init, dtype, rngs)(in_width, width)
     self.dropout = nnx.Dropout(
       dropout, broadcast_dims=(1, 2), rngs=rngs if dropout else None
     )
-    self.classes = _classes(width, num_classes, rngs)
+    self.classes = _classes(width, num_classes, kernel_init, rngs)
 
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps ``[batch, h, w, in_width]`` to logits ``[batch, h, w, classes]``."""
@@ -77,6 +81,10 @@ class PSPNet(nnx.Module):
       the author's code.
     dtype: dtype of the convolutions (``None``: float32); BatchNorm and the
       convolutions that give logits are float32.
+    kernel_init: how the kernels of convolutions are drawn, as in a `ResNet`;
+      the author's code leaves them and the biases to PyTorch, ``'torch'``. By
+      default the layers that give logits are drawn as PyTorch does too, with
+      zero bias.
     rngs: ``params`` initialises, ``dropout`` drops.
 
   References:
@@ -94,6 +102,7 @@ class PSPNet(nnx.Module):
     dropout: float = 0.1,
     align_corners: bool = True,
     dtype: DTypeLike | None = None,
+    kernel_init: str = 'he_fan_out',
     *,
     rngs: nnx.Rngs,
   ):
@@ -101,15 +110,15 @@ class PSPNet(nnx.Module):
     pooled = in_width // len(bins)
     self.bins = tuple(bins)
     self.align_corners = align_corners
-    self.pools = nnx.List(
-      layers.ConvNorm(in_width, pooled, 1, dtype=dtype, rngs=rngs) for _ in bins
-    )
+    conv_norm = _conv_norms(kernel_init, dtype, rngs)
+    self.pools = nnx.List(conv_norm(in_width, pooled, 1) for _ in bins)
     self.classifier = Classifier(
       in_width + pooled * len(bins),
       width,
       num_classes,
       dropout,
       dtype,
+      kernel_init,
       rngs=rngs,
     )
     self.has_auxiliary = auxiliary_width > 0
@@ -120,6 +129,7 @@ class PSPNet(nnx.Module):
         num_classes,
         dropout,
         dtype,
+        kernel_init,
         rngs=rngs,
       )
 
@@ -172,6 +182,9 @@ class DeepLabV3Plus(nnx.Module):
     align_corners: how features are resized, see ``resize.bilinear``.
     dtype: dtype of the convolutions (``None``: float32); BatchNorm and the
       convolutions that give logits are float32.
+    kernel_init: how the kernels of convolutions are drawn, see `PSPNet`. In
+      VainF/DeepLabV3Plus-Pytorch all are ``'he_fan_in'``, those that give
+      logits too, whose bias is left to PyTorch.
     rngs: ``params`` initialises, ``dropout`` drops.
 
   References:
@@ -191,6 +204,7 @@ class DeepLabV3Plus(nnx.Module):
     decoder_dropout: Sequence[float] = (),
     align_corners: bool = False,
     dtype: DTypeLike | None = None,
+    kernel_init: str = 'he_fan_out',
     *,
     rngs: nnx.Rngs,
   ):
@@ -203,30 +217,21 @@ class DeepLabV3Plus(nnx.Module):
       )
     in_width = feature_widths[-1]
     self.align_corners = align_corners
-    self.branches = nnx.List(
-      [layers.ConvNorm(in_width, width, 1, dtype=dtype, rngs=rngs)]
-    )
+    conv_norm = _conv_norms(kernel_init, dtype, rngs)
+    self.branches = nnx.List([conv_norm(in_width, width, 1)])
     for rate in rates:
-      self.branches.append(
-        layers.ConvNorm(in_width, width, dilation=rate, dtype=dtype, rngs=rngs)
-      )
-    self.pool = layers.ConvNorm(in_width, width, 1, dtype=dtype, rngs=rngs)
-    self.project = layers.ConvNorm(
-      width * (len(rates) + 2), width, 1, dtype=dtype, rngs=rngs
-    )
+      self.branches.append(conv_norm(in_width, width, dilation=rate))
+    self.pool = conv_norm(in_width, width, 1)
+    self.project = conv_norm(width * (len(rates) + 2), width, 1)
     self.dropout = layers.dropout(dropout, rngs)
-    self.low = layers.ConvNorm(
-      feature_widths[0], low_width, 1, dtype=dtype, rngs=rngs
-    )
+    self.low = conv_norm(feature_widths[0], low_width, 1)
     self.decoder = nnx.List()
     before = width + low_width
     for _ in drops:
-      self.decoder.append(
-        layers.ConvNorm(before, width, dtype=dtype, rngs=rngs)
-      )
+      self.decoder.append(conv_norm(before, width))
       before = width
     self.decoder_dropout = nnx.List(layers.dropout(x, rngs) for x in drops)
-    self.classes = _classes(width, num_classes, rngs)
+    self.classes = _classes(width, num_classes, kernel_init, rngs)
 
   def __call__(
     self, features: Sequence[jax.Array], shape: Sequence[int]
@@ -248,14 +253,28 @@ class DeepLabV3Plus(nnx.Module):
     return [self.classes]
 
 
-def _classes(width: int, num_classes: int, rngs: nnx.Rngs) -> nnx.Conv:
-  # Drawn as PyTorch does: He-normal over fan out would start with logits of
-  # several units where there are few classes.
+def _conv_norms(
+  kernel_init: str, dtype: DTypeLike | None, rngs: nnx.Rngs
+) -> Callable[..., layers.ConvNorm]:
+  draw = checks.pick('kernel_init', kernel_init, layers.KERNEL_INITS)
+  return functools.partial(
+    layers.ConvNorm, kernel_init=draw, dtype=dtype, rngs=rngs
+  )
+
+
+def _classes(
+  width: int, num_classes: int, kernel_init: str, rngs: nnx.Rngs
+) -> nnx.Conv:
+  kernel, bias = layers.KERNEL_INITS[kernel_init], layers.torch_bias(width)
+  if kernel_init == 'he_fan_out':
+    # It would start with logits of several units where there are few classes.
+    kernel, bias = layers.torch_default, nnx.initializers.zeros
   return layers.conv1x1(
     width,
     num_classes,
     use_bias=True,
-    kernel_init=layers.torch_default,
+    kernel_init=kernel,
+    bias_init=bias,
     dtype=layers.LOGITS,
     rngs=rngs,
   )
