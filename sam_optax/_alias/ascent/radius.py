@@ -154,8 +154,8 @@ def fishersam(
   Args:
     rho: radius in the metric F, :math:`\sqrt{\epsilon' F \epsilon}`, at least 0
       (0.1 in the F-SAM paper). Other texts call it gamma.
-    eta: weight of the squared gradient, at least 0. The default is quoted from
-      memory, not checked.
+    eta: weight of the squared gradient, at least 0. The default is that of two
+      independent PyTorch implementations; we have not seen the paper's own.
     variant: 'paper' is the formula above. 'code' divides by
       :math:`\|F^{-1} g\|` instead, as one public third-party implementation
       does.
