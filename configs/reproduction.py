@@ -30,11 +30,11 @@ _HEAD = """\
 <!-- Made by `python -m configs --markdown`; do not edit. -->
 
 Every row of the tables of ARSAM, AUSAM, F-SAM and R-SAM that the authors ran
-themselves is a variant of a config file, with the settings that the paper prints.
-The appendices of ARSAM and R-SAM could not be had: their learning rates, decays
-and radii are those of AUSAM, of F-SAM or of released code, or our choice. The file
-beside each (`configs/arsam.py` and so on) names the source of each number. The
-published numbers themselves, with their oddities, are in
+themselves is a variant of a config file, with the settings that the paper
+prints. The appendices of ARSAM and R-SAM could not be had: their learning
+rates, decays and radii are those of AUSAM, of F-SAM or of released code, or our
+choice. The file beside each (`configs/arsam.py` and so on) names the source of
+each number. The published numbers themselves, with their oddities, are in
 [configs/published](../configs/published/README.md).
 
 The configs compute in float32 on one device, whatever the machine has; the
