@@ -1,5 +1,6 @@
 """The evaluation entry point, `value_and_grad`, and the choice of examples."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -78,8 +79,10 @@ def make_value_and_grad(
     def prepared(examples):
       return examples if prepare is None else prepare(examples)
 
+    perturb = _step.given_condition(perturb)
+    full_batch = _step.given_condition(full_batch)
     if perturb is None:
-      perturb = _step.decide(parts.cadence, state)
+      perturb = _step.decide(parts.cadence, state.cadence, state.step)
 
     def step_on(examples, ids, perturb):
       weights = None
@@ -114,19 +117,27 @@ def make_value_and_grad(
         _gathered(collectives, result, ids),
       )
 
+    def aux_of(examples):
+      return _given.losses_and_aux(loss_fn(params, prepared(examples)))[1]
+
+    on_full = on_part = functools.partial(step_on, perturb=perturb)
     if choice is None:
-      outcome = step_on(batch, example_ids, perturb)
+      outcome = on_full(batch, example_ids)
     else:
+      if full_batch is None:
+        full_batch = _takes_full_batch(
+          choice, collectives, state, example_ids, perturb
+        )
+        if perturb is not None:
+          # No plain step takes it, so that kind need not be compiled.
+          on_full = functools.partial(step_on, perturb=True)
       outcome = _on_full_batch_or_chosen(
         choice,
         collectives,
         state,
-        step_on,
-        lambda examples: _given.losses_and_aux(
-          loss_fn(params, prepared(examples))
-        )[1],
+        (on_full, on_part),
+        aux_of,
         (batch, example_ids),
-        perturb,
         full_batch,
       )
     recorded = _record(selection, outcome, state.selection)
@@ -188,32 +199,30 @@ def _takes_full_batch(
   choice: _base.Choice,
   collectives: _collectives.Collectives,
   state: _step.SharpnessAwareState,
-  ids: jax.Array,
+  ids: Any,
   perturb: bool | jax.Array | None,
 ) -> bool | jax.Array:
   """Whether a step takes the full batch; all devices agree."""
-  if perturb is None:  # the gradient decides, once the examples are chosen
-    perturb = True
-  _step.check_condition(perturb)
-  known_plain = not isinstance(perturb, jax.Array) and not perturb
-  if known_plain or not choice.may_be_full:
+  if perturb is False or not choice.may_be_full:
     return False
-  return perturb & _collectives.any_of(
+  asked = _collectives.any_of(
     collectives, choice.full_batch(state.selection, ids)
   )
+  # None: the gradient decides, once the examples are chosen.
+  return asked if perturb is None else jnp.logical_and(asked, perturb)
 
 
 def _on_full_batch_or_chosen(
   choice: _base.Choice,
   collectives: _collectives.Collectives,
   state: _step.SharpnessAwareState,
-  step_on: Callable[..., _Outcome],
+  steps_on: tuple[Callable[..., _Outcome], Callable[..., _Outcome]],
   aux_of: Callable[[_base.PyTree], Any],
   examples: tuple[_base.PyTree, Any],
-  perturb: bool | jax.Array | None,
-  full_batch: bool | jax.Array | None,
+  full_batch: bool | jax.Array,
 ) -> _Outcome:
   """A step on the full batch, or on the examples that the selection chooses."""
+  on_full, on_part = steps_on
   ids = examples[1]
   batch_size = ids.shape[0] * _collectives.count(collectives)
 
@@ -228,25 +237,19 @@ def _on_full_batch_or_chosen(
 
   def on_chosen():
     rows, chosen_ids = chosen()
-    outcome = step_on(rows, chosen_ids, perturb)
+    outcome = on_part(rows, chosen_ids)
     share = chosen_ids.shape[0] / ids.shape[0]
     return outcome._replace(
       state=_with_share(outcome.state, state, share),
       recorded=_padded(outcome.recorded, batch_size),
     )
 
-  perturb_full = perturb
-  if full_batch is None:
-    full_batch = _takes_full_batch(choice, collectives, state, ids, perturb)
-    perturb_full = None if perturb is None else True
   if not isinstance(full_batch, bool):
     _check_same_aux(
       jax.eval_shape(lambda: aux_of(examples[0])),
       jax.eval_shape(lambda: aux_of(chosen()[0])),
     )
-  return _step.branch(
-    full_batch, lambda: step_on(*examples, perturb_full), on_chosen
-  )
+  return _step.branch(full_batch, lambda: on_full(*examples), on_chosen)
 
 
 def _check_same_aux(full: Any, chosen: Any) -> None:

@@ -130,7 +130,7 @@ def take_step(
   # For draws only: the state that is kept has keys that all devices share.
   own_ascent_state = collectives.with_own_keys(state.ascent)
   if perturb is None:
-    perturb = decide(cadence, state)
+    perturb = decide(cadence, state.cadence, step)
   offset = _offset(parts, own_ascent_state, params, step, perturb, collectives)
   if offset is not None:
     first = evaluator.at(_tree.add(params, offset))
@@ -142,7 +142,7 @@ def take_step(
   own = first.gradient
   mean = mean_of_own(own)
   if perturb is None:
-    perturb = decide(cadence, state, mean)
+    perturb = decide(cadence, state.cadence, step, mean)
 
   def on_perturbed():
     context = _ascent.Context(step=step, mean=mean_of_own, offset=offset)
@@ -225,36 +225,48 @@ def branch(
   if_false: Callable[[], Any],
 ) -> Any:
   """One of two functions: in Python where that is known, else on device."""
-  check_condition(condition)
-  if isinstance(condition, bool | np.bool_):
-    return if_true() if condition else if_false()
-  return jax.lax.cond(condition, if_true, if_false)
+  known = given_condition(condition)
+  if isinstance(known, bool):
+    return if_true() if known else if_false()
+  return jax.lax.cond(known, if_true, if_false)
 
 
-def check_condition(condition: Any) -> None:
-  """Raises ValueError for a condition of `branch` that is none."""
+def given_condition(condition: Any) -> Any:
+  """A `perturb` or `full_batch` of the caller's: a bool, an array or None.
+
+  Raises:
+    ValueError: if it is something else.
+  """
   if isinstance(condition, bool | np.bool_):
-    return
-  if not isinstance(condition, jax.Array) or condition.shape:
+    return bool(condition)
+  is_array = isinstance(condition, jax.Array) and not condition.shape
+  if condition is not None and not is_array:
     raise ValueError(
       f'Given {condition!r} as `perturb` or `full_batch`. It fixes a branch of '
       'the step. Pass True or False, or None to let the method decide.'
     )
+  return condition
 
 
 def decide(
   cadence: _base.Cadence,
-  state: SharpnessAwareState,
+  state: _base.State,
+  step: jax.Array,
   gradient: _base.PyTree | None = None,
 ) -> bool | jax.Array | None:
-  """Whether this is a SAM step; None where that needs the gradient."""
+  """Whether this is a SAM step; None where that needs the gradient.
+
+  Args:
+    cadence: what decides.
+    state: its state.
+    step: the step.
+    gradient: the first gradient, once it is known.
+  """
   if isinstance(cadence.decide, bool):
     return cadence.decide
   if not cadence.by_gradient:
-    return cadence.decide(state.cadence, state.step)
-  if gradient is None:
-    return None
-  return cadence.decide(state.cadence, state.step, gradient)
+    return cadence.decide(state, step)
+  return None if gradient is None else cadence.decide(state, step, gradient)
 
 
 def _offset(

@@ -88,6 +88,37 @@ def test_whoever_decides_to_perturb_the_full_batch_follows():
   assert cost(perturb=jnp.asarray(False)) == 0.5
   assert cost(perturb=False, full_batch=True) == 1
   assert cost(perturb=True, full_batch=False) == 1
+  assert cost(perturb=True, full_batch=np.False_) == 1
+
+
+def test_on_a_plain_step_an_unseen_example_has_the_score_zero():
+  part = selection.by_loss_rise(8, keep=0.25, s_min=1e-6, ramp_epochs=0)
+  method = sam_optax.sharpness_aware(
+    ascent.gradient(0.1), cadence.never(), selection=part
+  )
+  state = method.init(jnp.zeros([]))
+  # Two with a rise of 0.5, five of 0.1 and one that was never seen, which is
+  # the least of them; with the score 1 it would be drawn more than any other.
+  seen = jnp.ones(8).at[3].set(0)
+  rise = jnp.full(8, 0.1).at[jnp.array([1, 6])].set(0.5) * seen
+  table = state.selection._replace(rise_sum=rise, rise_count=seen)
+  state, drawn = state._replace(selection=table), []
+  for _ in range(20):
+    (_, aux), _, state = method.value_and_grad(
+      lambda w, x: (w * x, x), jnp.zeros([]), state, jnp.arange(8.0), range(8)
+    )
+    drawn += aux.tolist()
+  assert len(drawn) == 40 and set(drawn) == set(range(8)) - {3}
+
+
+def test_nothing_is_asked_where_no_step_takes_the_full_batch():
+  for method in (made_of('never'), sam_optax.sam_random(0.1)):
+    state = method.init(driving.start())
+    assert method.plan is None
+    assert method.decide(state) == {
+      'perturb': method.branches[0]['perturb'],
+      'full_batch': False,
+    }
 
 
 def test_examples_may_have_results_of_their_own_where_none_is_taken_in_full():
