@@ -37,11 +37,14 @@ choice. The file beside each (`configs/arsam.py` and so on) names the source of
 each number. The published numbers themselves, with their oddities, are in
 [configs/published](../configs/published/README.md).
 
-The configs compute in float32 on one device, whatever the machine has; the
-sources of both are in `configs/settings.py` and `configs/rsam.py`. To depart
-from them on purpose, add one of these to a command:
+The configs have float32 arrays and use one device, whatever the machine has;
+the sources of both are in `configs/settings.py` and `configs/rsam.py`. Products
+of these arrays have the default precision of JAX: TF32 on recent NVIDIA GPUs,
+bfloat16 on TPUs. To make them float32, set
+`JAX_DEFAULT_MATMUL_PRECISION=highest` in the environment. To depart from the
+configs on purpose, add one of these to a command:
 
-- `--config.dtype=bfloat16` for products in bfloat16.
+- `--config.dtype=bfloat16` for activations and products in bfloat16.
 - `--config.mesh=None --config.parallel=jit` for all devices. They share each
   step, and the algorithm stays that of one device.
 - `--config.mesh=None` for all devices, each with its own part of the batch, for
@@ -51,7 +54,9 @@ from them on purpose, add one of these to a command:
 The ViTs of R-SAM take all devices and perturb for every 16 examples, as many as
 each core of its TPUs had. A device holds perturbed parameters for each of its
 groups of 16. If it lacks the memory, `--config.examples_per_perturbation=None`
-makes one group of all its examples, which is another algorithm too.
+makes one group of all its examples, which is another algorithm too. The groups
+of one device share their dropout masks, so the result depends on the number of
+devices.
 
 ```sh
 python -m configs  # which config trains which row

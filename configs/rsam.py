@@ -5,8 +5,9 @@ Beside each number stands its source: a section of the paper, the released code
 it. The appendix with the implementation details could not be had.
 
 The paper names TPU-v3, and neither a precision nor a number of cores. The
-released train.py sets no precision, which is float32; the runs on CIFAR are on
-one device: our choice.
+released train.py sets no precision: its arrays are float32, and its products
+have JAX's default precision. So have ours. The runs on CIFAR are on one device:
+our choice.
 """
 
 from typing import Any
@@ -122,7 +123,10 @@ def imagenet(row: published.Row, **changes: Any) -> train_config.Config:
   config.epochs = 300  # paper: section 4.1.4
   config.steps = 93_834  # released code: run.sh, 300 epochs
   config.batch_size = 4096  # paper: section 4.1.4
-  config.mesh = None  # on all devices: what follows does not depend on them
+  # On all devices: our choice. The groups below are the same on any number of
+  # devices. Dropout is not: the groups of one device share their masks, where
+  # each core of the released code draws its own, as 256 devices would here.
+  config.mesh = None
   if row.method != 'adamw':
     # released code: each core draws and perturbs by itself (train.py), and of
     # the batch each of 256 has 16 examples (README.md, for ViT-B/16). For the
@@ -146,7 +150,7 @@ def imagenet(row: published.Row, **changes: Any) -> train_config.Config:
   )
   # paper: the preprocessing of Inception. Its least area, the crop of the test,
   # mean and std: released code, input_pipeline.py.
-  config.data.update(crop_area=0.05, test_crop='squeezed')
+  config.data.update(crop_area=0.05, test_crop='squash')
   config.augment.update(flip=True, mean=(0.5,) * 3, std=(0.5,) * 3)
   if row.setting.get('mixup'):
     config.augment.mixup = 0.5  # released code: input_pipeline.py, a comment

@@ -216,11 +216,13 @@ def start(
 ) -> train_config.Config:
   """A config whose data set, network, method and arithmetic are set.
 
-  It computes in float32 on one device, whatever there is. The released programs
-  of F-SAM (train.py; its `--half` is off), of AUSAM and of vSAM set no mixed
-  precision and use one GPU; the texts of ARSAM and AUSAM name one RTX 3090, and
-  no precision. For ARSAM's precision, and for the runs of F-SAM that are not in
-  its code, this is our choice; of R-SAM see `configs/rsam.py`.
+  Arrays are float32 and on one device, whatever there is. Products have JAX's
+  default precision for such arrays, TF32 on recent NVIDIA GPUs and bfloat16 on
+  TPUs. The released programs of F-SAM (train.py; its `--half` is off), of AUSAM
+  and of vSAM set no mixed precision and use one GPU; the texts of ARSAM and
+  AUSAM name one RTX 3090, and no precision. For ARSAM's precision, and for the
+  runs of F-SAM that are not in its code, this is our choice; of R-SAM see
+  `configs/rsam.py`.
 
   Args:
     row: what to train.

@@ -261,7 +261,7 @@ def number(config, path):
         'augment.mixup': 0.5,
         'steps': 93_834,
         'data.crop_area': 0.05,
-        'data.test_crop': 'squeezed',
+        'data.test_crop': 'squash',
       },
     ),
     (

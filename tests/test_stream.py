@@ -94,9 +94,9 @@ def test_test_images_are_the_middle(varied, tmp_path):
     np.testing.assert_array_equal(
       found[0], pixels[top : top + side, left : left + side]
     )
-  # Squeezed to 16 by 16, as the whole image has 16 rows: 14 of 16 each way.
+  # Squashed to 16 by 16, as the whole image has 16 rows: 14 of 16 each way.
   opened = open_set(
-    options(str(tmp_path), size=14, crop='inception', test_crop='squeezed')
+    options(str(tmp_path), size=14, crop='inception', test_crop='squash')
   )
   found = next(opened.test_batches(row))['image'][0].astype(int)
   square = Image.fromarray(pixels).resize((16, 16), Image.Resampling.BILINEAR)
@@ -188,7 +188,7 @@ def test_batches_are_on_the_device_ahead(same):
     ({'name': 'a.npz', 'stream': True}, 'An .npz file'),
     ({'name': 'a.npz', 'size': 6}, 'An .npz file'),
     ({'size': 6, 'crop_area': 0.5}, 'leave out data.crop_area'),
-    ({'size': 6, 'test_crop': 'squeezed'}, 'leave out data.test_crop'),
+    ({'size': 6, 'test_crop': 'squash'}, 'leave out data.test_crop'),
   ],
 )
 def test_what_cannot_be_asked(changes, match, varied):
@@ -200,7 +200,7 @@ def test_what_cannot_be_asked(changes, match, varied):
   [
     ({'crop': 'inceptoin', 'size': 6}, "Did you mean 'inception'"),
     ({'crop_area': 0.0, 'crop': 'inception', 'size': 6}, 'above 0'),
-    ({'test_crop': 'squeeze', 'size': 6}, "Did you mean 'squeezed'"),
+    ({'test_crop': 'squashed', 'size': 6}, "Did you mean 'squash'"),
     ({'size': 0}, 'data.size=0'),
     ({'workers': -1}, 'data.workers=-1'),
   ],

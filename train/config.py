@@ -5,6 +5,7 @@ config is locked, so a misspelt key is an error that names the nearest one.
 Everything here fails before anything is written or compiled.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
@@ -22,6 +23,9 @@ from train.optim.optimizer import build_schedule as build_schedule
 
 DTYPES = ('auto', 'float32', 'bfloat16')
 
+# Sections whose keys are read by what they name, which refuses others itself.
+OWN_KEYS = ('model', 'method', 'data.tests')
+
 
 def default() -> Config:
   """The configuration that every file in `configs/` starts from."""
@@ -38,8 +42,10 @@ def default() -> Config:
       # statistics move once a step, by the mean over the parts. Each part draws
       # its own dropout masks.
       'micro_batch': config_dict.placeholder(int),
-      # Of the network's products: 'float32', 'bfloat16', or 'auto', bfloat16 on
-      # GPU and TPU. The parameters are float32.
+      # Of the network's arrays: 'float32', 'bfloat16', or 'auto', bfloat16 on
+      # GPU and TPU. The parameters are float32. JAX multiplies float32 arrays
+      # in TF32 on recent NVIDIA GPUs and in bfloat16 on TPUs, but with
+      # JAX_DEFAULT_MATMUL_PRECISION=highest in the environment.
       'dtype': 'auto',
       # Of a test's batches, for the memory alone: the scores do not depend on
       # it but by rounding.
@@ -83,7 +89,7 @@ def default() -> Config:
         'crop': 'none',
         # With 'inception', the least share of the area (None: 0.08); and what
         # is tested: the middle square (None), or the middle of the whole image
-        # squeezed to a square ('squeezed').
+        # squashed to a square ('squash').
         'crop_area': config_dict.placeholder(float),
         'test_crop': config_dict.placeholder(str),
         # Read from disk batch by batch (True), kept in memory (False), or
@@ -157,6 +163,36 @@ def default() -> Config:
     }
   )
   return config.lock()
+
+
+def from_saved(saved: Mapping[str, Any]) -> Config:
+  """The config of a saved run, which an older version may have written.
+
+  Args:
+    saved: the config as its file has it.
+
+  Returns:
+    The config, not locked. Keys that the file lacks have their defaults, but
+    those of the sections `OWN_KEYS`, which stay as they were saved.
+
+  Raises:
+    TypeError: if the config, or a section of it, is no mapping.
+  """
+  return ml_collections.ConfigDict(_completed(saved, default().to_dict(), ''))
+
+
+def _completed(
+  saved: Mapping[str, Any], default: Mapping[str, Any], path: str
+) -> dict[str, Any]:
+  """A section with the defaults of the keys that it lacks."""
+  found = {**default, **saved}
+  for key, value in default.items():
+    inner = f'{path}.{key}' if path else key
+    if key in saved and inner in OWN_KEYS:
+      continue
+    if isinstance(value, Mapping):
+      found[key] = _completed(found[key], value, inner)
+  return found
 
 
 def pick_variant(variant: str, variants: dict[str, Any]) -> Any:

@@ -179,10 +179,6 @@ def build(module: Mapping[str, Any], variant: str, given: str) -> Config:
   return config
 
 
-# Sections whose keys are read by what they name, which refuses others itself.
-_OWN_KEYS = ('model', 'method', 'data.tests')
-
-
 def check_keys(config: Config, given: str) -> None:
   """Refuses keys that nothing reads, and sections that lack some.
 
@@ -227,7 +223,9 @@ def _check_section(config: Any, default: Any, path: str, given: str) -> None:
       )
   for key, value in default.items():
     inner = f'{path}.{key}' if path else key
-    if isinstance(value, ml_collections.ConfigDict) and inner not in _OWN_KEYS:
+    if inner in train_config.OWN_KEYS:
+      continue
+    if isinstance(value, ml_collections.ConfigDict):
       _check_section(config[key], value, inner, given)
 
 

@@ -101,18 +101,18 @@ def _drafted(
 
 
 def central_box(
-  shape: Sequence[int], share: float = 1.0, squeezed: bool = False
+  shape: Sequence[int], share: float = 1.0, squash: bool = False
 ) -> tuple[int, int, int, int]:
   """The middle of an image: left, top, width and height in whole pixels.
 
   Args:
     shape: of the image, height first.
     share: of the image's shorter side that the side of a square is.
-    squeezed: whether the share is of each side: what is left in the middle of
-      the whole image once that has been squeezed to a square.
+    squash: whether the share is of each side: what is left in the middle of
+      the whole image once that has been squashed to a square.
   """
   height, width = shape[:2]
-  sides = (height, width) if squeezed else (min(height, width),) * 2
+  sides = (height, width) if squash else (min(height, width),) * 2
   rows, columns = (max(1, round(share * side)) for side in sides)
   return (width - columns) // 2, (height - rows) // 2, columns, rows
 

@@ -23,7 +23,7 @@ from train.data import (
 )
 
 CROPS = ('none', 'inception')
-TEST_CROPS = ('squeezed',)
+TEST_CROPS = ('squash',)
 
 AnySet: TypeAlias = memory.Dataset | stream.Streamed | dense_stream.DenseStream
 

@@ -46,7 +46,7 @@ class ImageSpec(NamedTuple):
   resized: bool  # or else the images have this shape already
   inception: bool  # cropped at random in training
   least_area: float = crop.SCALE[0]  # of a random crop, as a share
-  squeezed: bool = False  # what is not cropped at random, see crop.central_box
+  squash: bool = False  # what is not cropped at random, see crop.central_box
 
   def read(
     self, encoded: image.Encoded, generator: np.random.Generator | None
@@ -70,7 +70,7 @@ class ImageSpec(NamedTuple):
       shape = (opened.height, opened.width)
       if generator is None or not self.inception:
         share = _CENTRAL_SHARE if self.inception else 1.0
-        box = crop.central_box(shape, share, self.squeezed)
+        box = crop.central_box(shape, share, self.squash)
       else:
         scale = (self.least_area, crop.SCALE[1])
         box = crop.draw_box(generator, shape, scale, crop.RATIO)
@@ -91,14 +91,15 @@ def image_spec(
     options: the config's `data` section, see `train/config.py`.
     shape: height, width and channels of what is read.
     resized: whether images are cut and resized to it.
-    whole: whether nothing is cut off where `data.crop` would leave the middle.
+    whole: whether all of the middle square is read, or with 'squash' all of the
+      image, where `data.crop` would leave 7/8 of its sides.
   """
   return ImageSpec(
     shape,
     resized,
     options.crop == 'inception' and not whole,
     crop.SCALE[0] if options.crop_area is None else options.crop_area,
-    options.test_crop == 'squeezed',
+    options.test_crop == 'squash',
   )
 
 

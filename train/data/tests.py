@@ -34,7 +34,8 @@ DEFAULTS = {
   # What a prediction is chosen from: 'all' training classes, or 'own', those of
   # the set.
   'classes': 'all',
-  # Whether all of an image is used where data.crop would leave its middle.
+  # Whether all of an image is used where data.crop would leave its middle: of
+  # one that is not square its middle square, or with 'squash' all of it.
   'whole': False,
 }
 

@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
-import ml_collections
 import numpy as np
 import safetensors.numpy
 
+from train import config as train_config
 from train.checks import Config
 from train.engine.network import Described
 from train.engine.step import Step, TrainState
@@ -35,7 +35,7 @@ class Exported(NamedTuple):
   """A model as its folder has it.
 
   Attributes:
-    config: of its run.
+    config: of its run, with the defaults of keys that it is older than.
     described: what is known of the data set that it was trained on.
     arrays: by their flat names.
   """
@@ -97,7 +97,7 @@ def read(folder: pathlib.Path) -> Exported:
   try:
     height, width, channels = facts['image_shape']
     return Exported(
-      ml_collections.ConfigDict(facts['config']),
+      train_config.from_saved(facts['config']),
       Described(
         (height, width, channels),
         tuple(facts['fields']),

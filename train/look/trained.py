@@ -70,7 +70,8 @@ def load(run: SavedRun, name: str, examples: int, seed: int = 0) -> Trained:
 
   def rows_of(ids: np.ndarray) -> Rows:
     ids = np.asarray(ids, np.int32)
-    return feed.Batch(ids, next(fed.train(ids[None]))).rows(ids)
+    batch = feed.Batch(ids, next(fed.train(ids[None])))
+    return batch.rows(batch.candidates)
 
   order = np.random.default_rng(seed).permutation(dataset.num_examples)
   prepared = jax.jit(functools.partial(task.prepare, key))

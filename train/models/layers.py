@@ -143,13 +143,13 @@ def linear(
   Returns:
     The layer.
   """
-  in_full = kernel_init == 'torch'
+  as_torch = kernel_init == 'torch'
   return nnx.Linear(
     in_width,
     width,
     use_bias=use_bias,
-    kernel_init=torch_default if in_full else nnx.initializers.lecun_normal(),
-    bias_init=torch_bias(in_width) if in_full else nnx.initializers.zeros,
+    kernel_init=torch_default if as_torch else nnx.initializers.lecun_normal(),
+    bias_init=torch_bias(in_width) if as_torch else nnx.initializers.zeros,
     dtype=dtype,
     rngs=rngs,
   )
