@@ -99,24 +99,3 @@ class PerturbedParams(Protocol):
     state: _base.State,
     reference_grad_fn: _base.GradFn | None = None,
   ) -> _base.PyTree: ...
-
-
-def described(kind: str, *names: str, **fields: Any) -> str:
-  """What a method has, in a line: functions by name, and flags that are set.
-
-  A function itself would be shown as an address.
-
-  Args:
-    kind: the name of its class.
-    *names: further functions.
-    **fields: by name; one that is empty or None is left out.
-
-  Returns:
-    The line.
-  """
-  shown = [
-    name.removeprefix('_') if callable(value) else f'{name}={value!r}'
-    for name, value in fields.items()
-    if value
-  ]
-  return f'{kind}({", ".join([*names, *shown])})'

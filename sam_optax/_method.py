@@ -119,7 +119,13 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
     return self
 
   def __repr__(self) -> str:
-    return _calls.described(type(self).__name__, *self._fields, **vars(self))
+    # A function by its name: itself it would be shown as an address.
+    shown = [
+      name.removeprefix('_') if callable(value) else f'{name}={value!r}'
+      for name, value in vars(self).items()
+      if value
+    ]
+    return f'{type(self).__name__}({", ".join([*self._fields, *shown])})'
 
   # Python calls it final because a new field would be lost; here none is.
   def _replace(  # pyright: ignore[reportIncompatibleMethodOverride]

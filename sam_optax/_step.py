@@ -9,7 +9,7 @@ states by the mean gradient of all devices; the caller updates the selection.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -142,7 +142,7 @@ def take_step(
   own = first.gradient
   mean = mean_of_own(own)
   if perturb is None:
-    perturb = decide(cadence, state.cadence, step, mean)
+    perturb = cast(jax.Array, decide(cadence, state.cadence, step, mean))
 
   def on_perturbed():
     context = _ascent.Context(step=step, mean=mean_of_own, offset=offset)
@@ -220,15 +220,14 @@ def perturbed_params(
 
 
 def branch(
-  condition: bool | jax.Array | None,
+  condition: bool | jax.Array,
   if_true: Callable[[], Any],
   if_false: Callable[[], Any],
 ) -> Any:
   """One of two functions: in Python where that is known, else on device."""
-  known = given_condition(condition)
-  if isinstance(known, bool):
-    return if_true() if known else if_false()
-  return jax.lax.cond(known, if_true, if_false)
+  if isinstance(condition, bool):
+    return if_true() if condition else if_false()
+  return jax.lax.cond(condition, if_true, if_false)
 
 
 def given_condition(condition: Any) -> Any:

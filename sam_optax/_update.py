@@ -81,6 +81,7 @@ def make_update(
         f'which grad_fn does not show. Call {CALL_WITH_EXAMPLES}.'
       )
     state = check_state(state, params)
+    perturb = _step.given_condition(perturb)
     evaluator = _evaluate.from_grad_fn(
       _missing if grad_fn is None else grad_fn, reference_grad_fn, collectives
     )

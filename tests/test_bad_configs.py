@@ -13,11 +13,8 @@ from train.sweep import __main__ as sweep_command
 from train.sweep import execute, plan
 from train.tools import demo
 
-
 # Optax's cosine schedule divides an integer by a number.
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 FILES = {

@@ -17,11 +17,8 @@ from train.engine import loop
 from train.engine.log import Log
 from train.engine.records import NotFinite, Records
 
-
 # Optax's cosine schedule divides an integer by a number.
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 BAD = {

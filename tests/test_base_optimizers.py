@@ -14,9 +14,7 @@ START = np.array([4.0, -1.0], np.float32)
 
 
 # Optax's schedules divide an integer by a number.
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 def build(name, **changes):

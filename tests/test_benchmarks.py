@@ -28,9 +28,7 @@ MODEL = {'name': 'mlp', 'hidden': (4,)}
 
 
 # Optax's SAM and its cosine schedule mix integers and floats.
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 @pytest.fixture(scope='module')

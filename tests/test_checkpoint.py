@@ -29,9 +29,7 @@ METHODS = {
 
 
 # Optax's cosine schedule divides an integer by a number.
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 class Checkpoints(checkpoint.Checkpoints):

@@ -11,11 +11,8 @@ from tests import abstract
 from tests.config_files import configs_of, network_of, size_of
 from train import models
 
-
 # Optax's schedules divide an integer by a number.
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 @pytest.mark.parametrize(

@@ -25,11 +25,8 @@ from train.data.open import open_set
 from train.engine import step
 from train.parallel import mesh
 
-
 # Optax's schedules divide an integer by a number.
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 @pytest.fixture(scope='module')

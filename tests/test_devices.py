@@ -31,9 +31,7 @@ RESNET = {'name': 'resnet', 'widths': (2,), 'blocks': (0,)}
 
 
 # Optax's cosine schedule divides an integer by a number.
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 def make_config(variant='arsam', model=None, **changes):

@@ -26,9 +26,7 @@ from train.tasks import Score
 SHIFT = {'dim': lambda x: x // 4, 'turned': lambda x: x[:, ::-1]}
 
 
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 def make_config(**sections):

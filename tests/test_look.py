@@ -20,10 +20,7 @@ from train.look import __main__ as look
 from train.look import measures, page, trained
 from train.report import results
 
-
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 @pytest.fixture(scope='module')

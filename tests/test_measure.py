@@ -16,10 +16,7 @@ from train.checks import ConfigError
 from train.data.open import open_set
 from train.engine import export, loop
 
-
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 def make_config(name, **arguments):

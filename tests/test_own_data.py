@@ -25,9 +25,7 @@ IMAGES = RNG.integers(0, 256, (12, 8, 8, 3), np.uint8)
 
 
 # Optax's cosine schedule divides an integer by a number.
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 def write(path, **changes):

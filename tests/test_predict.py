@@ -24,9 +24,7 @@ VIT = {'name': 'vit', 'patch': 4, 'width': 8, 'depth': 1, 'heads': 2}
 
 
 # Optax's cosine schedule divides an integer by a number.
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 def trained(folder, name, **changes):

@@ -24,9 +24,7 @@ SECONDS = 300  # a hang fails
 
 
 # Optax's cosine schedule divides an integer by a number.
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 def command(*arguments, config='tests/tiny_config.py'):

@@ -25,9 +25,7 @@ STEPS = 8
 
 
 # Optax's cosine schedule divides an integer by a number.
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 def make_config(method='sam', **changes):

@@ -20,9 +20,7 @@ CLASSES = 4
 
 
 # Optax's schedules divide an integer by a number.
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 def make_dataset(channels=1):

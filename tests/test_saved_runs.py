@@ -22,9 +22,7 @@ SIDE = 14
 ORDER = np.arange(12, dtype=np.int32)[None]  # all test images
 
 
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 @pytest.fixture(scope='module')

@@ -15,11 +15,8 @@ from train import command, variants
 from train.engine import checkpoint, preemption
 from train.sweep import execute, jobs, plan
 
-
 # Optax's cosine schedule divides an integer by a number.
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 SHORTAGES = {

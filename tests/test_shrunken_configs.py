@@ -9,11 +9,8 @@ from tests.config_files import TABLES, configs_of
 from train.data import memory
 from train.engine import loop
 
-
 # Optax's schedules divide an integer by a number.
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 # What stands in for a network's sizes, by the program's name of the model.

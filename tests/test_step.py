@@ -15,11 +15,8 @@ from train import config as train_config
 from train.engine import feed, loop
 from train.engine.step import Step
 
-
 # Optax's cosine schedule divides an integer by a number.
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 def stem_statistics(program, state, ids):

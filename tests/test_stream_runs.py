@@ -18,11 +18,8 @@ from train.data.open import open_set
 from train.engine import loop
 from train.parallel import devices
 
-
 # Optax's cosine schedule divides an integer by a number.
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 def run(config, folder):

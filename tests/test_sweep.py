@@ -20,9 +20,7 @@ MODULE = variants.read(CONFIG)
 
 
 # Optax's cosine schedule divides an integer by a number.
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 Program = loop.Program

@@ -16,11 +16,8 @@ from train.report import __main__ as report
 from train.sweep import __main__ as sweep
 from train.tasks import Score, Task
 
-
 # Optax's cosine schedule divides an integer by a number.
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 def brightness(config, dataset):

@@ -53,12 +53,14 @@ def test_the_host_can_only_choose_what_a_step_may_take(name):
   kinds = {
     (decided['perturb'], decided['full_batch']) for decided in method.branches
   }
-  by_gradient = 'surge' in name
-  sam, plain = {(True, True), (True, False)}, {(False, False)}
-  always, never = name == 'always', name == 'never'
-  assert kinds == (set() if never else sam) | (set() if always else plain) | (
-    {(False, True)} if by_gradient else set()
-  )
+  when, expected = COSTS[name][0], set()
+  if when.decide is not False:
+    expected |= {(True, True), (True, False)}
+  if when.decide is not True:
+    expected |= {(False, False)}
+  if when.by_gradient:
+    expected |= {(False, True)}
+  assert kinds == expected
 
 
 def test_a_plain_step_ends_no_plan():

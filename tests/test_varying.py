@@ -9,11 +9,8 @@ from train import checks
 from train import config as train_config
 from train.optim import varying
 
-
 # Optax's schedules divide an integer by a number.
-@pytest.fixture(autouse=True)
-def _standard_promotion(standard_promotion):
-  yield
+pytestmark = pytest.mark.usefixtures('standard_promotion')
 
 
 def rate(step):
